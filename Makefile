@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+
+.PHONY: help demo test host-test modules selftests shell rustfmtcheck clean distclean
+
+help:
+	@echo 'make demo          run the poison drill in a guest, on the stock Debian kernel'
+	@echo 'make test          run all tests: on the host, and in guests with the stock and the debug kernel'
+	@echo 'make host-test     run the tests that need no kernel'
+	@echo 'make shell         an interactive guest with the module loaded'
+	@echo 'make modules       build anon_rmap.ko for the stock Debian kernel, in build/stock/'
+	@echo 'make modules KDIR=DIR'
+	@echo '                   build it for the prepared kernel tree DIR (CONFIG_RUST=y), in build/modules/'
+	@echo 'make selftests     build the test programs, in build/selftests/'
+	@echo 'make rustfmtcheck  check the format of the Rust sources'
+	@echo 'make clean         remove build/'
+	@echo 'make distclean     remove build/ and the prepared kernels and toolchain'
+	@echo 'W=1, CLIPPY=1 and other variables of the kernel build work with make modules.'
+	@echo 'qemu/run --help    run a command of your own in a guest'
+
+demo:
+	@qemu/demo
+
+test:
+	@qemu/test
+
+host-test:
+	@qemu/host-test
+
+ifdef KDIR
+modules:
+	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/build/modules modules
+else
+modules:
+	@qemu/module stock $(MAKEOVERRIDES)
+endif
+
+selftests:
+	@qemu/selftests all
+
+shell:
+	@qemu/run --interactive --timeout 86400
+
+rustfmtcheck:
+	@qemu/rustfmt --check
+
+clean:
+	rm -rf build
+
+distclean: clean
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/anon_rmap"

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts of this directory share: the cache of preparation steps and the sysroot's chroot.
+# Each script sources this file first.
+
+set -euo pipefail
+
+TOP=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/anon_rmap
+# shellcheck disable=SC2034 # for the scripts
+BUILD=$TOP/build
+export LC_ALL=C
+
+say() {
+	printf '%s\n' "$*" >&2
+}
+
+die() {
+	say "${0##*/}: $*"
+	exit 125
+}
+
+need_root() {
+	((EUID == 0)) || die "needs root, for apt, debootstrap and chroot: run it again as root"
+}
+
+# A key made of the content of the given files, but for their comments.
+key() {
+	sed '/^[[:space:]]*#/d' "$@" | sha256sum | cut -c1-12
+}
+
+# step NAME TITLE COMMAND… runs COMMAND in the background, with its output in a log, and shows the time it takes.
+step() {
+	local name=$1 title=$2 log=$CACHE/log/$1.log start=$SECONDS status=0 pid
+	shift 2
+	mkdir -p "$CACHE/log"
+	# A process group of its own, so that an interruption ends all of it.
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
+	pid=$!
+	set +m
+	# shellcheck disable=SC2064 # this step's process group
+	trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM HUP
+	while kill -0 "$pid" 2>/dev/null; do
+		if [[ -t 2 ]]; then
+			printf '\r\e[K%5d s  %s: %.50s' $((SECONDS - start)) "$title" "$(tail -n 1 "$log" | tr -d '\r\e')" >&2
+		elif (((SECONDS - start) % 30 == 0)); then
+			say "$(printf '%5d s  %s' $((SECONDS - start)) "$title")"
+		fi
+		sleep 1
+	done
+	wait "$pid" || status=$?
+	trap - INT TERM HUP
+	[[ ! -t 2 ]] || printf '\r\e[K' >&2
+	if ((status)); then
+		tail -n 30 "$log" >&2
+		die "$title failed with status $status after $((SECONDS - start)) s; the whole log: $log"
+	fi
+	say "$(printf '%5d s  %s: done' $((SECONDS - start)) "$title")"
+	# What a step wants to be read, it marks with "note: ".
+	sed -n 's/^note: /         /p' "$log" >&2
+}
+
+# cached NAME KEY TITLE FUNCTION prints the cache directory NAME-KEY. If it is not there, FUNCTION makes its
+# content in a directory given as its argument, which gets the final name only when it is complete.
+cached() {
+	local name=$1 dir=$CACHE/$1-$2 title=$3 make=$4
+	if [[ ! -d $dir ]]; then
+		need_root
+		mkdir -p "$CACHE"
+		exec 9>"$CACHE/$name.lock"
+		if ! flock --nonblock 9; then
+			say "waiting for another run that prepares $name"
+			flock 9
+		fi
+		if [[ ! -d $dir ]]; then
+			rm -rf "$CACHE/$name"-*.partial
+			mkdir "$dir.partial"
+			step "$name" "$title" "$make" "$dir.partial"
+			mv "$dir.partial" "$dir"
+		fi
+		exec 9>&-
+	fi
+	printf '%s\n' "$dir"
+}
+
+# in_root ROOT [DIR:MOUNTPOINT]… -- COMMAND… runs COMMAND in a chroot that sees each DIR at MOUNTPOINT.
+# The mounts are in a namespace of their own: they end with COMMAND.
+in_root() {
+	local root=$1
+	shift
+	# shellcheck disable=SC2016 # for the inner shell
+	unshare --mount -- bash -euc '
+		root=$1
+		shift
+		mount -t proc proc "$root/proc"
+		while [[ $1 != -- ]]; do
+			mkdir -p "$root${1##*:}"
+			mount --bind "${1%:*}" "$root${1##*:}"
+			shift
+		done
+		shift
+		exec env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
+			${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} chroot "$root" "$@"
+	' in_root "$root" "$@"
+}
