@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An interval tree: which of many intervals, that may overlap, overlap a given one?
+//!
+//! Memory is reserved first ([`Reserved`], which can fail), then linked ([`IntervalTree::insert`],
+//! which cannot), so that insertion works under a lock that forbids to sleep. The tree has no lock inside:
+//! it is the content of one, as in `Mutex<IntervalTree<T>>`, and what needs the lock for writing takes
+//! `&mut self`.
+//!
+//! # Examples
+//!
+//! ```
+//! # use interval_tree::interval_tree::{Interval, IntervalTree, Reserved};
+//! # use kernel::prelude::*;
+//! let mut tree = IntervalTree::new();
+//! let reserved = Reserved::new("first", GFP_KERNEL)?;
+//! let interval = Interval::new(10, 19).ok_or(EINVAL)?;
+//! let (link, _) = tree.insert(reserved, interval);
+//!
+//! let (found, value) = tree.overlapping(Interval::point(15)).next().ok_or(ENOENT)?;
+//! assert_eq!((found, *value), (interval, "first"));
+//!
+//! let removed = tree.remove(link).map_err(|_| EINVAL)?;
+//! assert_eq!(removed.into_inner(), "first");
+//! # Ok::<(), Error>(())
+//! ```
+
+mod node;
+mod overlapping;
+mod raw;
+mod tests;
+mod verify;
+
+pub use overlapping::Overlapping;
+pub use verify::Violation;
+
+use core::{
+    fmt,
+    marker::PhantomData,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    ptr::NonNull, //
+};
+use kernel::{
+    alloc::{
+        AllocError,
+        Flags, //
+    },
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+};
+use node::{
+    Hook,
+    Node,
+    Ptr, //
+};
+use raw::RawTree;
+
+/// The integers from `start` to `last`, both included.
+///
+/// # Invariants
+///
+/// `start` is not greater than `last`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interval {
+    start: u64,
+    last: u64,
+}
+
+impl Interval {
+    /// All integers.
+    // INVARIANT: Zero is the least.
+    pub const ALL: Self = Self {
+        start: 0,
+        last: u64::MAX,
+    };
+
+    /// The integers from `start` to `last`, both included; none if `start` is greater than `last`.
+    #[inline]
+    pub const fn new(start: u64, last: u64) -> Option<Self> {
+        if start > last {
+            return None;
+        }
+        // INVARIANT: Checked just now.
+        Some(Self { start, last })
+    }
+
+    /// One integer.
+    #[inline]
+    pub const fn point(at: u64) -> Self {
+        // INVARIANT: They are equal.
+        Self {
+            start: at,
+            last: at,
+        }
+    }
+
+    /// The first integer.
+    #[inline]
+    pub const fn start(self) -> u64 {
+        self.start
+    }
+
+    /// The last integer.
+    #[inline]
+    pub const fn last(self) -> u64 {
+        self.last
+    }
+
+    /// Whether an integer is in both.
+    #[inline]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start <= other.last && other.start <= self.last
+    }
+
+    /// Whether all integers of `other` are in this one.
+    #[inline]
+    pub const fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.last <= self.last
+    }
+}
+
+/// What is linked: a value, and where the tree has it.
+#[repr(C)]
+struct Entry<T> {
+    // First, so that a pointer to it is one to the entry.
+    hook: Hook,
+    value: T,
+}
+
+/// A value with all the memory that its insertion into any tree needs.
+pub struct Reserved<T> {
+    entry: KBox<Entry<T>>,
+    node: KBox<Node>,
+}
+
+impl<T> Reserved<T> {
+    /// Reserves memory for `value`.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`] if there is no memory; `value` is dropped.
+    pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
+        let hook = Hook {
+            leaf: Ptr::dangling(),
+        };
+        Ok(Self {
+            entry: KBox::new(Entry { hook, value }, flags)?,
+            node: KBox::new(Node::EMPTY, flags)?,
+        })
+    }
+
+    /// Takes the value out and frees the memory.
+    pub fn into_inner(self) -> T {
+        KBox::into_inner(self.entry).value
+    }
+}
+
+impl<T> Deref for Reserved<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.entry.value
+    }
+}
+
+impl<T> DerefMut for Reserved<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.entry.value
+    }
+}
+
+/// Reserved memory that an insertion turned out not to need. Best dropped after the tree's lock.
+pub struct Surplus(#[expect(dead_code, reason = "it is for its drop")] Option<KBox<Node>>);
+
+/// A value that was in a tree, with its memory and what the tree had to spare. It can be dropped after
+/// the tree's lock.
+pub struct Removed<T> {
+    entry: KBox<Entry<T>>,
+    _node: Option<KBox<Node>>,
+}
+
+impl<T> Removed<T> {
+    /// Takes the value out and frees the memory.
+    pub fn into_inner(self) -> T {
+        KBox::into_inner(self.entry).value
+    }
+}
+
+impl<T> Deref for Removed<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.entry.value
+    }
+}
+
+impl<T> DerefMut for Removed<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.entry.value
+    }
+}
+
+/// Stands for one linked value: the right to change its interval and to remove it.
+///
+/// There is one of it for each value in a tree, and only the tree that made it accepts it. Without it, as
+/// when it is dropped, the value stays linked until the tree is dropped.
+///
+/// # Invariants
+///
+/// If the tree whose number is `tree` exists, `entry` points to an [`Entry`] linked in it, and no other
+/// `Linked` does.
+#[must_use = "without it, what is linked can no longer be removed"]
+pub struct Linked<T> {
+    entry: Ptr<Entry<T>>,
+    tree: u64,
+    _value: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Linked<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Linked").finish_non_exhaustive()
+    }
+}
+
+/// The [`Linked`] is of another tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ForeignLink;
+
+/// A tree of intervals, each with a value.
+///
+/// The tree owns what is linked, and drops it when it is dropped.
+///
+/// # Invariants
+///
+/// The hooks in `raw` are those of `Entry<T>`s, whose memory came from a `KBox` each and that belong to
+/// the tree. No other tree, of now or of the past, has the same `number`, unless that is zero: then the
+/// tree has had no value yet.
+pub struct IntervalTree<T> {
+    raw: RawTree,
+    number: u64,
+    _entries: PhantomData<Entry<T>>,
+}
+
+impl<T> IntervalTree<T> {
+    /// An empty tree, without memory.
+    pub const fn new() -> Self {
+        // INVARIANT: Without values, no number is needed.
+        Self {
+            raw: RawTree::new(),
+            number: 0,
+            _entries: PhantomData,
+        }
+    }
+
+    /// Links a value. Among equal starts it comes last.
+    ///
+    /// O(log n). It does not sleep, and neither allocates nor frees memory.
+    pub fn insert(&mut self, reserved: Reserved<T>, interval: Interval) -> (Linked<T>, Surplus) {
+        static NEXT: Atomic<u64> = Atomic::<u64>::new(1);
+
+        if self.number == 0 {
+            // INVARIANT: 64 bits do not wrap.
+            self.number = NEXT.fetch_add(1, Relaxed);
+        }
+        let Reserved { entry, node } = reserved;
+        let entry = Ptr::new(NonNull::from(KBox::leak(entry)));
+        // INVARIANT: The hook is that of an entry, which belongs to the tree from now on.
+        let surplus = self.raw.insert(entry.cast(), node, interval);
+        // INVARIANT: The entry has just been linked, so this is the first `Linked` for it.
+        let link = Linked {
+            entry,
+            tree: self.number,
+            _value: PhantomData,
+        };
+        (link, Surplus(surplus))
+    }
+
+    /// Unlinks a value.
+    ///
+    /// O(log n). It does not sleep and frees nothing.
+    ///
+    /// # Errors
+    ///
+    /// Gives `link` back if it is of another tree.
+    pub fn remove(&mut self, link: Linked<T>) -> Result<Removed<T>, Linked<T>> {
+        if self.entry(&link).is_err() {
+            return Err(link);
+        }
+        let _node = self.raw.remove(link.entry.cast());
+        // SAFETY: The entry came from a `KBox`, and is neither in the tree any more nor, as `link` ends
+        // here, anybody's.
+        let entry = unsafe { KBox::from_raw(link.entry.as_ptr()) };
+        Ok(Removed { entry, _node })
+    }
+
+    /// Gives a value another interval. If its start changes, it then comes last among equal starts.
+    ///
+    /// O(log n), O(1) if what is in front and behind stays so and the end is not the greatest around. It
+    /// does not allocate, does not sleep and frees nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignLink`] if `link` is of another tree.
+    pub fn update(&mut self, link: &Linked<T>, interval: Interval) -> Result<(), ForeignLink> {
+        self.entry(link)?;
+        self.raw.update(link.entry.cast(), interval);
+        Ok(())
+    }
+
+    /// The interval of a value. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignLink`] if `link` is of another tree.
+    pub fn interval(&self, link: &Linked<T>) -> Result<Interval, ForeignLink> {
+        let entry = self.entry(link)?;
+        self.raw.interval(&entry.hook).ok_or(ForeignLink)
+    }
+
+    /// A value. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignLink`] if `link` is of another tree.
+    pub fn value(&self, link: &Linked<T>) -> Result<&T, ForeignLink> {
+        Ok(&self.entry(link)?.value)
+    }
+
+    #[inline]
+    fn entry(&self, link: &Linked<T>) -> Result<&Entry<T>, ForeignLink> {
+        if link.tree != self.number {
+            return Err(ForeignLink);
+        }
+        // SAFETY: By the invariant of `Linked`, and no two trees have one number.
+        Ok(unsafe { &*link.entry.as_ptr() })
+    }
+
+    /// The intervals that overlap `range`.
+    ///
+    /// With n intervals in the tree and k found, a query visits O(log n + k) nodes if those found lie together, as
+    /// those around a point mostly do, and never more than O(log n) for each.
+    pub fn overlapping(&self, range: Interval) -> Overlapping<'_, T> {
+        Overlapping::new(&self.raw, range)
+    }
+
+    /// All intervals.
+    pub fn iter(&self) -> Overlapping<'_, T> {
+        self.overlapping(Interval::ALL)
+    }
+
+    /// The interval that starts first. O(log n).
+    pub fn first(&self) -> Option<(Interval, &T)> {
+        self.iter().next()
+    }
+
+    /// The interval that starts last. O(log n).
+    pub fn last(&self) -> Option<(Interval, &T)> {
+        let slot = self.raw.last()?;
+        // SAFETY: By the type invariant the hook is an entry's, which lives as long as it is linked.
+        let entry: &Entry<T> = unsafe { &*slot.hook().cast().as_ptr() };
+        Some((slot.interval(), &entry.value))
+    }
+
+    /// How many intervals there are. O(1).
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether there is none. O(1).
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Checks order, augmentation, balance, links and counts. O(n).
+    ///
+    /// # Errors
+    ///
+    /// The first [`Violation`] found.
+    pub fn verify(&self) -> Result<(), Violation> {
+        self.raw.verify()
+    }
+}
+
+impl<T> Default for IntervalTree<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for IntervalTree<T> {
+    fn drop(&mut self) {
+        self.raw.clear(|hook| {
+            // SAFETY: By the type invariant it is the hook of an entry that came from a `KBox`, and the
+            // tree that owned it is gone.
+            drop(unsafe { KBox::from_raw(hook.cast::<Entry<T>>().as_ptr()) });
+        });
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tree's check of itself.
+
+use super::{
+    node::{
+        Node,
+        Ptr,
+        Slot,
+        MIN, //
+    },
+    raw::RawTree, //
+};
+
+/// What is wrong with a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Violation {
+    /// An interval starts before the one in front of it, or ends before it starts.
+    Order,
+    /// A node's record of the greatest end, or of the first start, below it is wrong.
+    Augmentation,
+    /// A leaf is nearer to the root than another, or a node has too few slots.
+    Balance,
+    /// A node or an interval does not know where it is linked.
+    Links,
+    /// The count of intervals, or of nodes, is wrong.
+    Count,
+}
+
+/// What is known when the nodes in front have been checked.
+struct Check<'a> {
+    tree: &'a RawTree,
+    /// The start of the interval in front.
+    start: u64,
+    intervals: usize,
+    nodes: usize,
+}
+
+impl RawTree {
+    pub(super) fn verify(&self) -> Result<(), Violation> {
+        let mut check = Check {
+            tree: self,
+            start: 0,
+            intervals: 0,
+            nodes: self.spare_nodes(),
+        };
+        if let Some(root) = self.root() {
+            check.node(root, None)?;
+        }
+        if check.intervals != self.len() || check.nodes != self.nodes() {
+            return Err(Violation::Count);
+        }
+        Ok(())
+    }
+}
+
+impl Check<'_> {
+    /// Checks `ptr`, linked by slot `above` of its parent, and what is below. The recursion is as deep as
+    /// the tree is high.
+    fn node(&mut self, ptr: Ptr<Node>, above: Option<(Ptr<Node>, Slot)>) -> Result<(), Violation> {
+        let node = self.tree.node(ptr);
+        self.nodes += 1;
+        match above {
+            None if node.parent.is_some() => return Err(Violation::Links),
+            None if node.slots().is_empty() => return Err(Violation::Balance),
+            Some((parent, _)) if node.parent != Some(parent) => return Err(Violation::Links),
+            Some((parent, _)) if node.level + 1 != self.tree.node(parent).level => {
+                return Err(Violation::Balance);
+            }
+            Some(_) if node.slots().len() < MIN => return Err(Violation::Balance),
+            Some((_, slot)) if node.greatest_last() != slot.last => {
+                return Err(Violation::Augmentation);
+            }
+            _ => {}
+        }
+        for slot in node.slots() {
+            if slot.start < self.start {
+                return Err(Violation::Order);
+            }
+            if node.is_leaf() {
+                self.interval(ptr, slot)?;
+            } else {
+                self.start = slot.start;
+                self.node(slot.child(), Some((ptr, *slot)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn interval(&mut self, leaf: Ptr<Node>, slot: &Slot) -> Result<(), Violation> {
+        if slot.last < slot.start {
+            return Err(Violation::Order);
+        }
+        if self.tree.hook(slot.hook()).leaf != leaf {
+            return Err(Violation::Links);
+        }
+        self.start = slot.start;
+        self.intervals += 1;
+        Ok(())
+    }
+}

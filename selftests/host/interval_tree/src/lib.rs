@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `rust/interval_tree.rs` on the host: its KUnit tests run as cargo tests, and the operations that the
+//! random tests and the fuzzer share.
+
+#[path = "../../../../rust"]
+mod module {
+    pub mod interval_tree;
+}
+
+pub mod oracle;
+
+pub use module::interval_tree;
