@@ -1,0 +1,819 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A persistent radix tree: a map from indices to values whose parts several trees can share.
+//!
+//! A node has 64 entries and a reference count. Cloning a tree takes a reference to its root; a
+//! change first copies those nodes on its path that others refer to, so each tree looks like one of
+//! its own. Copying a leaf clones its values, so their own `Clone` and `Drop` count in how many
+//! leaves each of them is.
+//!
+//! No method allocates: what a change may take comes from a [`NodePool`], which the caller fills
+//! before it takes the lock that guards the tree. How many nodes that is, `nodes_for_*` say. That
+//! holds until the tree is changed or shared again; changes of other trees can only lower it.
+//!
+//! In the costs below, h is the tree's height: 1 + log64 of the largest index, at most 11.
+
+#[cfg(MODULE)]
+mod cache;
+mod node;
+
+#[cfg(MODULE)]
+pub(crate) use cache::NodeCache;
+pub(crate) use node::{
+    NodePool,
+    NotEnough, //
+};
+
+use node::{
+    slots,
+    Entries,
+    Node,
+    NodeRef,
+    Slots,
+    BITS, //
+};
+
+/// A map from indices to values, in which clones share their unchanged parts.
+///
+/// # Invariants
+///
+/// `root`, if any, is at level `height - 1`; a node at level 0 is a leaf, an inner node's children
+/// are one level lower. No node is empty.
+pub(crate) struct RadixTree<T> {
+    root: Option<NodeRef<T>>,
+    height: u32,
+}
+
+/// An entry of a [`RadixTree`].
+pub(crate) struct Slot<'a, T> {
+    /// The value.
+    pub(crate) value: &'a T,
+    /// Whether all nodes on the entry's path are this tree's alone. If they are, and the value's
+    /// own count says that no other leaf has it, nobody else can reach the value through a tree
+    /// until this one is shared again.
+    pub(crate) unshared: bool,
+}
+
+/// What [`RadixTree::remove_range`] took out of a tree.
+///
+/// The values keep their references until this is dropped: O(n), better done after unlocking. Until
+/// then, entries beside the removed range can look shared.
+pub(crate) struct Removed<T> {
+    _subtree: Option<NodeRef<T>>,
+}
+
+/// A node's place in a tree, the same in all trees.
+#[derive(Clone, Copy)]
+struct Place {
+    level: u32,
+    /// The first index below the node.
+    first: u64,
+}
+
+impl Place {
+    /// Of the root of a tree with `height` levels.
+    fn root(height: u32) -> Self {
+        Self {
+            level: height.saturating_sub(1),
+            first: 0,
+        }
+    }
+
+    /// Of the node in `slot`.
+    fn child(self, slot: usize) -> Self {
+        Self {
+            level: self.level - 1,
+            first: self.first | (slot as u64) << (BITS * self.level),
+        }
+    }
+
+    /// The last index below the node.
+    fn last(self) -> u64 {
+        let bits = BITS * (self.level + 1);
+        self.first | u64::MAX >> u64::BITS.saturating_sub(bits)
+    }
+
+    /// The slot of `index`.
+    fn slot(self, index: u64) -> usize {
+        (index >> (BITS * self.level)) as usize % (1 << BITS)
+    }
+
+    /// The slots that have indices in [first, last], as a bit set.
+    fn slots(self, first: u64, last: u64) -> u64 {
+        if last < self.first || self.last() < first {
+            return 0;
+        }
+        let low = self.slot(first.max(self.first));
+        let high = self.slot(last.min(self.last()));
+        u64::MAX << low & u64::MAX >> (63 - high)
+    }
+
+    /// Whether all the node's indices are in [first, last].
+    fn is_within(self, first: u64, last: u64) -> bool {
+        first <= self.first && self.last() <= last
+    }
+}
+
+/// The levels that a tree needs for `index`.
+fn height_for(index: u64) -> u32 {
+    (u64::BITS - index.leading_zeros()).div_ceil(BITS).max(1)
+}
+
+/// A leaf with something in a range.
+struct Leaf<'a, T> {
+    first: u64,
+    values: &'a Entries<T>,
+    /// The slots that are occupied and in the range: not empty.
+    present: u64,
+    unshared: bool,
+}
+
+impl<'a, T> Leaf<'a, T> {
+    fn new(place: Place, values: &'a Entries<T>, wanted: u64, unshared: bool) -> Option<Self> {
+        let present = values.present() & wanted;
+        (present != 0).then_some(Self {
+            first: place.first,
+            values,
+            present,
+            unshared,
+        })
+    }
+
+    fn first_present(&self) -> u64 {
+        self.first + u64::from(self.present.trailing_zeros())
+    }
+
+    fn last_present(&self) -> u64 {
+        self.first + u64::from(63 - self.present.leading_zeros())
+    }
+
+    fn iter(self) -> impl Iterator<Item = (u64, Slot<'a, T>)> {
+        slots(self.present).filter_map(move |slot| {
+            let entry = Slot {
+                value: self.values.get(slot)?,
+                unshared: self.unshared,
+            };
+            Some((self.first + slot as u64, entry))
+        })
+    }
+}
+
+/// Finds the first leaf below `node` that has something in [first, last]; of the unshared ones if
+/// `only_unshared`.
+///
+/// O(h), or if `only_unshared`, O(64) per unshared node passed. `unshared` says whether all of
+/// `node`'s ancestors are.
+fn seek<T>(
+    node: &NodeRef<T>,
+    place: Place,
+    (first, last): (u64, u64),
+    unshared: bool,
+    only_unshared: bool,
+) -> Option<Leaf<'_, T>> {
+    let unshared = unshared && node.is_unique();
+    if only_unshared && !unshared {
+        return None;
+    }
+    let wanted = place.slots(first, last);
+    match &node.slots {
+        Slots::Leaf(values) => Leaf::new(place, values, wanted, unshared),
+        Slots::Inner(children) => children.iter(wanted).find_map(|(slot, child)| {
+            let place = place.child(slot);
+            seek(child, place, (first, last), unshared, only_unshared)
+        }),
+    }
+}
+
+/// Whether something below `node` is in [first, last]: O(h).
+fn any_in<T>(node: &NodeRef<T>, place: Place, first: u64, last: u64) -> bool {
+    seek(node, place, (first, last), true, false).is_some()
+}
+
+/// Whether everything below `node` is in [first, last]: O(64 h).
+fn all_in<T>(node: &NodeRef<T>, place: Place, first: u64, last: u64) -> bool {
+    let wanted = place.slots(first, last);
+    match &node.slots {
+        Slots::Leaf(values) => values.present() & !wanted == 0,
+        Slots::Inner(children) => {
+            children.present() & !wanted == 0
+                && children.iter(wanted).all(|(slot, child)| {
+                    let place = place.child(slot);
+                    place.is_within(first, last) || all_in(child, place, first, last)
+                })
+        }
+    }
+}
+
+impl<T> RadixTree<T> {
+    /// Creates an empty tree.
+    pub(crate) const fn new() -> Self {
+        // INVARIANT: There is no node.
+        Self {
+            root: None,
+            height: 0,
+        }
+    }
+
+    /// Looks `index` up: O(h).
+    pub(crate) fn get(&self, index: u64) -> Option<Slot<'_, T>> {
+        let leaf = self.leaf_at(index, index)?;
+        leaf.iter().next().map(|(_, slot)| slot)
+    }
+
+    /// Goes through the entries in [first, last] in order: O(h) per leaf that has some.
+    pub(crate) fn iter_range(
+        &self,
+        first: u64,
+        last: u64,
+    ) -> impl Iterator<Item = (u64, Slot<'_, T>)> {
+        self.leaves(first, last).flat_map(Leaf::iter)
+    }
+
+    /// The number of entries in [first, last]: O(h) per leaf that has some.
+    pub(crate) fn count_range(&self, first: u64, last: u64) -> u64 {
+        self.leaves(first, last)
+            .map(|leaf| u64::from(leaf.present.count_ones()))
+            .sum()
+    }
+
+    /// Finds the first run of unshared entries in [first, last]: its first and its last index.
+    ///
+    /// Both have entries. Between them, no entry is shared, but some indices may have none: a run
+    /// ends only where a whole leaf is missing or shared. O(64) per unshared node that is passed
+    /// (shared subtrees are not descended into) and O(h) per leaf of the run.
+    pub(crate) fn next_unshared(&self, first: u64, last: u64) -> Option<(u64, u64)> {
+        let root = self.root.as_ref()?;
+        let mut leaf = seek(root, Place::root(self.height), (first, last), true, true)?;
+        let start = leaf.first_present();
+        let mut end = leaf.last_present();
+        while let Some(next) = leaf.first.checked_add(1 << BITS) {
+            match self.leaf_at(next, last) {
+                Some(next) if next.unshared => leaf = next,
+                _ => break,
+            }
+            end = leaf.last_present();
+        }
+        Some((start, end))
+    }
+
+    /// The number of nodes, shared ones included: O(nodes).
+    #[cfg(any(test, CONFIG_KUNIT))]
+    pub(crate) fn node_count(&self) -> usize {
+        fn count<T>(node: &NodeRef<T>) -> usize {
+            match &node.slots {
+                Slots::Leaf(_) => 1,
+                Slots::Inner(children) => {
+                    1 + children
+                        .iter(!0)
+                        .map(|(_, node)| count(node))
+                        .sum::<usize>()
+                }
+            }
+        }
+        self.root.as_ref().map_or(0, count)
+    }
+
+    /// Checks the invariants: O(64 nodes).
+    #[cfg(any(test, CONFIG_KUNIT))]
+    pub(crate) fn verify(&self) -> bool {
+        fn verify<T>(node: &NodeRef<T>, level: u32) -> bool {
+            match &node.slots {
+                Slots::Leaf(values) => level == 0 && values.verify(),
+                Slots::Inner(children) => {
+                    level > 0
+                        && children.verify()
+                        && children.iter(!0).all(|(_, node)| verify(node, level - 1))
+                }
+            }
+        }
+        let level = Place::root(self.height).level;
+        self.root.as_ref().is_none_or(|root| verify(root, level))
+    }
+
+    /// Whether there is an entry in [first, last]: O(h).
+    fn any_in(&self, first: u64, last: u64) -> bool {
+        let place = Place::root(self.height);
+        self.root
+            .as_ref()
+            .is_some_and(|root| any_in(root, place, first, last))
+    }
+
+    /// The leaf of `first`, if it has something in [first, last]: O(h).
+    fn leaf_at(&self, first: u64, last: u64) -> Option<Leaf<'_, T>> {
+        let mut place = Place::root(self.height);
+        if first > place.last() {
+            return None;
+        }
+        let mut node = self.root.as_ref()?;
+        let mut unshared = true;
+        loop {
+            unshared &= node.is_unique();
+            match &node.slots {
+                Slots::Leaf(values) => {
+                    return Leaf::new(place, values, place.slots(first, last), unshared)
+                }
+                Slots::Inner(children) => {
+                    let slot = place.slot(first);
+                    node = children.get(slot)?;
+                    place = place.child(slot);
+                }
+            }
+        }
+    }
+
+    /// The leaves that have something in [first, last], in order.
+    fn leaves(&self, first: u64, last: u64) -> impl Iterator<Item = Leaf<'_, T>> {
+        let mut from = Some(first);
+        core::iter::from_fn(move || {
+            let root = self.root.as_ref()?;
+            let leaf = seek(root, Place::root(self.height), (from?, last), true, false)?;
+            from = leaf.first.checked_add(1 << BITS);
+            Some(leaf)
+        })
+    }
+}
+
+impl<T> Default for RadixTree<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Shares the whole tree: O(1).
+impl<T> Clone for RadixTree<T> {
+    fn clone(&self) -> Self {
+        // INVARIANT: As in `self`.
+        Self {
+            root: self.root.clone(),
+            height: self.height,
+        }
+    }
+}
+
+impl<T: Clone> RadixTree<T> {
+    /// The number of nodes that [`RadixTree::insert`] at `index` takes: O(h).
+    pub(crate) fn nodes_for_insert(&self, index: u64) -> usize {
+        let height = height_for(index);
+        let Some(mut node) = self.root.as_ref() else {
+            return height as usize;
+        };
+        if height > self.height {
+            // New roots above the old one, and from the topmost down a new path.
+            return (height - self.height + height - 1) as usize;
+        }
+        let mut place = Place::root(self.height);
+        let mut shared = false;
+        let mut nodes = 0;
+        loop {
+            shared |= !node.is_unique();
+            nodes += usize::from(shared);
+            let Slots::Inner(children) = &node.slots else {
+                return nodes;
+            };
+            let slot = place.slot(index);
+            let Some(child) = children.get(slot) else {
+                return nodes + place.level as usize;
+            };
+            node = child;
+            place = place.child(slot);
+        }
+    }
+
+    /// Puts `value` at `index` and returns what was there.
+    ///
+    /// Gives `value` back, and changes nothing, when `pool` has less than
+    /// [`RadixTree::nodes_for_insert`] nodes. O(h), and O(64) per node copied.
+    pub(crate) fn insert(
+        &mut self,
+        index: u64,
+        value: T,
+        pool: &mut NodePool<T>,
+    ) -> Result<Option<T>, T> {
+        if pool.len() < self.nodes_for_insert(index) {
+            return Err(value);
+        }
+        match self.leaf_for(index, pool) {
+            Ok((leaf, slot)) => Ok(leaf.update(slot, |entry| entry.replace(value))),
+            Err(NotEnough) => Err(value),
+        }
+    }
+
+    /// The number of nodes that [`RadixTree::remove_range`] of [first, last] takes: O(64 h).
+    ///
+    /// At most 2 h - 1; none if the range holds everything or nothing.
+    pub(crate) fn nodes_for_remove(&self, first: u64, last: u64) -> usize {
+        fn count<T>(
+            node: &NodeRef<T>,
+            place: Place,
+            (first, last): (u64, u64),
+            shared: bool,
+        ) -> usize {
+            if place.is_within(first, last)
+                || !any_in(node, place, first, last)
+                || all_in(node, place, first, last)
+            {
+                return 0;
+            }
+            let shared = shared || !node.is_unique();
+            let wanted = place.slots(first, last);
+            match &node.slots {
+                Slots::Leaf(_) => 1,
+                Slots::Inner(children) => {
+                    let splits = (children.present() & wanted).count_ones() > 1;
+                    let below = children.iter(wanted).map(|(slot, child)| {
+                        count(child, place.child(slot), (first, last), shared)
+                    });
+                    usize::from(shared || splits) + below.sum::<usize>()
+                }
+            }
+        }
+        let place = Place::root(self.height);
+        self.root
+            .as_ref()
+            .map_or(0, |root| count(root, place, (first, last), false))
+    }
+
+    /// Takes everything in [first, last] out.
+    ///
+    /// Fails, and changes nothing, when `pool` has less than [`RadixTree::nodes_for_remove`] nodes.
+    /// Subtrees inside the range are unlinked as they are: O(64 h).
+    pub(crate) fn remove_range(
+        &mut self,
+        first: u64,
+        last: u64,
+        pool: &mut NodePool<T>,
+    ) -> Result<Removed<T>, NotEnough> {
+        if pool.len() < self.nodes_for_remove(first, last) {
+            return Err(NotEnough);
+        }
+        let place = Place::root(self.height);
+        let subtree = remove(&mut self.root, place, (first, last), pool)?;
+        Ok(Removed { _subtree: subtree })
+    }
+
+    /// The number of nodes that [`RadixTree::share_range`] takes at most: O(h).
+    ///
+    /// At most 2 h - 1, with the height of the higher tree.
+    pub(crate) fn nodes_for_share(&self, first: u64, last: u64, into: &Self) -> usize {
+        if !self.any_in(first, last) {
+            return 0;
+        }
+        // At each level, only the nodes of the first and of the last index can be new or copied.
+        2 * self.height.max(into.height) as usize - 1
+    }
+
+    /// Puts all entries in [first, last] into another tree, too, at the same indices.
+    ///
+    /// `into` must have none in that range. Subtrees inside the range become shared, the values in
+    /// leaves at its borders are cloned. Fails, and changes nothing, when `pool` has less than
+    /// [`RadixTree::nodes_for_share`] nodes. O(64 h).
+    pub(crate) fn share_range(
+        &self,
+        first: u64,
+        last: u64,
+        into: &mut Self,
+        pool: &mut NodePool<T>,
+    ) -> Result<(), NotEnough> {
+        if pool.len() < self.nodes_for_share(first, last, into) {
+            return Err(NotEnough);
+        }
+        let Some(root) = self.root.as_ref().filter(|_| self.any_in(first, last)) else {
+            return Ok(());
+        };
+        let place = Place::root(self.height);
+        into.grow(self.height, pool)?;
+        if into.height == self.height {
+            return share(root, place, (first, last), &mut into.root, pool);
+        }
+        match &mut into.descend(self.height, 0, pool)?.slots {
+            Slots::Inner(children) => {
+                children.update(0, |entry| share(root, place, (first, last), entry, pool))
+            }
+            Slots::Leaf(_) => Err(NotEnough), // Never: leaves are at level 0.
+        }
+    }
+
+    /// Makes the tree at least `height` levels high: O(h).
+    fn grow(&mut self, height: u32, pool: &mut NodePool<T>) -> Result<(), NotEnough> {
+        if self.root.is_none() {
+            self.height = height;
+        }
+        while self.height < height {
+            let mut top = pool.take(self.height)?;
+            if let Slots::Inner(children) = &mut top.slots {
+                children.update(0, |entry| *entry = self.root.take());
+            }
+            // INVARIANT: The old root is now the only child of the new one, a level higher.
+            self.root = Some(top.into());
+            self.height += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes the node at `level` on the path of `index` exist and unshared.
+    ///
+    /// The tree is high enough. The caller fills a node that is new, to keep the invariant.
+    fn descend(
+        &mut self,
+        level: u32,
+        index: u64,
+        pool: &mut NodePool<T>,
+    ) -> Result<&mut Node<T>, NotEnough> {
+        let mut place = Place::root(self.height);
+        let mut node = occupy(&mut self.root, place, pool)?;
+        loop {
+            if place.level == level {
+                return Ok(node);
+            }
+            let Slots::Inner(children) = &mut node.slots else {
+                return Err(NotEnough); // Never: leaves are at level 0.
+            };
+            let slot = place.slot(index);
+            place = place.child(slot);
+            node = children
+                .get_or_try_insert(slot, || Ok(pool.take(place.level)?.into()))?
+                .unshare(place.level, pool)?;
+        }
+    }
+
+    /// The unshared leaf for `index`, and the slot there.
+    fn leaf_for(
+        &mut self,
+        index: u64,
+        pool: &mut NodePool<T>,
+    ) -> Result<(&mut Entries<T>, usize), NotEnough> {
+        self.grow(height_for(index), pool)?;
+        match &mut self.descend(0, index, pool)?.slots {
+            Slots::Leaf(values) => Ok((values, Place::root(1).slot(index))),
+            Slots::Inner(_) => Err(NotEnough), // Never: at level 0 are leaves only.
+        }
+    }
+}
+
+/// Makes the node in `entry` exist and unshared; the caller fills it if it is new.
+fn occupy<'a, T: Clone>(
+    entry: &'a mut Option<NodeRef<T>>,
+    place: Place,
+    pool: &mut NodePool<T>,
+) -> Result<&'a mut Node<T>, NotEnough> {
+    match entry {
+        Some(node) => node,
+        None => entry.insert(pool.take(place.level)?.into()),
+    }
+    .unshare(place.level, pool)
+}
+
+/// Takes everything in [first, last] out from below `entry`, and returns it below one node.
+///
+/// That node is fit for dropping only: it can hold more than what was taken out, and its parts need
+/// not be where they were.
+fn remove<T: Clone>(
+    entry: &mut Option<NodeRef<T>>,
+    place: Place,
+    (first, last): (u64, u64),
+    pool: &mut NodePool<T>,
+) -> Result<Option<NodeRef<T>>, NotEnough> {
+    if place.is_within(first, last) {
+        return Ok(entry.take());
+    }
+    let Some(node) = entry else {
+        return Ok(None);
+    };
+    if !any_in(node, place, first, last) {
+        return Ok(None);
+    }
+    if all_in(node, place, first, last) {
+        return Ok(entry.take());
+    }
+    if node.is_unique() {
+        split(node, place, (first, last), pool)
+    } else {
+        let rest = copy_outside(node, place, (first, last), pool)?;
+        Ok(entry.replace(rest))
+    }
+}
+
+/// Makes a copy of `node` without what is in [first, last].
+fn copy_outside<T: Clone>(
+    node: &NodeRef<T>,
+    place: Place,
+    (first, last): (u64, u64),
+    pool: &mut NodePool<T>,
+) -> Result<NodeRef<T>, NotEnough> {
+    let wanted = place.slots(first, last);
+    let mut rest = pool.take(place.level)?;
+    match (&node.slots, &mut rest.slots) {
+        (Slots::Leaf(from), Slots::Leaf(to)) => to.clone_from(from, !wanted),
+        (Slots::Inner(from), Slots::Inner(to)) => {
+            to.clone_from(from, !wanted);
+            for (slot, child) in from.iter(wanted) {
+                let place = place.child(slot);
+                if !place.is_within(first, last) {
+                    let mut child = Some(child.clone());
+                    // What this returns, `node` keeps anyway.
+                    remove(&mut child, place, (first, last), pool)?;
+                    to.update(slot, |entry| *entry = child);
+                }
+            }
+        }
+        _ => {} // Never: the level decides the kind.
+    }
+    Ok(rest.into())
+}
+
+/// Moves what is in [first, last] from below `node`, which is unshared, below one that is returned.
+fn split<T: Clone>(
+    node: &mut NodeRef<T>,
+    place: Place,
+    (first, last): (u64, u64),
+    pool: &mut NodePool<T>,
+) -> Result<Option<NodeRef<T>>, NotEnough> {
+    let wanted = place.slots(first, last);
+    match &mut node.unshare(place.level, pool)?.slots {
+        Slots::Leaf(from) => {
+            let mut removed = pool.take(place.level)?;
+            if let Slots::Leaf(to) = &mut removed.slots {
+                for slot in slots(from.present() & wanted) {
+                    let value = from.update(slot, Option::take);
+                    to.update(slot, |entry| *entry = value);
+                }
+            }
+            Ok(Some(removed.into()))
+        }
+        Slots::Inner(from) => {
+            let wanted = from.present() & wanted;
+            let mut take = |slot, pool: &mut NodePool<T>| {
+                let place = place.child(slot);
+                from.update(slot, |entry| remove(entry, place, (first, last), pool))
+            };
+            if wanted.is_power_of_two() {
+                return take(wanted.trailing_zeros() as usize, pool);
+            }
+            let mut removed = pool.take(place.level)?;
+            if let Slots::Inner(to) = &mut removed.slots {
+                for slot in slots(wanted) {
+                    let child = take(slot, pool)?;
+                    to.update(slot, |entry| *entry = child);
+                }
+            }
+            Ok(Some(removed.into()))
+        }
+    }
+}
+
+/// Puts what is in [first, last] below `node` below `entry`, too, which is at the same place and
+/// has nothing in that range.
+fn share<T: Clone>(
+    node: &NodeRef<T>,
+    place: Place,
+    (first, last): (u64, u64),
+    entry: &mut Option<NodeRef<T>>,
+    pool: &mut NodePool<T>,
+) -> Result<(), NotEnough> {
+    if !any_in(node, place, first, last) {
+        return Ok(());
+    }
+    if entry.is_none() && all_in(node, place, first, last) {
+        *entry = Some(node.clone());
+        return Ok(());
+    }
+    let wanted = place.slots(first, last);
+    match (&node.slots, &mut occupy(entry, place, pool)?.slots) {
+        (Slots::Leaf(from), Slots::Leaf(to)) => {
+            for (slot, value) in from.iter(wanted) {
+                to.update(slot, |entry| *entry = Some(value.clone()));
+            }
+        }
+        (Slots::Inner(from), Slots::Inner(to)) => {
+            for (slot, child) in from.iter(wanted) {
+                let place = place.child(slot);
+                to.update(slot, |entry| {
+                    share(child, place, (first, last), entry, pool)
+                })?;
+            }
+        }
+        _ => {} // Never: the level decides the kind.
+    }
+    Ok(())
+}
+
+#[kernel::prelude::kunit_tests(anon_rmap_radix_tree)]
+mod tests {
+    use super::*;
+    use kernel::{
+        alloc::AllocError,
+        prelude::*, //
+    };
+
+    /// A tree that has each of `indices` as its own value, and a pool that will do for a change.
+    fn tree_of(indices: &[u64]) -> Result<(RadixTree<u64>, NodePool<u64>), AllocError> {
+        let mut tree = RadixTree::new();
+        let mut pool = NodePool::new();
+        for &index in indices {
+            pool.reserve(tree.nodes_for_insert(index), GFP_KERNEL)?;
+            let _ = tree.insert(index, index, &mut pool);
+        }
+        pool.reserve(22, GFP_KERNEL)?;
+        Ok((tree, pool))
+    }
+
+    /// Whether `tree` has just `indices`, each as its own value.
+    fn holds(tree: &RadixTree<u64>, indices: &[u64]) -> bool {
+        let found = tree.iter_range(0, u64::MAX);
+        let found = found.map(|(index, slot)| (index, *slot.value));
+        let get = |index: u64| tree.get(index).map(|slot| *slot.value);
+        tree.verify()
+            && tree.count_range(0, u64::MAX) == indices.len() as u64
+            && found.eq(indices.iter().map(|&index| (index, index)))
+            && indices.iter().all(|&index| get(index) == Some(index))
+    }
+
+    #[test]
+    fn grows_with_the_largest_index() -> Result<(), AllocError> {
+        let indices = [0, 63, 64, 4095, 4096, 1 << 40, u64::MAX];
+        let (mut tree, mut pool) = tree_of(&indices)?;
+        assert!(holds(&tree, &indices));
+        assert!(tree.get(1).is_none() && tree.get(1 << 50).is_none());
+        assert_eq!(tree.insert(63, 5, &mut pool), Ok(Some(63)));
+        assert_eq!(tree.nodes_for_insert(62), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_write_to_a_clone_copies_only_its_path() -> Result<(), AllocError> {
+        let indices = [0, 64, 128, 4096];
+        let (tree, mut pool) = tree_of(&indices)?;
+        let mut clone = tree.clone();
+        assert!(clone.get(64).is_some_and(|slot| !slot.unshared));
+        assert_eq!(clone.nodes_for_insert(64), 3);
+        assert_eq!(clone.insert(64, 1, &mut pool), Ok(Some(64)));
+        assert_eq!(clone.next_unshared(0, u64::MAX), Some((64, 64)));
+        assert_eq!(clone.next_unshared(65, u64::MAX), None);
+        // The other tree's leaf is its own now, too.
+        assert!(tree.get(64).is_some_and(|slot| slot.unshared));
+        assert!(tree.get(0).is_some_and(|slot| !slot.unshared));
+        assert!(holds(&tree, &indices));
+        Ok(())
+    }
+
+    #[test]
+    fn removal_from_a_clone_leaves_the_original() -> Result<(), AllocError> {
+        let indices = [0, 60, 70, 130, 200, 4100];
+        let (tree, mut pool) = tree_of(&indices)?;
+        let mut clone = tree.clone();
+        let removed = clone.remove_range(60, 150, &mut pool);
+        assert!(removed.is_ok());
+        assert!(holds(&clone, &[0, 200, 4100]));
+        assert!(holds(&tree, &indices));
+        assert!(clone.remove_range(0, u64::MAX, &mut pool).is_ok());
+        assert!(holds(&clone, &[]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_removed_keeps_its_references_until_dropped() -> Result<(), AllocError> {
+        let (mut tree, mut pool) = tree_of(&[1, 2, 3, 64, 65])?;
+        let clone = tree.clone();
+        let removed = tree.remove_range(2, 65, &mut pool);
+        assert!(clone.get(64).is_some_and(|slot| !slot.unshared));
+        drop(removed);
+        assert!(clone.get(64).is_some_and(|slot| slot.unshared));
+        assert!(holds(&tree, &[1]));
+        assert!(holds(&clone, &[1, 2, 3, 64, 65]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_range_shared_with_a_tree_of_another_height_is_shared_by_reference(
+    ) -> Result<(), AllocError> {
+        let (tree, mut pool) = tree_of(&[10, 64, 65, 127, 128, 140])?;
+        let (mut into, _) = tree_of(&[5, 1 << 30])?;
+        let nodes = into.node_count();
+        assert_eq!(tree.share_range(10, 130, &mut into, &mut pool), Ok(()));
+        assert!(holds(&into, &[5, 10, 64, 65, 127, 128, 1 << 30]));
+        // One leaf is shared, one was there, one is new.
+        assert_eq!(into.node_count(), nodes + 2);
+        assert!(into.get(64).is_some_and(|slot| !slot.unshared));
+        assert!(into.get(128).is_some_and(|slot| slot.unshared));
+        assert!(holds(&tree, &[10, 64, 65, 127, 128, 140]));
+        Ok(())
+    }
+
+    #[test]
+    fn without_enough_nodes_nothing_changes() -> Result<(), AllocError> {
+        let indices = [0, 1, 64];
+        let (tree, _) = tree_of(&indices)?;
+        let mut clone = tree.clone();
+        let mut pool = NodePool::new();
+        pool.reserve(1, GFP_KERNEL)?;
+        assert_eq!(clone.insert(1, 7, &mut pool), Err(7));
+        assert!(clone.remove_range(1, 1, &mut pool).is_err());
+        assert_eq!(
+            tree.share_range(0, 0, &mut RadixTree::new(), &mut pool),
+            Err(NotEnough)
+        );
+        assert_eq!(pool.len(), 1);
+        assert!(holds(&clone, &indices));
+        Ok(())
+    }
+}

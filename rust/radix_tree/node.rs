@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The nodes of a radix tree: their entries, their reference counts and the pool of reserved ones.
+
+use core::{
+    iter,
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    alloc::{
+        AllocError,
+        Flags, //
+    },
+    prelude::*,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Full,
+        Relaxed, //
+    },
+};
+
+/// Index bits that one level decodes.
+pub(super) const BITS: u32 = 6;
+/// Entries of a node.
+const SLOTS: usize = 1 << BITS;
+
+/// The entries of one node, by slot.
+///
+/// # Invariants
+///
+/// Bit `i` of `present` is set exactly when `entry[i]` is `Some`.
+pub(super) struct Entries<E> {
+    present: u64,
+    entry: [Option<E>; SLOTS],
+}
+
+impl<E> Entries<E> {
+    const fn new() -> Self {
+        // INVARIANT: Nothing is present.
+        Self {
+            present: 0,
+            entry: [const { None }; SLOTS],
+        }
+    }
+
+    /// The occupied slots, a bit each.
+    pub(super) fn present(&self) -> u64 {
+        self.present
+    }
+
+    pub(super) fn get(&self, slot: usize) -> Option<&E> {
+        self.entry[slot].as_ref()
+    }
+
+    /// Lets `change` fill, change or empty `slot`.
+    pub(super) fn update<R>(&mut self, slot: usize, change: impl FnOnce(&mut Option<E>) -> R) -> R {
+        let entry = &mut self.entry[slot];
+        let result = change(entry);
+        // INVARIANT: Only this entry can have changed.
+        self.present = self.present & !(1 << slot) | u64::from(entry.is_some()) << slot;
+        result
+    }
+
+    /// Returns what is in `slot`, after putting there what `make` returns if that is nothing.
+    pub(super) fn get_or_try_insert(
+        &mut self,
+        slot: usize,
+        make: impl FnOnce() -> Result<E, NotEnough>,
+    ) -> Result<&mut E, NotEnough> {
+        match &mut self.entry[slot] {
+            Some(entry) => Ok(entry),
+            empty => {
+                let entry = empty.insert(make()?);
+                // INVARIANT: The entry was filled just now.
+                self.present |= 1 << slot;
+                Ok(entry)
+            }
+        }
+    }
+
+    /// Clones those of `from`'s entries whose slots are in the bit set `wanted` into the same
+    /// slots.
+    pub(super) fn clone_from(&mut self, from: &Self, wanted: u64)
+    where
+        E: Clone,
+    {
+        for (slot, entry) in from.iter(wanted) {
+            self.update(slot, |to| *to = Some(entry.clone()));
+        }
+    }
+
+    /// The entries whose slots are in the bit set `wanted`, in order.
+    pub(super) fn iter(&self, wanted: u64) -> impl Iterator<Item = (usize, &E)> {
+        slots(self.present & wanted).filter_map(|slot| Some((slot, self.get(slot)?)))
+    }
+
+    /// Whether the invariant holds and something is present.
+    #[cfg(any(test, CONFIG_KUNIT))]
+    pub(super) fn verify(&self) -> bool {
+        let present = |slot: usize| self.present >> slot & 1 != 0;
+        self.present != 0 && (0..SLOTS).all(|slot| present(slot) == self.entry[slot].is_some())
+    }
+}
+
+/// The slots of a bit set, in order.
+pub(super) fn slots(mut set: u64) -> impl Iterator<Item = usize> {
+    iter::from_fn(move || {
+        let slot = (set != 0).then(|| set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(slot)
+    })
+}
+
+/// What a node holds: its level decides which.
+pub(super) enum Slots<T> {
+    Inner(Entries<NodeRef<T>>),
+    Leaf(Entries<T>),
+}
+
+/// A node: in trees, shared by all that hold a [`NodeRef`] to it, or reserved in a [`NodePool`].
+pub(super) struct Node<T> {
+    count: Atomic<usize>,
+    /// The next node of the pool.
+    next: Option<KBox<Node<T>>>,
+    pub(super) slots: Slots<T>,
+}
+
+/// A counted reference to a node.
+///
+/// A count of one, read through the only tree that can reach the node and under that tree's lock,
+/// stays one: taking another reference needs this one. Counts that others hold can go away at any
+/// time.
+///
+/// # Invariants
+///
+/// The node came from a [`KBox`] and is live; this reference owns one of its counts.
+pub(super) struct NodeRef<T>(NonNull<Node<T>>);
+
+// SAFETY: The count is atomic. References in several threads share the values (`Sync`), and the
+// last one to go drops them (`Send`).
+unsafe impl<T: Send + Sync> Send for NodeRef<T> {}
+// SAFETY: As above; a `&NodeRef` can be cloned to a `NodeRef`.
+unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
+
+impl<T> NodeRef<T> {
+    /// Whether nobody else refers to the node.
+    ///
+    /// Acquire: what others did to the node's entries before they let go of it has happened.
+    pub(super) fn is_unique(&self) -> bool {
+        self.count.load(Acquire) == 1
+    }
+}
+
+impl<T: Clone> NodeRef<T> {
+    /// Returns the node, which is at `level`, for writing, after replacing it by a copy if others
+    /// refer to it.
+    ///
+    /// A copy takes one node of the pool and O(64) time.
+    pub(super) fn unshare<'a>(
+        &'a mut self,
+        level: u32,
+        pool: &mut NodePool<T>,
+    ) -> Result<&'a mut Node<T>, NotEnough> {
+        if !self.is_unique() {
+            let mut copy = pool.take(level)?;
+            match (&self.slots, &mut copy.slots) {
+                (Slots::Inner(from), Slots::Inner(to)) => to.clone_from(from, !0),
+                (Slots::Leaf(from), Slots::Leaf(to)) => to.clone_from(from, !0),
+                _ => {} // Never: the level decides the kind.
+            }
+            *self = NodeRef::from(copy);
+        }
+        // SAFETY: By the type invariant the node is live. The only count is ours, and `self` is
+        // borrowed mutably, so nobody reads it nor takes a reference as long as the result lives.
+        Ok(unsafe { self.0.as_mut() })
+    }
+}
+
+impl<T> From<KBox<Node<T>>> for NodeRef<T> {
+    fn from(node: KBox<Node<T>>) -> Self {
+        let node = KBox::leak(node);
+        *node.count.get_mut() = 1;
+        // INVARIANT: The box owned the node; its only count is this reference's.
+        Self(NonNull::from(node))
+    }
+}
+
+impl<T> Clone for NodeRef<T> {
+    fn clone(&self) -> Self {
+        // It cannot overflow: each reference takes 8 bytes of memory. Relaxed, since who gets the
+        // new reference synchronises with us anyway.
+        self.count.fetch_add(1, Relaxed);
+        // INVARIANT: The count taken just now is the clone's.
+        Self(self.0)
+    }
+}
+
+impl<T> Drop for NodeRef<T> {
+    // Recurses into children that nobody else refers to, so at most as deep as a tree is high.
+    fn drop(&mut self) {
+        // Release: our accesses come before others see the count drop. Acquire: the last one comes
+        // after all others' accesses.
+        if self.count.fetch_sub(1, Full) == 1 {
+            // SAFETY: By the type invariant the node came from a box; nobody refers to it any more.
+            drop(unsafe { KBox::from_raw(self.0.as_ptr()) });
+        }
+    }
+}
+
+impl<T> Deref for NodeRef<T> {
+    type Target = Node<T>;
+
+    fn deref(&self) -> &Node<T> {
+        // SAFETY: By the type invariant the node is live, and [`Self::unshare`] alone makes mutable
+        // references, which exclude this one.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// The pool has too few nodes; see the tree's `nodes_for_*` methods.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NotEnough;
+
+/// Nodes reserved for changes of [`RadixTree`]s, so that those need not allocate.
+///
+/// [`RadixTree`]: super::RadixTree
+pub(crate) struct NodePool<T> {
+    head: Option<KBox<Node<T>>>,
+    len: usize,
+}
+
+impl<T> NodePool<T> {
+    /// Creates an empty pool.
+    pub(crate) const fn new() -> Self {
+        Self { head: None, len: 0 }
+    }
+
+    /// The number of nodes in the pool.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Tops the pool up to `total` nodes.
+    ///
+    /// Allocates with `flags`; after an error the pool keeps what it got so far.
+    pub(crate) fn reserve(&mut self, total: usize, flags: Flags) -> Result<(), AllocError> {
+        while self.len < total {
+            let mut node = Node::allocate(flags)?;
+            node.next = self.head.take();
+            self.head = Some(node);
+            self.len += 1;
+        }
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<KBox<Node<T>>> {
+        let mut node = self.head.take()?;
+        self.head = node.next.take();
+        self.len -= 1;
+        Some(node)
+    }
+
+    /// Takes a node out, to be an empty one at `level` of a tree.
+    pub(super) fn take(&mut self, level: u32) -> Result<KBox<Node<T>>, NotEnough> {
+        let mut node = self.pop().ok_or(NotEnough)?;
+        if level > 0 {
+            node.slots = Slots::Inner(Entries::new());
+        }
+        Ok(node)
+    }
+}
+
+impl<T> Drop for NodePool<T> {
+    // One by one, since dropping the chain as a whole would recurse.
+    fn drop(&mut self) {
+        while self.pop().is_some() {}
+    }
+}
+
+impl<T> Node<T> {
+    /// Allocates a node for a pool: an empty leaf.
+    fn allocate(flags: Flags) -> Result<KBox<Self>, AllocError> {
+        let node = Self {
+            count: Atomic::<usize>::new(1),
+            next: None,
+            slots: Slots::Leaf(Entries::new()),
+        };
+        #[cfg(MODULE)]
+        let memory = super::cache::allocate(flags)?;
+        #[cfg(not(MODULE))]
+        let memory = KBox::new_uninit(flags)?;
+        Ok(KBox::write(memory, node))
+    }
+}
