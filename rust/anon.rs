@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A physical page of the driver, with its state.
+
+use crate::{
+    anon_vma::AnonVma,
+    frame,
+    helpers,
+    index::Index,
+    memory_failure::registry,
+    radix_tree::Slot,
+    stats, //
+};
+use core::{
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
+};
+use kernel::{
+    alloc::Flags,
+    bindings,
+    new_mutex,
+    page::{
+        BorrowedPage,
+        Page,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::{
+            ARef,
+            AlwaysRefCounted, //
+        },
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        Arc,
+        Mutex,
+        Refcount, //
+    }, //
+};
+
+/// Pages are charged to the memory cgroup of the process that touches them.
+fn page_flags() -> Flags {
+    GFP_KERNEL_ACCOUNT | __GFP_HIGHMEM
+}
+
+/// Why a page must not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Poison {
+    /// A drill: the content is intact, and unpoisoning gives it back.
+    Simulated,
+}
+
+/// The page of an anon and what may be done with it; guarded by the anon's lock.
+///
+/// # Invariants
+///
+/// The word is the address of a `struct page` that the content owns, with [`Content::SIMULATED`]
+/// set if the page is poisoned. (One word, so that an anon takes 64 bytes.)
+pub(crate) struct Content(usize);
+
+impl Content {
+    /// Tag for [`Poison::Simulated`]; a `struct page` is aligned to more than that.
+    const SIMULATED: usize = 1;
+    const TAGS: usize = Self::SIMULATED;
+
+    fn new(page: Page) -> Self {
+        // INVARIANT: The page is owned, and given back in `drop`.
+        Self(ManuallyDrop::new(page).as_ptr() as usize)
+    }
+
+    /// The page.
+    pub(crate) fn page(&self) -> BorrowedPage<'_> {
+        let page = (self.0 & !Self::TAGS) as *mut bindings::page;
+        // SAFETY: By the invariant this is a page, and it is valid as long as `self` is.
+        unsafe { BorrowedPage::from_raw(NonNull::new_unchecked(page)) }
+    }
+
+    /// Why the page must not be mapped or read; `None` if it may.
+    pub(crate) fn poison(&self) -> Option<Poison> {
+        (self.0 & Self::SIMULATED != 0).then_some(Poison::Simulated)
+    }
+
+    /// Sets or clears the poison. The caller zaps the mappings, see [`crate::memory_failure`].
+    pub(crate) fn set_poison(&mut self, poison: Option<Poison>) {
+        // INVARIANT: Only tags change.
+        self.0 &= !Self::TAGS;
+        if let Some(Poison::Simulated) = poison {
+            self.0 |= Self::SIMULATED;
+        }
+    }
+
+    /// The page's frame number.
+    pub(crate) fn pfn(&self) -> u64 {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_to_pfn(self.page().as_ptr()) as u64 }
+    }
+
+    /// The number of page table entries that map the page.
+    pub(crate) fn mapcount(&self) -> u64 {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_mapcount(self.page().as_ptr()) as u64 }
+    }
+
+    /// Whether a device may be writing to the page or reading it (`FOLL_PIN`).
+    ///
+    /// May be wrong in the safe direction: an unpinned page can look pinned.
+    pub(crate) fn maybe_dma_pinned(&self) -> bool {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_maybe_dma_pinned(self.page().as_ptr()) }
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the content owns the page. Whoever has pinned it holds a
+        // reference of its own.
+        unsafe { bindings::__free_pages(self.page().as_ptr(), 0) };
+    }
+}
+
+/// One physical page that the driver owns, shared copy-on-write between amaps.
+///
+/// The lock guards the state *and* the installation of page table entries for the page: an entry is
+/// installed only under the lock and only when the page is not poisoned. So whoever has set the
+/// poison and then finds the mappings through the rmap has found all of them.
+///
+/// # Invariants
+///
+/// * `frame` knows the content's page as this anon's from creation until the last reference goes.
+/// * `shares` is the number of [`Share`]s.
+#[pin_data]
+pub(crate) struct Anon {
+    refs: Refcount,
+    shares: Atomic<i32>,
+    #[pin]
+    content: Mutex<Content>,
+    anon_vma: Arc<AnonVma>,
+    index: Index,
+}
+
+#[cfg(not(CONFIG_DEBUG_MUTEXES))]
+static_assert!(size_of::<Anon>() <= 64);
+
+/// Evidence of an anon's lock.
+pub(crate) type AnonGuard<'a> = Guard<'a, Content, MutexBackend>;
+
+impl Anon {
+    /// A page filled with zeroes, at `index` of `anon_vma`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]. May sleep.
+    pub(crate) fn zeroed(anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
+        Self::new(
+            Page::alloc_page(page_flags() | __GFP_ZERO)?,
+            anon_vma,
+            index,
+        )
+    }
+
+    /// A copy of the page of `source`, at the same index of `anon_vma`.
+    ///
+    /// The caller's reference to `source` must be that of an amap which shares it, so that nobody
+    /// writes to it. Takes the lock of `source`.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; [`EHWPOISON`] if `source` is poisoned, or turns out to be while it is copied. May
+    /// sleep.
+    pub(crate) fn copy_of(source: &Self, anon_vma: Arc<AnonVma>) -> Result<ARef<Self>> {
+        let page = Page::alloc_page(page_flags())?;
+        let content = source.lock();
+        if content.poison().is_some() {
+            return Err(EHWPOISON);
+        }
+        copy_page(&page, &content.page())?;
+        drop(content);
+        stats::COPIES.inc();
+        Self::new(page, anon_vma, source.index)
+    }
+
+    fn new(page: Page, anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
+        let raw = page.as_ptr();
+        let anon = KBox::pin_init(
+            pin_init!(Self {
+                refs: Refcount::new(1),
+                shares: Atomic::new(0),
+                content <- new_mutex!(Content::new(page), "anon"),
+                anon_vma,
+                index,
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.
+        let anon = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(anon) }));
+        // SAFETY: The anon owns the page, and calls `forget` in `dec_ref`, before it is freed.
+        unsafe { frame::remember(raw, anon.as_ptr()) };
+        stats::ANONS.inc();
+        // SAFETY: `refs` started with one, which this reference takes over.
+        Ok(unsafe { ARef::from_raw(anon) })
+    }
+
+    /// Locks the anon. Sleeps. Comes after the lock of an amap, before that of an anon_vma.
+    pub(crate) fn lock(&self) -> AnonGuard<'_> {
+        self.content.lock()
+    }
+
+    /// Locks the anon if that is possible at once.
+    pub(crate) fn try_lock(&self) -> Option<AnonGuard<'_>> {
+        self.content.try_lock()
+    }
+
+    /// Where the mappings of this page can be found.
+    pub(crate) fn anon_vma(&self) -> &Arc<AnonVma> {
+        &self.anon_vma
+    }
+
+    /// The page's index.
+    pub(crate) fn index(&self) -> Index {
+        self.index
+    }
+
+    /// Takes a reference to `anon`, unless its last one has gone already.
+    ///
+    /// # Safety
+    ///
+    /// `anon` must point to an anon whose memory is not freed during the call.
+    pub(crate) unsafe fn get_not_zero(anon: *const Self) -> Option<ARef<Self>> {
+        // SAFETY: The caller promises that the memory is that of an anon.
+        let refs = unsafe { &(*anon).refs };
+        // SAFETY: `Refcount` wraps a `refcount_t`, and this one is live.
+        if !unsafe { helpers::anon_rmap_refcount_inc_not_zero(ptr::from_ref(refs).cast()) } {
+            return None;
+        }
+        // SAFETY: We have just taken the reference.
+        Some(unsafe { ARef::from_raw(NonNull::new_unchecked(anon.cast_mut())) })
+    }
+}
+
+// SAFETY: `inc_ref` increments `refs`, and the anon is freed only when `refs` drops to zero.
+unsafe impl AlwaysRefCounted for Anon {
+    fn inc_ref(&self) {
+        self.refs.inc();
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller gives up a reference, so the anon is live until here.
+        let this = unsafe { obj.as_ref() };
+        if !this.refs.dec_and_test() {
+            return;
+        }
+        {
+            let content = this.content.lock();
+            if content.poison().is_some() {
+                registry::remove(content.pfn());
+            }
+            // SAFETY: The page is this anon's.
+            unsafe { frame::forget(content.page().as_ptr()) };
+        }
+        stats::ANONS.dec();
+        // SAFETY: The last reference has gone, and `forget` ended the lookups, so the box that was
+        // leaked in `new` is ours again. It stays pinned until it is dropped.
+        drop(unsafe { Pin::new_unchecked(KBox::from_raw(obj.as_ptr())) });
+    }
+}
+
+/// A reference to an anon held by a slot of an amap.
+///
+/// The number of shares says whether the page is copy-on-write; other references (a walk, an
+/// injection) do not make it so.
+pub(crate) struct Share(ARef<Anon>);
+
+impl Share {
+    /// Makes `anon` shared by one amap more.
+    pub(crate) fn new(anon: ARef<Anon>) -> Self {
+        anon.shares.fetch_add(1, Relaxed);
+        Self(anon)
+    }
+
+    /// Whether no other slot holds the anon.
+    fn is_only(&self) -> bool {
+        self.0.shares.load(Acquire) == 1
+    }
+
+    /// Whether this is a share of `anon`.
+    pub(crate) fn is(&self, anon: &Anon) -> bool {
+        ptr::eq::<Anon>(&*self.0, anon)
+    }
+
+    /// A reference for use without the amap's lock.
+    pub(crate) fn anon(&self) -> ARef<Anon> {
+        self.0.clone()
+    }
+}
+
+impl Slot<'_, Share> {
+    /// Whether the page may be written in place: nobody else can reach it through an amap. To be
+    /// asked under the amap's lock.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.unshared && self.value.is_only()
+    }
+}
+
+impl Deref for Share {
+    type Target = Anon;
+
+    fn deref(&self) -> &Anon {
+        &self.0
+    }
+}
+
+impl Clone for Share {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // A process that finds itself alone may write: what the others have read comes before.
+        self.0.shares.fetch_sub(1, Release);
+    }
+}
+
+/// Copies `from` to `to`; a hardware error in `from` is an error here, not a crash.
+fn copy_page(to: &Page, from: &Page) -> Result {
+    // SAFETY: Both pages are valid; the mappings are undone below in reverse order.
+    let source = unsafe { bindings::kmap_local_page(from.as_ptr()) };
+    // SAFETY: As above.
+    let target = unsafe { bindings::kmap_local_page(to.as_ptr()) };
+    // SAFETY: Both are mappings of a whole page; `to` is new, so nobody else reads it. User space
+    // may write to `from` only through a mapping, which the caller excludes.
+    let left = unsafe { bindings::copy_mc_to_kernel(target, source, PAGE_SIZE as u32) };
+    // SAFETY: `target` was mapped last.
+    unsafe { bindings::kunmap_local(target) };
+    // SAFETY: `source` was mapped before.
+    unsafe { bindings::kunmap_local(source) };
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(EHWPOISON)
+    }
+}

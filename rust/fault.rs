@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page faults: making the page tables say what the amap says.
+//!
+//! A first touch, a read, a write and a copy-on-write are all the same: find the anon that the address
+//! is to map, make one if need be, and install the entry. What must be allocated is found out under
+//! the amap's lock and allocated without it; then everything is looked at again.
+
+use crate::{
+    amap::{
+        Sharing,
+        Slots, //
+    },
+    anon::{
+        Anon,
+        Share, //
+    },
+    anon_vma::{
+        AnonVma,
+        LinkReservation, //
+    },
+    helpers,
+    index::Index,
+    interval_tree::Interval,
+    radix_tree::NodePool,
+    stats,
+    vma::VmaState,
+    zap::zap_blocked, //
+};
+use core::ptr;
+use kernel::{
+    bindings,
+    page::PAGE_SHIFT,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc, //
+    }, //
+};
+
+/// What a fault handler returns to core mm.
+pub(crate) type VmFault = bindings::vm_fault_t;
+
+/// The access can be made again; if an entry could be installed, it will succeed.
+const RETRY: VmFault = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
+const OOM: VmFault = bindings::vm_fault_reason_VM_FAULT_OOM;
+const SIGBUS: VmFault = bindings::vm_fault_reason_VM_FAULT_SIGBUS;
+const HWPOISON: VmFault = bindings::vm_fault_reason_VM_FAULT_HWPOISON;
+
+/// Pages around a read that are mapped with it, if there are any. A power of two.
+const AROUND: u64 = 16;
+
+/// A fault on a VMA of the device.
+struct Fault<'a> {
+    vmf: *mut bindings::vm_fault,
+    vma: *mut bindings::vm_area_struct,
+    state: &'a VmaState,
+    index: Index,
+    write: bool,
+}
+
+/// Where the content of a new page comes from.
+enum Origin {
+    Zeroes,
+    Copy(ARef<Anon>),
+}
+
+/// What has been allocated for a fault so far.
+struct Reserve {
+    page: Option<(ARef<Anon>, Origin)>,
+    nodes: NodePool<Share>,
+    link: Option<LinkReservation>,
+}
+
+/// What a look under the amap's lock came to.
+enum Look {
+    /// The fault is over.
+    Done(VmFault),
+    /// A page is needed.
+    NeedPage(Origin),
+    /// This many nodes of the amap's tree are needed.
+    NeedNodes(usize),
+    /// A link is needed, for a VMA that has this many.
+    NeedLink(usize),
+}
+
+/// Handles a fault for `write` or for reading, with or without a page table entry being there.
+///
+/// Takes O(log n) for what is mapped first, and a copy of the page where one is due.
+///
+/// # Safety
+///
+/// Must be called as core mm calls `vm_operations_struct.fault` and `page_mkwrite`.
+pub(crate) unsafe fn handle(vmf: *mut bindings::vm_fault, write: bool) -> VmFault {
+    stats::FAULTS.inc();
+    // SAFETY: Core mm passes a fault that is valid during the call.
+    let (vma, address) = unsafe {
+        let place = &raw const (*vmf).__bindgen_anon_1;
+        ((*place).vma, (*place).address)
+    };
+    // SAFETY: Core mm holds the mmap lock or the VMA's lock.
+    let Some(state) = (unsafe { VmaState::of(vma) }) else {
+        return SIGBUS;
+    };
+    // SAFETY: As above.
+    if unsafe { state.follow_growth(vma) }.is_err() {
+        return SIGBUS;
+    }
+    let fault = Fault {
+        vmf,
+        vma,
+        state: &state,
+        index: state.base().index(address),
+        write,
+    };
+    let result = match fault.resolve() {
+        Ok(result) => result,
+        Err(error) if error == EHWPOISON => HWPOISON,
+        Err(_) => OOM,
+    };
+    if result & HWPOISON != 0 {
+        stats::REFUSED.inc();
+    }
+    result
+}
+
+impl Fault<'_> {
+    fn resolve(&self) -> Result<VmFault> {
+        let mut reserve = Reserve {
+            page: None,
+            nodes: NodePool::new(),
+            link: None,
+        };
+        loop {
+            match self.look(&mut reserve) {
+                Look::Done(result) => return Ok(result),
+                Look::NeedPage(origin) => {
+                    let anon_vma = self.state.amap().anon_vma().clone();
+                    let anon = match &origin {
+                        Origin::Zeroes => Anon::zeroed(anon_vma, self.index)?,
+                        Origin::Copy(source) => Anon::copy_of(source, anon_vma)?,
+                    };
+                    reserve.page = Some((anon, origin));
+                }
+                Look::NeedNodes(nodes) => reserve.nodes.reserve(nodes, GFP_KERNEL)?,
+                Look::NeedLink(links) => reserve.link = Some(self.state.reserve_link(links)?),
+            }
+        }
+    }
+
+    fn look(&self, reserve: &mut Reserve) -> Look {
+        let amap = self.state.amap();
+        let mut slots = amap.lock();
+        if let Some(refusal) = self.refusal(&slots) {
+            return Look::Done(refusal);
+        }
+        let Some(slot) = slots.anons.get(self.index.0) else {
+            return self.fill(&mut slots, reserve);
+        };
+        let anon = slot.value.anon();
+        if !self.write || amap.sharing() == Sharing::Shared || slot.is_exclusive() {
+            return match self.link(&mut slots, anon.anon_vma(), reserve) {
+                Ok(()) => Look::Done(self.map(&slots, &anon)),
+                Err(need) => need,
+            };
+        }
+        drop(slots);
+        self.copy(anon, reserve)
+    }
+
+    /// Why the fault can't go on with the amap as it is, if it can't.
+    fn refusal(&self, slots: &Slots) -> Option<VmFault> {
+        let links = match self.state.links(slots) {
+            Some(links) if !slots.lost => links,
+            _ => return Some(SIGBUS),
+        };
+        let point = Interval::point(self.index.0);
+        (slots.blocked.blocks(self.index) || !links.interval().contains(point)).then_some(RETRY)
+    }
+
+    /// Puts the reserved page into the amap, where there is none, and maps it.
+    fn fill(&self, slots: &mut Slots, reserve: &mut Reserve) -> Look {
+        let Some((anon, Origin::Zeroes)) = &reserve.page else {
+            return Look::NeedPage(Origin::Zeroes);
+        };
+        let anon = anon.clone();
+        if let Err(need) = self.link(slots, anon.anon_vma(), reserve) {
+            return need;
+        }
+        match self.put(slots, anon.clone(), reserve) {
+            Ok(_) => Look::Done(self.map(slots, &anon)),
+            Err(need) => need,
+        }
+    }
+
+    /// Replaces `source`, which the amap shares with others, by the reserved copy, and maps that.
+    fn copy(&self, source: ARef<Anon>, reserve: &mut Reserve) -> Look {
+        let anon = match &reserve.page {
+            Some((anon, Origin::Copy(of))) if ptr::eq::<Anon>(&**of, &*source) => anon.clone(),
+            _ => return Look::NeedPage(Origin::Copy(source)),
+        };
+        let amap = self.state.amap();
+        let point = Interval::point(self.index.0);
+        if !amap.lock().blocked.begin_own(point) {
+            return Look::Done(RETRY);
+        }
+        // SAFETY: Core mm has locked the VMA, which has this base and covers the index.
+        unsafe { zap_blocked(self.vma, self.state.base(), point) };
+
+        let mut slots = amap.lock();
+        slots.blocked.end_own(point);
+        if let Some(refusal) = self.refusal(&slots) {
+            return Look::Done(refusal);
+        }
+        // As long as the amap shares the source, nobody can have written to it. If it is no longer
+        // shared, another thread can.
+        match slots.anons.get(self.index.0) {
+            Some(slot) if slot.value.is(&source) && !slot.is_exclusive() => (),
+            _ => return Look::Done(RETRY),
+        }
+        if source.lock().poison().is_some() {
+            return Look::Done(HWPOISON);
+        }
+        if let Err(need) = self.link(&mut slots, anon.anon_vma(), reserve) {
+            return need;
+        }
+        match self.put(&mut slots, anon.clone(), reserve) {
+            Ok(old) => {
+                let result = self.map(&slots, &anon);
+                drop(slots);
+                drop(old);
+                Look::Done(result)
+            }
+            Err(need) => need,
+        }
+    }
+
+    /// Puts `anon` into the amap; returns what was there.
+    fn put(
+        &self,
+        slots: &mut Slots,
+        anon: ARef<Anon>,
+        reserve: &mut Reserve,
+    ) -> Result<Option<Share>, Look> {
+        let needed = slots.anons.nodes_for_insert(self.index.0);
+        slots
+            .anons
+            .insert(self.index.0, Share::new(anon), &mut reserve.nodes)
+            .map_err(|_| Look::NeedNodes(needed))
+    }
+
+    /// Makes sure that a walk from a page of `anon_vma` finds the VMA.
+    fn link(
+        &self,
+        slots: &mut Slots,
+        anon_vma: &Arc<AnonVma>,
+        reserve: &mut Reserve,
+    ) -> Result<(), Look> {
+        let Some(links) = self.state.links_mut(slots) else {
+            return Err(Look::Done(SIGBUS));
+        };
+        if links.contains(anon_vma) {
+            return Ok(());
+        }
+        let needed = links.len();
+        match reserve.link.take() {
+            None => Err(Look::NeedLink(needed)),
+            Some(reservation) => links
+                .link(anon_vma, reservation)
+                .map_err(|_| Look::NeedLink(needed)),
+        }
+    }
+
+    /// Installs the page table entry for `anon`, which the amap holds at the index and which the VMA
+    /// is linked for; writable if this is a write.
+    fn map(&self, slots: &Slots, anon: &Anon) -> VmFault {
+        // Core mm has allocated a page table without our locks, where there was none.
+        // SAFETY: `vmf` is valid.
+        if !unsafe { helpers::anon_rmap_vmf_install_page_table(self.vmf) } {
+            return RETRY;
+        }
+        let result = {
+            let content = anon.lock();
+            if content.poison().is_some() {
+                return HWPOISON;
+            }
+            // SAFETY: `vmf` and the page are valid. By the amap's rule the entry is empty or maps
+            // this page.
+            unsafe {
+                bindings::vmf_insert_page_mkwrite(self.vmf, content.page().as_ptr(), self.write)
+            }
+        };
+        if !self.write && result == RETRY {
+            self.map_around(slots);
+        }
+        result
+    }
+
+    /// Maps, for reading, the pages around the fault that are there and can be had at once.
+    fn map_around(&self, slots: &Slots) {
+        let Some(links) = self.state.links(slots) else {
+            return;
+        };
+        // SAFETY: `vmf` is valid for reads; the copy is used only during this call.
+        let mut around = unsafe { ptr::read(self.vmf) };
+        let address = around.__bindgen_anon_1.address;
+        // Aligned in addresses, so that the page table is the fault's.
+        let window = (AROUND as usize) << PAGE_SHIFT;
+        let first = self.state.base().index(address & !(window - 1)).0;
+        let first = first.max(links.interval().start());
+        let last = self.state.base().index(address | (window - 1)).0;
+        let last = last.min(links.interval().last());
+        if first > last {
+            return;
+        }
+        for (index, slot) in slots.anons.iter_range(first, last) {
+            let index = Index(index);
+            if index == self.index
+                || slots.blocked.blocks(index)
+                || !links.contains(slot.value.anon_vma())
+            {
+                continue;
+            }
+            let Some(content) = slot.value.try_lock() else {
+                continue;
+            };
+            if content.poison().is_some() {
+                continue;
+            }
+            around.__bindgen_anon_1.address = self.state.base().address(index);
+            // SAFETY: As in `map`; the address is in the VMA and has the same page table. If it is
+            // mapped already, nothing happens.
+            unsafe {
+                bindings::vmf_insert_page_mkwrite(&mut around, content.page().as_ptr(), false)
+            };
+        }
+    }
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Private anonymous memory with a reverse map, and its memory failures.
+//!
+//! The module owns the memory of processes that map `/dev/anon_rmap`, finds every mapping of a page
+//! through interval trees, and uses that to handle memory failures.
+//!
+//! What is where:
+//!
+//! * [`device`], [`vm_ops`], [`notifier`]: what core mm calls.
+//! * [`vma`], [`address_space`], [`fault`], [`zap`]: what becomes of it.
+//! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
+//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`]; [`rmap`], the walks.
+//! * [`frame`]: which page frames are ours.
+//! * [`memory_failure`]: poisoning and what follows; [`debugfs`], [`stats`]: the user's side of it.
+//!
+//! Lock order, outermost first:
+//!
+//! ```text
+//! mmap lock, VMA lock              (core mm)
+//!   address space                  (address_space::Vmas)
+//!     amap                         (amap::Slots)
+//!       anon                       (anon::Content)
+//!         anon_vma                 (anon_vma::Avcs)
+//!         page table lock          (core mm)
+//!         poisoned pages           (memory_failure::registry)
+//!         frames                   (frame)
+//! ```
+//!
+//! The mmu notifier takes the lock of the address space and the amap's, and can be called from
+//! reclaim: so nothing is allocated under any of these locks in a way that could reclaim, and nothing
+//! is zapped under them. Two amaps, or two anons, are never locked at the same time.
+
+use kernel::{
+    bindings,
+    miscdevice::MiscDeviceRegistration,
+    prelude::*, //
+};
+
+mod address_space;
+mod amap;
+mod anon;
+mod anon_vma;
+mod debugfs;
+mod device;
+mod fault;
+mod frame;
+mod helpers;
+mod index;
+pub mod interval_tree;
+mod memory_failure;
+mod notifier;
+mod process;
+mod radix_tree;
+mod rmap;
+mod stats;
+mod vm_ops;
+mod vma;
+mod zap;
+
+module! {
+    type: AnonRmap,
+    name: "anon_rmap",
+    authors: ["The anon_rmap authors"],
+    description: "Anonymous memory with a reverse map and memory failures",
+    license: "GPL",
+}
+
+#[pin_data(PinnedDrop)]
+struct AnonRmap {
+    #[pin]
+    device: MiscDeviceRegistration<device::Device>,
+    #[pin]
+    debugfs: debugfs::Debugfs,
+    // Goes last.
+    nodes: radix_tree::NodeCache,
+}
+
+impl kernel::InPlaceModule for AnonRmap {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        // SAFETY: The module is initialised once, and nothing that uses these is registered yet.
+        unsafe {
+            frame::init();
+            address_space::init();
+            memory_failure::registry::init();
+        }
+        try_pin_init!(Self {
+            // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
+            nodes: unsafe { radix_tree::NodeCache::new() }?,
+            debugfs <- debugfs::Debugfs::new(),
+            device <- MiscDeviceRegistration::register(device::OPTIONS),
+        })
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for AnonRmap {
+    fn drop(self: Pin<&mut Self>) {
+        // Nothing is mapped any more, but core mm frees subscriptions later.
+        // SAFETY: May be called from where a module is unloaded.
+        unsafe { bindings::mmu_notifier_synchronize() };
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which pages are poisoned, for the debugfs file `poisoned`.
+
+use super::Door;
+use crate::{
+    index::Index,
+    stats, //
+};
+use core::fmt;
+use kernel::{
+    bindings,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode,
+        RBTreeNodeReservation, //
+    },
+    sync::global_lock,
+    task::Pid, //
+};
+
+global_lock! {
+    // SAFETY: Initialised by `init`, which the module calls before it registers anything.
+    unsafe(uninit) static POISONED: Mutex<Option<RBTree<u64, Record>>> = None;
+}
+
+/// Makes the registry usable.
+///
+/// # Safety
+///
+/// Must be called exactly once, before any other function of this module.
+pub(crate) unsafe fn init() {
+    // SAFETY: The caller promises that this is the only call.
+    unsafe { POISONED.init() };
+}
+
+/// One poisoned page.
+struct Record {
+    index: Index,
+    door: Door,
+    /// When it was poisoned, in nanoseconds since boot.
+    since: u64,
+    /// The processes that held the page when it was poisoned.
+    holders: KVec<Pid>,
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NSEC_PER_SEC: u64 = 1_000_000_000;
+
+        write!(
+            f,
+            "index={} kind=simulated door={} since={}.{:06} hit={} pids=",
+            self.index,
+            self.door,
+            self.since / NSEC_PER_SEC,
+            self.since % NSEC_PER_SEC / 1000,
+            self.holders.len(),
+        )?;
+        for (i, pid) in self.holders.iter().enumerate() {
+            write!(f, "{}{pid}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// A record that can be [inserted](insert) without failing.
+pub(crate) struct Reservation {
+    node: RBTreeNodeReservation<u64, Record>,
+    record: Record,
+}
+
+impl Reservation {
+    /// Reserves a record for the page at `index`, with room for the pids of `holders` processes;
+    /// [`ENOMEM`].
+    pub(crate) fn new(index: Index, door: Door, holders: usize) -> Result<Self> {
+        Ok(Self {
+            node: RBTreeNodeReservation::new(GFP_KERNEL)?,
+            record: Record {
+                index,
+                door,
+                // SAFETY: No requirements.
+                since: unsafe { bindings::ktime_get_mono_fast_ns() },
+                holders: KVec::with_capacity(holders, GFP_KERNEL)?,
+            },
+        })
+    }
+}
+
+/// A record that was [removed](remove), to be dropped without locks.
+pub(crate) struct Removed {
+    _node: RBTreeNode<u64, Record>,
+}
+
+/// Records that the page in frame `pfn` is poisoned. The caller holds the lock of its anon, and the
+/// page was not poisoned before.
+pub(crate) fn insert(pfn: u64, reservation: Reservation) {
+    let node = reservation.node.into_node(pfn, reservation.record);
+    let old = POISONED.lock().get_or_insert_with(RBTree::new).insert(node);
+    if old.is_none() {
+        stats::POISONED.inc();
+    }
+}
+
+/// Records that the page in frame `pfn`, if it still is poisoned, was held by the process `pid`. O(log
+/// n) and the processes recorded before.
+pub(crate) fn add_holder(pfn: u64, pid: Pid) {
+    let mut poisoned = POISONED.lock();
+    let record = poisoned.as_mut().and_then(|records| records.get_mut(&pfn));
+    if let Some(record) = record {
+        if !record.holders.contains(&pid) {
+            // What finds no room came into being after the holders were counted.
+            let _ = record.holders.push_within_capacity(pid);
+        }
+    }
+}
+
+/// Forgets that the page in frame `pfn` is poisoned. The caller holds the lock of its anon.
+pub(crate) fn remove(pfn: u64) -> Option<Removed> {
+    let node = POISONED.lock().as_mut()?.remove_node(&pfn)?;
+    stats::POISONED.dec();
+    Some(Removed { _node: node })
+}
+
+/// One line a poisoned page, in the order of frames.
+pub(crate) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let poisoned = POISONED.lock();
+    for (pfn, record) in poisoned.iter().flat_map(RBTree::iter) {
+        writeln!(f, "pfn={pfn:#x} {record}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters, shown in the debugfs file `stats`.
+//!
+//! Names ending in `_total` only grow; the others say how much there is now, so all of them are zero
+//! when nothing is mapped: a leak shows.
+
+use core::fmt;
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
+
+/// One counter.
+pub(crate) struct Counter(Atomic<i64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n as i64, Relaxed);
+    }
+
+    pub(crate) fn inc(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn dec(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n as i64, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $counter:ident: $name:literal,)*) => {
+        $($(#[$doc])* pub(crate) static $counter: Counter = Counter::new();)*
+
+        /// All counters with their names, in the order in which they are shown.
+        static ALL: &[(&str, &Counter)] = &[$(($name, &$counter)),*];
+    };
+}
+
+counters! {
+    /// VMAs of the device.
+    VMAS: "vmas",
+    /// Amaps.
+    AMAPS: "amaps",
+    /// Pages owned by the driver.
+    ANONS: "anons",
+    /// Interval trees.
+    ANON_VMAS: "anon_vmas",
+    /// Links of VMAs into interval trees.
+    AVCS: "avcs",
+    /// Poisoned pages.
+    POISONED: "poisoned",
+    /// Faults that reached the driver.
+    FAULTS: "faults_total",
+    /// Pages copied on write.
+    COPIES: "copies_total",
+    /// Pages poisoned.
+    POISONINGS: "poisonings_total",
+    /// Pages unpoisoned.
+    UNPOISONINGS: "unpoisonings_total",
+    /// rmap walks; an injection that finds mappings moving walks again.
+    WALKS: "walks_total",
+    /// Tree nodes that walks have visited.
+    WALK_NODES: "walk_nodes_total",
+    /// Page table entries that walks have zapped.
+    ZAPPED: "mappings_zapped_total",
+    /// Accesses refused because of poison: SIGBUS, or an error from a system call.
+    REFUSED: "accesses_refused_total",
+    /// Nodes that the last walk visited.
+    LAST_WALK_NODES: "last_walk_nodes",
+    /// VMAs in the tree of the last walk.
+    LAST_WALK_VMAS: "last_walk_vmas",
+    /// Mappings that the last walk found.
+    LAST_WALK_MAPPINGS: "last_walk_mappings",
+}
+
+/// One line a counter: its name and its value.
+pub(crate) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (name, counter) in ALL {
+        writeln!(f, "{name} {}", counter.get())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hooks that core mm calls for VMAs of the device.
+
+use crate::{
+    fault,
+    helpers,
+    vma::VmaState, //
+};
+use kernel::{
+    bindings,
+    error::from_result,
+    ffi::{
+        c_char,
+        c_int,
+        c_ulong, //
+    },
+    prelude::*, //
+};
+
+/// The operations of our VMAs; immutable. A VMA that has them is ours.
+pub(crate) struct Ops(bindings::vm_operations_struct);
+
+// SAFETY: The operations are never written to.
+unsafe impl Sync for Ops {}
+
+impl Ops {
+    /// For core mm.
+    pub(crate) fn as_ptr(&self) -> *const bindings::vm_operations_struct {
+        &raw const self.0
+    }
+}
+
+/// Our operations.
+pub(crate) static OPS: Ops = Ops(bindings::vm_operations_struct {
+    open: Some(open),
+    close: Some(close),
+    may_split: Some(may_split),
+    mremap: Some(mremap),
+    fault: Some(fault),
+    map_pages: Some(map_pages),
+    page_mkwrite: Some(page_mkwrite),
+    name: Some(name),
+    ..pin_init::zeroed()
+});
+
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.open`.
+unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: Called by core mm.
+    unsafe { VmaState::open(vma) };
+}
+
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.close`.
+unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: Called by core mm.
+    unsafe { VmaState::close(vma) };
+}
+
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.may_split`.
+unsafe extern "C" fn may_split(vma: *mut bindings::vm_area_struct, _address: c_ulong) -> c_int {
+    let (mut start, mut len) = (0, 0);
+    // mremap() with an old length of 0 duplicates a shared mapping; ours only look like one to core
+    // mm. For anonymous memory it is refused.
+    // SAFETY: Both pointers are valid for writes.
+    if unsafe { helpers::anon_rmap_current_mremap(&mut start, &mut len) } && len == 0 {
+        return EINVAL.to_errno();
+    }
+    // SAFETY: Core mm holds the mmap lock for writing, so the VMA is ours to read, and `may_split`
+    // may be called.
+    from_result(|| unsafe {
+        match VmaState::of(vma) {
+            Some(state) => state.may_split().map(|()| 0),
+            None => Ok(0),
+        }
+    })
+}
+
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.mremap`.
+unsafe extern "C" fn mremap(vma: *mut bindings::vm_area_struct) -> c_int {
+    from_result(|| {
+        // SAFETY: Core mm holds the mmap lock for writing. The VMA has no state if `open` found no
+        // memory for one.
+        let state = unsafe { VmaState::of(vma) }.ok_or(ENOMEM)?;
+        state.finish_move().map(|()| 0)
+    })
+}
+
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.fault`.
+unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> fault::VmFault {
+    // SAFETY: Core mm passes a valid fault.
+    let write = unsafe { (*vmf).flags } & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
+    // SAFETY: Called by core mm.
+    unsafe { fault::handle(vmf, write) }
+}
+
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.page_mkwrite`.
+unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> fault::VmFault {
+    // SAFETY: Called by core mm.
+    unsafe { fault::handle(vmf, true) }
+}
+
+/// Maps nothing, since it may not sleep: `fault` maps the pages around. That there is this operation
+/// lets core mm call `fault` with only the VMA locked, so that threads fault in parallel.
+///
+/// # Safety
+///
+/// None needed.
+unsafe extern "C" fn map_pages(
+    _vmf: *mut bindings::vm_fault,
+    _start: c_ulong,
+    _end: c_ulong,
+) -> fault::VmFault {
+    0
+}
+
+/// A name makes the mapping a part of core dumps.
+///
+/// # Safety
+///
+/// None needed.
+unsafe extern "C" fn name(_vma: *mut bindings::vm_area_struct) -> *const c_char {
+    c"[anon_rmap]".as_char_ptr()
+}

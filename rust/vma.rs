@@ -1,0 +1,655 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver's state of one VMA, and what happens to it from `mmap` to `close`.
+//!
+//! Core mm has no hook for merging two VMAs or shifting their common border. It does neither if their
+//! `vm_pgoff` do not continue each other, so each VMA of an address space gets a range of `vm_pgoff`
+//! of its own (see [`next_pgoff`]), which means nothing else.
+
+use crate::{
+    address_space::{
+        pages,
+        Subscription,
+        Vmas, //
+    },
+    amap::{
+        Amap,
+        Sharing,
+        Slots, //
+    },
+    anon::Anon,
+    anon_vma::{
+        AnonVma,
+        CopyReservation,
+        LinkReservation,
+        Links, //
+    },
+    helpers,
+    index::{
+        Base,
+        Index, //
+    },
+    interval_tree::{
+        Interval,
+        Linked,
+        Reserved, //
+    },
+    stats,
+    vm_ops,
+    zap::zap, //
+};
+use core::ptr;
+use kernel::{
+    bindings,
+    mm::{
+        virt::VmaNew,
+        MmapReadGuard, //
+    },
+    page::PAGE_SHIFT,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        ArcBorrow,
+        LockedBy, //
+    },
+    types::ForeignOwnable, //
+};
+
+/// The driver's state of one VMA; the VMA's `vm_private_data` owns a reference.
+///
+/// A VMA of the device without state is one for which a hook that cannot fail found no memory: each
+/// access to it gets a SIGBUS.
+pub(crate) struct VmaState {
+    /// The VMA; null until it has been published. Valid under the mmap lock while the state is
+    /// registered.
+    vma: Atomic<*mut bindings::vm_area_struct>,
+    space: Subscription,
+    amap: Arc<Amap>,
+    base: Base,
+    /// How far the rmap knows the VMA to reach: the VMA can have grown since.
+    known_end: Atomic<usize>,
+    /// The links into interval trees.
+    links: LockedBy<Option<Links>, Slots>,
+    registration: LockedBy<Registration, Vmas>,
+}
+
+/// What the lock of the address space guards of a VMA's state.
+#[derive(Default)]
+struct Registration {
+    /// The place among the VMAs of the address space.
+    place: Option<Linked<Arc<VmaState>>>,
+    /// What the next split will need.
+    spare: Option<Unpublished>,
+    /// The VMA from which mremap is moving pages here.
+    source: Option<Arc<VmaState>>,
+}
+
+// SAFETY: The VMA pointer is followed only under the mmap lock; all else is `Send`.
+unsafe impl Send for VmaState {}
+// SAFETY: As above; what can change is atomic or `LockedBy` a lock.
+unsafe impl Sync for VmaState {}
+
+/// A state with all the memory that it takes to publish it, which therefore cannot fail.
+struct Unpublished {
+    state: Arc<VmaState>,
+    place: Reserved<Arc<VmaState>>,
+    links: CopyReservation,
+}
+
+impl Unpublished {
+    /// Reserves a state with up to `links` links; [`ENOMEM`].
+    fn new(space: Subscription, amap: Arc<Amap>, base: Base, links: usize) -> Result<Self> {
+        let links = CopyReservation::new(space.mm(), base, links)?;
+        let state = Arc::new(
+            VmaState {
+                vma: Atomic::new(ptr::null_mut()),
+                known_end: Atomic::new(0),
+                links: LockedBy::new(amap.slots(), None),
+                registration: LockedBy::new(space.vmas(), Registration::default()),
+                space,
+                amap,
+                base,
+            },
+            GFP_KERNEL,
+        )?;
+        let place = Reserved::new(state.clone(), GFP_KERNEL)?;
+        Ok(Self {
+            state,
+            place,
+            links,
+        })
+    }
+}
+
+/// The range of addresses of a VMA.
+///
+/// # Safety
+///
+/// `vma` must be valid and locked, at least for reading.
+unsafe fn range(vma: *const bindings::vm_area_struct) -> (usize, usize) {
+    // SAFETY: The caller promises that the VMA can be read.
+    unsafe {
+        let range = &raw const (*vma).__bindgen_anon_1.__bindgen_anon_1;
+        ((*range).vm_start, (*range).vm_end)
+    }
+}
+
+/// The first `vm_pgoff` of a range that no other VMA has.
+///
+/// The ranges are as large as the address space, so a VMA can grow in its own as far as it likes, and
+/// two VMAs' ranges never continue each other, not even when the numbers have been used up.
+fn next_pgoff() -> usize {
+    /// log2 of the pages in an address space.
+    const RANGE_SHIFT: u32 = 36;
+    const RANGES: i64 = 1 << (i64::BITS - 1 - RANGE_SHIFT);
+    static NEXT: Atomic<i64> = Atomic::new(0);
+
+    ((NEXT.fetch_add(1, Relaxed) % RANGES) as usize) << RANGE_SHIFT
+}
+
+impl VmaState {
+    /// The state of a VMA of the device; `None` if it is somebody else's VMA, or has lost its state.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be valid, and locked at least for reading, during `'a`.
+    pub(crate) unsafe fn of<'a>(
+        vma: *const bindings::vm_area_struct,
+    ) -> Option<ArcBorrow<'a, Self>> {
+        // SAFETY: The caller promises that the VMA can be read.
+        let (ops, private) = unsafe { ((*vma).vm_ops, (*vma).vm_private_data) };
+        if !ptr::eq(ops, vm_ops::OPS.as_ptr()) || private.is_null() {
+            return None;
+        }
+        // SAFETY: With our operations, private data that is not null comes from `publish`; `close`
+        // takes it only from a VMA that nobody has locked.
+        Some(unsafe { Arc::<Self>::borrow(private) })
+    }
+
+    /// What the VMA holds.
+    pub(crate) fn amap(&self) -> &Amap {
+        &self.amap
+    }
+
+    /// Where the VMA puts its indices.
+    pub(crate) fn base(&self) -> Base {
+        self.base
+    }
+
+    /// The addresses that the VMA covers; `None` if it has been closed.
+    pub(crate) fn range(&self, _mmap_lock: &MmapReadGuard<'_>) -> Option<(usize, usize)> {
+        let vmas = self.space.vmas().lock();
+        let open = self.registration.access(&vmas).place.is_some();
+        // SAFETY: `close` takes the place away under this lock, before the VMA is freed.
+        open.then(|| unsafe { range(self.vma()) })
+    }
+
+    /// The VMA; null if it has not been published. Valid until it is closed.
+    fn vma(&self) -> *mut bindings::vm_area_struct {
+        self.vma.load(Relaxed)
+    }
+
+    /// The links into interval trees; `None` once the VMA is closed. Guarded by the amap's lock.
+    pub(crate) fn links<'a>(&'a self, slots: &'a Slots) -> Option<&'a Links> {
+        self.links.access(slots).as_ref()
+    }
+
+    /// As [`Self::links`], to link.
+    pub(crate) fn links_mut<'a>(&'a self, slots: &'a mut Slots) -> Option<&'a mut Links> {
+        self.links.access_mut(slots).as_mut()
+    }
+
+    /// Reserves one link for a VMA that has `links` of them; [`ENOMEM`].
+    pub(crate) fn reserve_link(&self, links: usize) -> Result<LinkReservation> {
+        LinkReservation::new(self.space.mm(), self.base, links)
+    }
+
+    /// Lets the rmap know how far the VMA reaches by now: mremap can grow a VMA in place, for which
+    /// there is no hook. Must be called before anything is mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the VMA is not one.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be the VMA of this state, locked at least for reading.
+    pub(crate) unsafe fn follow_growth(&self, vma: *const bindings::vm_area_struct) -> Result {
+        // SAFETY: The caller holds the lock.
+        let (start, end) = unsafe { range(vma) };
+        if self.known_end.load(Relaxed) >= end {
+            return Ok(());
+        }
+        self.resize(start, end)
+    }
+
+    /// Makes `[start, end)` what the rmap and the address space know of the VMA.
+    fn resize(&self, start: usize, end: usize) -> Result {
+        let indices = self.base.interval(start, end)?;
+        let pages = pages(start, end)?;
+        {
+            let mut vmas = self.space.vmas().lock();
+            self.reindex(&mut vmas, pages);
+        }
+        let mut slots = self.amap.lock();
+        if let Some(links) = self.links_mut(&mut slots) {
+            links.resize(indices);
+        }
+        self.known_end.store(end, Relaxed);
+        Ok(())
+    }
+
+    /// Makes `pages` what the address space knows of the VMA.
+    fn reindex(&self, vmas: &mut Vmas, pages: Interval) {
+        let place = self.registration.access_mut(vmas).place.take();
+        if let Some(place) = &place {
+            // The place is one in this tree.
+            let _ = vmas.by_page.update(place, pages);
+        }
+        self.registration.access_mut(vmas).place = place;
+    }
+
+    /// Gives `vma`, which covers `pages`, the state with `links`. Cannot fail. `source` is the VMA from
+    /// which pages are to be moved here.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be a VMA of the device under construction, with no private data.
+    unsafe fn publish(
+        unpublished: Unpublished,
+        vma: *mut bindings::vm_area_struct,
+        pages: Interval,
+        links: Links,
+        source: Option<Arc<VmaState>>,
+    ) {
+        let Unpublished { state, place, .. } = unpublished;
+        // SAFETY: The VMA is valid.
+        let (_, end) = unsafe { range(vma) };
+        state.vma.store(vma, Relaxed);
+        state.known_end.store(end, Relaxed);
+        *state.links.access_mut(&mut state.amap.lock()) = Some(links);
+        let _surplus = {
+            let mut vmas = state.space.vmas().lock();
+            let (place, surplus) = vmas.by_page.insert(place, pages);
+            let registration = state.registration.access_mut(&mut vmas);
+            registration.place = Some(place);
+            registration.source = source;
+            surplus
+        };
+        stats::VMAS.inc();
+        // SAFETY: The VMA is ours to set up.
+        unsafe { (*vma).vm_private_data = state.into_foreign() };
+    }
+
+    /// Sets up a new mapping of the device.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; [`EINTR`] if a signal is pending, in which case it is worth trying again.
+    pub(crate) fn mmap(vma: &VmaNew) -> Result {
+        let shared = vma.flags() & bindings::VM_SHARED as bindings::vm_flags_t != 0;
+        let sharing = if shared {
+            Sharing::Shared
+        } else {
+            Sharing::Private
+        };
+        let base = Base::placing(Index(0), vma.start());
+        let indices = base.interval(vma.start(), vma.end())?;
+        let pages = pages(vma.start(), vma.end())?;
+
+        // SAFETY: `mmap` is called with the mmap lock held for writing.
+        let space = unsafe { Subscription::new(vma.mm().as_raw()) }?;
+        let amap = Amap::new(sharing, AnonVma::new()?)?;
+        let unpublished = Unpublished::new(space, amap, base, 0)?;
+        let vma = vma.as_ptr();
+        // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
+        // but without `VM_MAYSHARE` is private as far as the user can see, and leaves copy-on-write
+        // to the driver.
+        unsafe {
+            (*vma).__bindgen_anon_2.vm_flags |= bindings::VM_SHARED as bindings::vm_flags_t;
+            (*vma).vm_pgoff = next_pgoff();
+            (*vma).vm_ops = vm_ops::OPS.as_ptr();
+            Self::publish(unpublished, vma, pages, Links::new(indices), None);
+        }
+        Ok(())
+    }
+
+    /// Reserves what [`Self::open`] will need if the VMA is split; [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// The caller must hold the mmap lock for writing.
+    pub(crate) unsafe fn may_split(&self) -> Result {
+        // Threads may be in a fault, with only the VMA's lock, and link it to more. Core mm waits for
+        // them too, but later.
+        // SAFETY: The caller holds the lock.
+        unsafe { helpers::anon_rmap_vma_start_write(self.vma()) };
+        let links = self.links(&self.amap.lock()).map_or(0, Links::len);
+        // SAFETY: The caller holds the lock.
+        let space = unsafe { Subscription::new(self.space.mm().as_raw()) }?;
+        let spare = Unpublished::new(space, self.amap.clone(), self.base, links)?;
+        let old = self
+            .registration
+            .access_mut(&mut self.space.vmas().lock())
+            .spare
+            .replace(spare);
+        drop(old);
+        Ok(())
+    }
+
+    /// Gives a VMA that core mm has copied a state of its own: for a split, fork or mremap.
+    ///
+    /// If that fails the VMA has none. What the copy was to take over is lost with it, and nothing
+    /// maps it any more.
+    ///
+    /// # Safety
+    ///
+    /// Must be called as core mm calls `vm_operations_struct.open`.
+    pub(crate) unsafe fn open(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: The VMA is a copy of one of ours, which is locked.
+        let Some(source) = (unsafe { Self::of(vma) }) else {
+            return;
+        };
+        // The copied pointer owns no reference.
+        // SAFETY: The VMA is under construction.
+        unsafe { (*vma).vm_private_data = ptr::null_mut() };
+        // SAFETY: As above; `source` has not been closed, so its VMA is valid.
+        let (mm, (start, end), (source_start, source_end)) =
+            unsafe { ((*vma).vm_mm, range(vma), range(source.vma())) };
+
+        let result = if !ptr::eq(mm, source.space.mm().as_raw()) {
+            // SAFETY: `vma` is being copied to another address space.
+            unsafe { source.fork(vma) }
+        } else {
+            // SAFETY: The VMA is under construction, and the mmap lock is held for writing.
+            let delta = unsafe {
+                let delta = (*vma).vm_pgoff.wrapping_sub((*source.vma()).vm_pgoff);
+                (*vma).vm_pgoff = next_pgoff();
+                delta
+            };
+            if source_start <= start && end <= source_end {
+                // SAFETY: `vma` is a part of the source.
+                unsafe { source.split(vma) }
+            } else {
+                // SAFETY: `vma` is elsewhere, so it is to get pages moved.
+                unsafe { Self::begin_move(source, vma, delta) }
+            }
+        };
+        if result.is_err() {
+            kernel::pr_warn_once!("out of memory: a mapping has been lost\n");
+        }
+    }
+
+    /// Makes `vma` a part of this VMA.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if [`Self::may_split`] was not called before.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be a VMA under construction, the mmap lock held for writing.
+    unsafe fn split(&self, vma: *mut bindings::vm_area_struct) -> Result {
+        // SAFETY: Both VMAs are locked for writing.
+        let ((start, end), (source_start, source_end)) = unsafe { (range(vma), range(self.vma())) };
+        let (rest_start, rest_end) = if start == source_start {
+            (end, source_end)
+        } else {
+            (source_start, start)
+        };
+        let new_indices = self.base.interval(start, end)?;
+        let rest_indices = self.base.interval(rest_start, rest_end)?;
+
+        let spare = self
+            .registration
+            .access_mut(&mut self.space.vmas().lock())
+            .spare
+            .take();
+        let mut unpublished = spare.ok_or(ENOMEM)?;
+        let reservation = core::mem::take(&mut unpublished.links);
+        {
+            let mut vmas = self.space.vmas().lock();
+            self.reindex(&mut vmas, pages(rest_start, rest_end)?);
+        }
+        let links = {
+            let mut slots = self.amap.lock();
+            self.known_end.store(rest_end, Relaxed);
+            self.links_mut(&mut slots)
+                .ok_or(EINVAL)?
+                .split_off(new_indices, rest_indices, reservation)
+                .map_err(|_| ENOMEM)?
+        };
+        // SAFETY: The VMA is under construction.
+        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links, None) };
+        Ok(())
+    }
+
+    /// Gives `vma`, in another address space, what this VMA has. [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be a VMA under construction, this VMA and the mmap locks of both address spaces held
+    /// for writing.
+    unsafe fn fork(&self, vma: *mut bindings::vm_area_struct) -> Result {
+        // SAFETY: The VMA is under construction; the source's mmap lock is held for writing.
+        let (mm, (start, end)) = unsafe { ((*vma).vm_mm, range(vma)) };
+        let indices = self.base.interval(start, end)?;
+        // SAFETY: Fork holds the child's mmap lock for writing.
+        let space = unsafe { Subscription::new_uninterruptible(mm) }?;
+        let amap = match self.amap.sharing() {
+            Sharing::Shared => self.amap.clone(),
+            Sharing::Private => space.amap_of_fork(self.amap.id(), || {
+                Amap::new(Sharing::Private, AnonVma::new()?)
+            })?,
+        };
+        let unpublished = Unpublished::new(space, amap, self.base, 0)?;
+        if self.amap.sharing() == Sharing::Private {
+            self.share_with_child(indices, &unpublished.state.amap)?;
+        }
+        // SAFETY: The VMA is under construction.
+        unsafe {
+            Self::publish(
+                unpublished,
+                vma,
+                pages(start, end)?,
+                Links::new(indices),
+                None,
+            )
+        };
+        Ok(())
+    }
+
+    /// Shares `indices` with `child`, copy-on-write. What the parent may still write is zapped
+    /// first: only parts written since the last fork are looked at.
+    fn share_with_child(&self, indices: Interval, child: &Amap) -> Result {
+        let mut from = indices.start();
+        loop {
+            let run = self.amap.lock().anons.next_unshared(from, indices.last());
+            let Some(run) = run.and_then(|(first, last)| Interval::new(first, last)) else {
+                break;
+            };
+            // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
+            unsafe { zap(self.vma(), &self.amap, self.base, run) };
+            if run.last() >= indices.last() {
+                break;
+            }
+            from = run.last() + 1;
+        }
+
+        // From here on nobody writes through a page table, but a device may, to pages that are
+        // pinned: these stay the parent's, and the child gets a copy.
+        let pinned = self.pinned(indices)?;
+        self.amap.share_range(indices, child)?;
+        for index in pinned {
+            if let Err(error) = self.copy_to_child(index, child) {
+                child
+                    .remove_range(indices)
+                    .inspect_err(|_| child.lock().lost = true)?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of `indices` whose page is the parent's alone and pinned; [`ENOMEM`].
+    fn pinned(&self, indices: Interval) -> Result<KVec<Index>> {
+        let mut pinned = KVec::new();
+        loop {
+            let mut count = 0;
+            pinned.clear();
+            {
+                let slots = self.amap.lock();
+                let mut from = indices.start();
+                while let Some((first, last)) = slots.anons.next_unshared(from, indices.last()) {
+                    for (index, slot) in slots.anons.iter_range(first, last) {
+                        if slot.is_exclusive() && slot.value.lock().maybe_dma_pinned() {
+                            count += 1;
+                            // What finds no room is counted, and found again below.
+                            let _ = pinned.push_within_capacity(Index(index));
+                        }
+                    }
+                    if last >= indices.last() {
+                        break;
+                    }
+                    from = last + 1;
+                }
+            }
+            if count <= pinned.len() {
+                return Ok(pinned);
+            }
+            pinned.clear();
+            pinned.reserve(count, GFP_KERNEL)?;
+        }
+    }
+
+    /// Replaces the page at `index`, which `child` shares with us, by a copy.
+    fn copy_to_child(&self, index: Index, child: &Amap) -> Result {
+        let Some(anon) = self.amap.lock().anon(index) else {
+            return Ok(());
+        };
+        let copy = match Anon::copy_of(&anon, child.anon_vma().clone()) {
+            // Nobody can use it; that the child inherits it makes no difference to the parent.
+            Err(error) if error == EHWPOISON => return Ok(()),
+            result => result?,
+        };
+        child.insert(copy)
+    }
+
+    /// Makes `vma` the target of a move of this VMA's pages from `delta` pages behind its start on.
+    /// [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be a VMA under construction, the mmap lock held for writing.
+    unsafe fn begin_move(
+        source: ArcBorrow<'_, Self>,
+        vma: *mut bindings::vm_area_struct,
+        delta: usize,
+    ) -> Result {
+        // SAFETY: The mmap lock is held for writing.
+        let ((start, end), (source_start, _)) = unsafe { (range(vma), range(source.vma())) };
+        let first = source.base.index(source_start + (delta << PAGE_SHIFT));
+        let base = Base::placing(first, start);
+        let indices = base.interval(start, end)?;
+        // SAFETY: The mmap lock is held for writing.
+        let space = unsafe { Subscription::new(source.space.mm().as_raw()) }?;
+        let amap = match source.amap.sharing() {
+            Sharing::Shared => source.amap.clone(),
+            Sharing::Private => Amap::new(Sharing::Private, source.amap.anon_vma().clone())?,
+        };
+        let links = source.links(&source.amap.lock()).map_or(0, Links::len);
+        let mut unpublished = Unpublished::new(space, amap, base, links)?;
+        let reservation = core::mem::take(&mut unpublished.links);
+        let links = {
+            let mut slots = source.amap.lock();
+            source
+                .links_mut(&mut slots)
+                .ok_or(EINVAL)?
+                .copy_for_move(indices, reservation)
+                .map_err(|_| ENOMEM)?
+        };
+        let source = Some(source.into());
+        // SAFETY: The VMA is under construction.
+        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links, source) };
+        Ok(())
+    }
+
+    /// Moves the anons after core mm has moved the page tables. On error nothing has changed, and
+    /// core mm moves the page tables back.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn finish_move(&self) -> Result {
+        let source = self
+            .registration
+            .access_mut(&mut self.space.vmas().lock())
+            .source
+            .take()
+            .ok_or(EINVAL)?;
+        if source.amap.sharing() == Sharing::Shared {
+            return Ok(());
+        }
+        let (mut start, mut len) = (0, 0);
+        // SAFETY: Both pointers are valid for writes.
+        if !unsafe { helpers::anon_rmap_current_mremap(&mut start, &mut len) } {
+            return Err(EINVAL);
+        }
+        // SAFETY: mremap holds the mmap lock for writing.
+        let (source_start, source_end) = unsafe { range(source.vma()) };
+        let moved = source.base.interval(
+            start.max(source_start),
+            start.saturating_add(len).min(source_end),
+        )?;
+        source.amap.share_range(moved, &self.amap)?;
+        match source.amap.remove_range(moved) {
+            Ok(_removed) => Ok(()),
+            Err(error) => {
+                let undone = self.amap.remove_range(moved);
+                self.amap.lock().lost |= undone.is_err();
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the VMA's part in everything; its page table entries are gone.
+    ///
+    /// # Safety
+    ///
+    /// Must be called as core mm calls `vm_operations_struct.close`.
+    pub(crate) unsafe fn close(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: The VMA is one of ours, and nobody else has it any more.
+        let (private, (start, end)) = unsafe { ((*vma).vm_private_data, range(vma)) };
+        if private.is_null() {
+            return;
+        }
+        // SAFETY: `publish` gave the VMA this reference, which is taken once.
+        let state = unsafe {
+            (*vma).vm_private_data = ptr::null_mut();
+            Arc::<Self>::from_foreign(private)
+        };
+
+        let (_place, _registration, _last_fork) = {
+            let mut vmas = state.space.vmas().lock();
+            let mut registration = core::mem::take(state.registration.access_mut(&mut vmas));
+            let place = registration
+                .place
+                .take()
+                .map(|place| vmas.by_page.remove(place));
+            (place, registration, vmas.forget_fork_if_empty())
+        };
+        let _links = state.links.access_mut(&mut state.amap.lock()).take();
+        if state.amap.sharing() == Sharing::Private {
+            if let Ok(indices) = state.base.interval(start, end) {
+                if state.amap.remove_range(indices).is_err() {
+                    state.amap.lock().lost = true;
+                }
+            }
+        }
+        stats::VMAS.dec();
+    }
+}
