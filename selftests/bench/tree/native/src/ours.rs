@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tree of `rust/interval_tree.rs`.
+
+use crate::{
+    module::interval_tree::{
+        Interval,
+        IntervalTree,
+        Linked,
+        Removed,
+        Reserved,
+        Surplus, //
+    },
+    Tree, //
+};
+use kernel::prelude::*;
+
+pub struct Ours(IntervalTree<u64>);
+
+fn interval(start: u64, last: u64) -> Interval {
+    Interval::new(start, last).expect("the workload's intervals are in order")
+}
+
+impl Tree for Ours {
+    type Unlinked = Reserved<u64>;
+    type Linked = Linked<u64>;
+    type Removed = Removed<u64>;
+    type Surplus = Surplus;
+
+    const NAME: &'static str = "ours";
+
+    fn new() -> Self {
+        Self(IntervalTree::new())
+    }
+
+    fn prepare(_interval: (u64, u64), payload: u64) -> Self::Unlinked {
+        Reserved::new(payload, GFP_KERNEL).expect("the host has memory")
+    }
+
+    #[inline(never)]
+    fn insert(
+        &mut self,
+        unlinked: Vec<Self::Unlinked>,
+        intervals: &[(u64, u64)],
+        linked: &mut Vec<Self::Linked>,
+    ) -> Vec<Surplus> {
+        let mut surplus = Vec::with_capacity(intervals.len());
+        for (reserved, (start, last)) in unlinked.into_iter().zip(intervals) {
+            let (link, left) = self.0.insert(reserved, interval(*start, *last));
+            linked.push(link);
+            surplus.push(left);
+        }
+        surplus
+    }
+
+    #[inline(never)]
+    fn remove(&mut self, linked: Vec<Self::Linked>) -> Vec<Self::Removed> {
+        linked
+            .into_iter()
+            .map(|link| self.0.remove(link).expect("the link is of this tree"))
+            .collect()
+    }
+
+    fn free(removed: Self::Removed) {
+        drop(removed);
+    }
+
+    #[inline(never)]
+    fn update(&mut self, linked: &mut [Self::Linked], starts: &[u64], lasts: &[u64]) {
+        for ((link, start), last) in linked.iter().zip(starts).zip(lasts) {
+            self.0
+                .update(link, interval(*start, *last))
+                .expect("the link is of this tree");
+        }
+    }
+
+    #[inline(never)]
+    fn stab(&self, points: &[u64]) -> u64 {
+        let mut sum = 0u64;
+        for point in points {
+            for (interval, payload) in self.0.overlapping(Interval::point(*point)) {
+                sum = sum.wrapping_add(interval.start() ^ payload);
+            }
+        }
+        sum
+    }
+
+    #[inline(never)]
+    fn walk(&self) -> u64 {
+        let mut sum = 0u64;
+        for (interval, payload) in self.0.iter() {
+            sum = sum.wrapping_add(interval.start() ^ payload);
+        }
+        sum
+    }
+}

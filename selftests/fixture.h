@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests share: a mapping of the device, of which nothing may be left when the test has ended,
+ * and how an access is expected to end.
+ */
+#ifndef FIXTURE_H
+#define FIXTURE_H
+
+#include "anon_rmap.h"
+#include "kselftest_harness.h"
+
+/* A fixture with private memory of the device, size_in_pages pages, untouched. */
+#define FIXTURE_ON_DEVICE(fixture_name, size_in_pages)			\
+FIXTURE(fixture_name)							\
+{									\
+	char *memory;							\
+	size_t pages;							\
+};									\
+FIXTURE_SETUP(fixture_name)						\
+{									\
+	self->pages = size_in_pages;					\
+	self->memory = map_device(self->pages, MAP_PRIVATE);		\
+	ASSERT_NE(MAP_FAILED, self->memory);				\
+}									\
+/* In the parent, since the memory goes with the process. */		\
+FIXTURE_TEARDOWN_PARENT(fixture_name)					\
+{									\
+	EXPECT_STREQ("", leak());					\
+}									\
+struct fixture_name##_needs_a_semicolon
+
+#define EXPECT_WORD(expected_value, seen) do {				\
+	struct access seen_access = (seen);				\
+									\
+	EXPECT_EQ(0, seen_access.signal);				\
+	EXPECT_EQ(expected_value, seen_access.value);			\
+} while (0)
+
+#define EXPECT_SIGSEGV(seen)						\
+	EXPECT_EQ(SIGSEGV, (seen).signal)
+
+/* The access got the SIGBUS of a poisoned page. */
+#define EXPECT_SIGBUS(expected_address, seen) do {			\
+	struct access seen_access = (seen);				\
+									\
+	EXPECT_EQ(SIGBUS, seen_access.signal);				\
+	EXPECT_EQ(BUS_MCEERR_AR, seen_access.code);			\
+	EXPECT_EQ((void *)(expected_address), seen_access.address);	\
+	EXPECT_EQ(PAGE_SHIFT, seen_access.lsb);				\
+} while (0)
+
+#endif
