@@ -8,13 +8,17 @@
 //! ended: not before, since until then page tables map the pages, and somebody who shares them must
 //! not find himself alone with them.
 //!
+//! Core mm says the same when it looks for a huge page to split on the border of a VMA that it changes,
+//! and clears nothing. Then the VMA is locked for writing, and for `MADV_DONTNEED` only for reading.
+//!
 //! Both may be called from reclaim, for memory that is not the device's. So nothing is locked before
 //! the range is known to be ours, and nothing is allocated that could reclaim.
 
 use crate::{
     address_space::{
         pages,
-        AddressSpace, //
+        AddressSpace,
+        Vmas, //
     },
     amap::{
         Amap,
@@ -87,7 +91,11 @@ unsafe extern "C" fn invalidate_range_start(
     }
     // SAFETY: The range is valid.
     if !unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) } {
-        return EAGAIN.to_errno();
+        // The OOM reaper, which leaves our VMAs alone.
+        return match space.vmas().try_lock() {
+            Some(vmas) if !overlaps(&vmas, range) => 0,
+            _ => EAGAIN.to_errno(),
+        };
     }
     for_each_cleared(space, range, |amap, indices| {
         let mut slots = amap.lock();
@@ -107,7 +115,9 @@ unsafe extern "C" fn invalidate_range_end(
 ) {
     // SAFETY: As in `invalidate_range_start`.
     let (space, range) = unsafe { (&*AddressSpace::from_notifier(notifier), &*range) };
-    if range.event == bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR {
+    // SAFETY: The range is valid.
+    let blockable = unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) };
+    if range.event == bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR && blockable {
         for_each_cleared(space, range, discard);
     }
 }
@@ -138,7 +148,14 @@ fn discard(amap: &Amap, indices: Interval) {
     }
 }
 
-/// Calls `f` for each part of `range` that is private memory of the device, under the lock of the address space.
+/// Whether any of `range` is the device's.
+fn overlaps(vmas: &Vmas, range: &bindings::mmu_notifier_range) -> bool {
+    pages(range.start, range.end)
+        .is_ok_and(|pages| vmas.by_page.overlapping(pages).next().is_some())
+}
+
+/// Calls `f` for each part of `range` that is private memory of the device and is really going to be
+/// cleared, under the lock of the address space.
 ///
 /// Core mm holds the mmap lock or the VMA's lock, so the VMAs in `range` stay as they are until the
 /// clearing has ended.
@@ -153,7 +170,7 @@ fn for_each_cleared(
     let vmas = space.vmas().lock();
     for (covered, state) in vmas.by_page.overlapping(cleared) {
         // What is shared stays, as in shared anonymous memory.
-        if state.amap().sharing() == Sharing::Shared {
+        if state.amap().sharing() == Sharing::Shared || state.is_write_locked(&vmas) {
             continue;
         }
         let start = covered.start().max(cleared.start()) as usize;

@@ -188,6 +188,15 @@ impl VmaState {
         open.then(|| unsafe { range(self.vma()) })
     }
 
+    /// Whether somebody is changing the VMA itself: a split, mremap, fork.
+    ///
+    /// The answer stays the same as long as the current task holds the VMA's lock or the mmap lock.
+    pub(crate) fn is_write_locked(&self, _vmas: &Vmas) -> bool {
+        // SAFETY: The caller has the state from the VMAs of the address space, and holds their lock:
+        // `close` takes it away from there before the VMA is freed.
+        unsafe { helpers::anon_rmap_vma_is_write_locked(self.vma()) }
+    }
+
     /// The VMA; null if it has not been published. Valid until it is closed.
     fn vma(&self) -> *mut bindings::vm_area_struct {
         self.vma.load(Relaxed)

@@ -14,6 +14,10 @@
 #include <linux/sched/task.h>
 #include <linux/syscalls.h>
 
+#ifndef CONFIG_PER_VMA_LOCK
+#error "anon_rmap needs CONFIG_PER_VMA_LOCK, which 64-bit x86 has with CONFIG_SMP"
+#endif
+
 unsigned long anon_rmap_page_to_pfn(const struct page *page);
 unsigned long anon_rmap_page_to_pfn(const struct page *page)
 {
@@ -54,6 +58,17 @@ void anon_rmap_vma_start_write(struct vm_area_struct *vma);
 void anon_rmap_vma_start_write(struct vm_area_struct *vma)
 {
 	vma_start_write(vma);
+}
+
+/*
+ * Whether @vma is locked for writing. If it is locked at all, in whatever way,
+ * by the current task, the answer stays true as long as it is.
+ */
+bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma);
+bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma)
+{
+	return READ_ONCE(vma->vm_lock_seq) ==
+	       READ_ONCE(vma->vm_mm->mm_lock_seq.sequence);
 }
 
 /*
