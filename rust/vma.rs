@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver's state of one VMA, and what happens to it from `mmap` to `close`.
+//! The driver's state of one VMA, from `mmap` to `close`.
 //!
 //! Core mm has no hook for merging two VMAs or shifting their common border. It does neither if their
 //! `vm_pgoff` do not continue each other, so each VMA of an address space gets a range of `vm_pgoff`
@@ -17,7 +17,6 @@ use crate::{
         Sharing,
         Slots, //
     },
-    anon::Anon,
     anon_vma::{
         AnonVma,
         CopyReservation,
@@ -34,9 +33,7 @@ use crate::{
         Linked,
         Reserved, //
     },
-    stats,
-    vm_ops,
-    zap::zap, //
+    stats, vm_ops,
 };
 use core::ptr;
 use kernel::{
@@ -45,7 +42,6 @@ use kernel::{
         virt::VmaNew,
         MmapReadGuard, //
     },
-    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         atomic::{
@@ -58,6 +54,9 @@ use kernel::{
     },
     types::ForeignOwnable, //
 };
+
+mod fork;
+mod mremap;
 
 /// The driver's state of one VMA; the VMA's `vm_private_data` owns a reference.
 ///
@@ -435,194 +434,6 @@ impl VmaState {
         // SAFETY: The VMA is under construction.
         unsafe { Self::publish(unpublished, vma, pages(start, end)?, links, None) };
         Ok(())
-    }
-
-    /// Gives `vma`, in another address space, what this VMA has. [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a VMA under construction, this VMA and the mmap locks of both address spaces held
-    /// for writing.
-    unsafe fn fork(&self, vma: *mut bindings::vm_area_struct) -> Result {
-        // SAFETY: The VMA is under construction; the source's mmap lock is held for writing.
-        let (mm, (start, end)) = unsafe { ((*vma).vm_mm, range(vma)) };
-        let indices = self.base.interval(start, end)?;
-        // SAFETY: Fork holds the child's mmap lock for writing.
-        let space = unsafe { Subscription::new_uninterruptible(mm) }?;
-        let amap = match self.amap.sharing() {
-            Sharing::Shared => self.amap.clone(),
-            Sharing::Private => space.amap_of_fork(self.amap.id(), || {
-                Amap::new(Sharing::Private, AnonVma::new()?)
-            })?,
-        };
-        let unpublished = Unpublished::new(space, amap, self.base, 0)?;
-        if self.amap.sharing() == Sharing::Private {
-            self.share_with_child(indices, &unpublished.state.amap)?;
-        }
-        // SAFETY: The VMA is under construction.
-        unsafe {
-            Self::publish(
-                unpublished,
-                vma,
-                pages(start, end)?,
-                Links::new(indices),
-                None,
-            )
-        };
-        Ok(())
-    }
-
-    /// Shares `indices` with `child`, copy-on-write. What the parent may still write is zapped
-    /// first: only parts written since the last fork are looked at.
-    fn share_with_child(&self, indices: Interval, child: &Amap) -> Result {
-        let mut from = indices.start();
-        loop {
-            let run = self.amap.lock().anons.next_unshared(from, indices.last());
-            let Some(run) = run.and_then(|(first, last)| Interval::new(first, last)) else {
-                break;
-            };
-            // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-            unsafe { zap(self.vma(), &self.amap, self.base, run) };
-            if run.last() >= indices.last() {
-                break;
-            }
-            from = run.last() + 1;
-        }
-
-        // From here on nobody writes through a page table, but a device may, to pages that are
-        // pinned: these stay the parent's, and the child gets a copy.
-        let pinned = self.pinned(indices)?;
-        self.amap.share_range(indices, child)?;
-        for index in pinned {
-            if let Err(error) = self.copy_to_child(index, child) {
-                child
-                    .remove_range(indices)
-                    .inspect_err(|_| child.lock().lost = true)?;
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Those of `indices` whose page is the parent's alone and pinned; [`ENOMEM`].
-    fn pinned(&self, indices: Interval) -> Result<KVec<Index>> {
-        let mut pinned = KVec::new();
-        loop {
-            let mut count = 0;
-            pinned.clear();
-            {
-                let slots = self.amap.lock();
-                let mut from = indices.start();
-                while let Some((first, last)) = slots.anons.next_unshared(from, indices.last()) {
-                    for (index, slot) in slots.anons.iter_range(first, last) {
-                        if slot.is_exclusive() && slot.value.lock().maybe_dma_pinned() {
-                            count += 1;
-                            // What finds no room is counted, and found again below.
-                            let _ = pinned.push_within_capacity(Index(index));
-                        }
-                    }
-                    if last >= indices.last() {
-                        break;
-                    }
-                    from = last + 1;
-                }
-            }
-            if count <= pinned.len() {
-                return Ok(pinned);
-            }
-            pinned.clear();
-            pinned.reserve(count, GFP_KERNEL)?;
-        }
-    }
-
-    /// Replaces the page at `index`, which `child` shares with us, by a copy.
-    fn copy_to_child(&self, index: Index, child: &Amap) -> Result {
-        let Some(anon) = self.amap.lock().anon(index) else {
-            return Ok(());
-        };
-        let copy = match Anon::copy_of(&anon, child.anon_vma().clone()) {
-            // Nobody can use it; that the child inherits it makes no difference to the parent.
-            Err(error) if error == EHWPOISON => return Ok(()),
-            result => result?,
-        };
-        child.insert(copy)
-    }
-
-    /// Makes `vma` the target of a move of this VMA's pages from `delta` pages behind its start on.
-    /// [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a VMA under construction, the mmap lock held for writing.
-    unsafe fn begin_move(
-        source: ArcBorrow<'_, Self>,
-        vma: *mut bindings::vm_area_struct,
-        delta: usize,
-    ) -> Result {
-        // SAFETY: The mmap lock is held for writing.
-        let ((start, end), (source_start, _)) = unsafe { (range(vma), range(source.vma())) };
-        let first = source.base.index(source_start + (delta << PAGE_SHIFT));
-        let base = Base::placing(first, start);
-        let indices = base.interval(start, end)?;
-        // SAFETY: The mmap lock is held for writing.
-        let space = unsafe { Subscription::new(source.space.mm().as_raw()) }?;
-        let amap = match source.amap.sharing() {
-            Sharing::Shared => source.amap.clone(),
-            Sharing::Private => Amap::new(Sharing::Private, source.amap.anon_vma().clone())?,
-        };
-        let links = source.links(&source.amap.lock()).map_or(0, Links::len);
-        let mut unpublished = Unpublished::new(space, amap, base, links)?;
-        let reservation = core::mem::take(&mut unpublished.links);
-        let links = {
-            let mut slots = source.amap.lock();
-            source
-                .links_mut(&mut slots)
-                .ok_or(EINVAL)?
-                .copy_for_move(indices, reservation)
-                .map_err(|_| ENOMEM)?
-        };
-        let source = Some(source.into());
-        // SAFETY: The VMA is under construction.
-        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links, source) };
-        Ok(())
-    }
-
-    /// Moves the anons after core mm has moved the page tables. On error nothing has changed, and
-    /// core mm moves the page tables back.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`].
-    pub(crate) fn finish_move(&self) -> Result {
-        let source = self
-            .registration
-            .access_mut(&mut self.space.vmas().lock())
-            .source
-            .take()
-            .ok_or(EINVAL)?;
-        if source.amap.sharing() == Sharing::Shared {
-            return Ok(());
-        }
-        let (mut start, mut len) = (0, 0);
-        // SAFETY: Both pointers are valid for writes.
-        if !unsafe { helpers::anon_rmap_current_mremap(&mut start, &mut len) } {
-            return Err(EINVAL);
-        }
-        // SAFETY: mremap holds the mmap lock for writing.
-        let (source_start, source_end) = unsafe { range(source.vma()) };
-        let moved = source.base.interval(
-            start.max(source_start),
-            start.saturating_add(len).min(source_end),
-        )?;
-        source.amap.share_range(moved, &self.amap)?;
-        match source.amap.remove_range(moved) {
-            Ok(_removed) => Ok(()),
-            Err(error) => {
-                let undone = self.amap.remove_range(moved);
-                self.amap.lock().lost |= undone.is_err();
-                Err(error)
-            }
-        }
     }
 
     /// Ends the VMA's part in everything; its page table entries are gone.

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! fork: a child shares what the parent has, copy-on-write.
+
+use super::{
+    range,
+    Unpublished,
+    VmaState, //
+};
+use crate::{
+    address_space::{
+        pages,
+        Subscription, //
+    },
+    amap::{
+        Amap,
+        Sharing, //
+    },
+    anon::Anon,
+    anon_vma::{
+        AnonVma,
+        Links, //
+    },
+    index::Index,
+    interval_tree::Interval,
+    zap::zap, //
+};
+use kernel::{
+    bindings,
+    prelude::*, //
+};
+
+impl VmaState {
+    /// Gives `vma`, in another address space, what this VMA has. [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be a VMA under construction, this VMA and the mmap locks of both address spaces held
+    /// for writing.
+    pub(super) unsafe fn fork(&self, vma: *mut bindings::vm_area_struct) -> Result {
+        // SAFETY: The VMA is under construction; the source's mmap lock is held for writing.
+        let (mm, (start, end)) = unsafe { ((*vma).vm_mm, range(vma)) };
+        let indices = self.base.interval(start, end)?;
+        // SAFETY: Fork holds the child's mmap lock for writing.
+        let space = unsafe { Subscription::new_uninterruptible(mm) }?;
+        let amap = match self.amap.sharing() {
+            Sharing::Shared => self.amap.clone(),
+            Sharing::Private => space.amap_of_fork(self.amap.id(), || {
+                Amap::new(Sharing::Private, AnonVma::new()?)
+            })?,
+        };
+        let unpublished = Unpublished::new(space, amap, self.base, 0)?;
+        if self.amap.sharing() == Sharing::Private {
+            self.share_with_child(indices, &unpublished.state.amap)?;
+        }
+        // SAFETY: The VMA is under construction.
+        unsafe {
+            Self::publish(
+                unpublished,
+                vma,
+                pages(start, end)?,
+                Links::new(indices),
+                None,
+            )
+        };
+        Ok(())
+    }
+
+    /// Shares `indices` with `child`, copy-on-write. What the parent may still write is zapped
+    /// first: only parts written since the last fork are looked at.
+    fn share_with_child(&self, indices: Interval, child: &Amap) -> Result {
+        let mut from = indices.start();
+        loop {
+            let run = self.amap.lock().anons.next_unshared(from, indices.last());
+            let Some(run) = run.and_then(|(first, last)| Interval::new(first, last)) else {
+                break;
+            };
+            // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
+            unsafe { zap(self.vma(), &self.amap, self.base, run) };
+            if run.last() >= indices.last() {
+                break;
+            }
+            from = run.last() + 1;
+        }
+
+        // From here on nobody writes through a page table, but a device may, to pages that are
+        // pinned: these stay the parent's, and the child gets a copy.
+        let pinned = self.pinned(indices)?;
+        self.amap.share_range(indices, child)?;
+        for index in pinned {
+            if let Err(error) = self.copy_to_child(index, child) {
+                child
+                    .remove_range(indices)
+                    .inspect_err(|_| child.lock().lost = true)?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of `indices` whose page is the parent's alone and pinned; [`ENOMEM`].
+    fn pinned(&self, indices: Interval) -> Result<KVec<Index>> {
+        let mut pinned = KVec::new();
+        loop {
+            let mut count = 0;
+            pinned.clear();
+            {
+                let slots = self.amap.lock();
+                let mut from = indices.start();
+                while let Some((first, last)) = slots.anons.next_unshared(from, indices.last()) {
+                    for (index, slot) in slots.anons.iter_range(first, last) {
+                        if slot.is_exclusive() && slot.value.lock().maybe_dma_pinned() {
+                            count += 1;
+                            // What finds no room is counted, and found again below.
+                            let _ = pinned.push_within_capacity(Index(index));
+                        }
+                    }
+                    if last >= indices.last() {
+                        break;
+                    }
+                    from = last + 1;
+                }
+            }
+            if count <= pinned.len() {
+                return Ok(pinned);
+            }
+            pinned.clear();
+            pinned.reserve(count, GFP_KERNEL)?;
+        }
+    }
+
+    /// Replaces the page at `index`, which `child` shares with us, by a copy.
+    fn copy_to_child(&self, index: Index, child: &Amap) -> Result {
+        let Some(anon) = self.amap.lock().anon(index) else {
+            return Ok(());
+        };
+        let copy = match Anon::copy_of(&anon, child.anon_vma().clone()) {
+            // Nobody can use it; that the child inherits it makes no difference to the parent.
+            Err(error) if error == EHWPOISON => return Ok(()),
+            result => result?,
+        };
+        child.insert(copy)
+    }
+}
