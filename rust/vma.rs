@@ -33,7 +33,8 @@ use crate::{
         Linked,
         Reserved, //
     },
-    stats, vm_ops,
+    stats,
+    vm_ops, //
 };
 use core::ptr;
 use kernel::{
