@@ -38,31 +38,41 @@ impl VmaState {
     /// `vma` must be a VMA under construction, this VMA and the mmap locks of both address spaces held
     /// for writing.
     pub(super) unsafe fn fork(&self, vma: *mut bindings::vm_area_struct) -> Result {
-        // SAFETY: The VMA is under construction; the source's mmap lock is held for writing.
-        let (mm, (start, end)) = unsafe { ((*vma).vm_mm, range(vma)) };
+        // SAFETY: The VMA is under construction; fork holds the mmap locks for writing.
+        let space = unsafe { Subscription::new_uninterruptible((*vma).vm_mm) }?;
+        // SAFETY: The caller promises what this requires.
+        let result = unsafe { self.fork_into(&space, vma) };
+        if result.is_err() {
+            // What is left over must be dropped here, where it may sleep.
+            let _amap = space.vmas().lock().forget_fork_if_empty();
+        }
+        result
+    }
+
+    /// As [`Self::fork`], into `space`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::fork`].
+    unsafe fn fork_into(&self, space: &Subscription, vma: *mut bindings::vm_area_struct) -> Result {
+        // SAFETY: The VMA is under construction.
+        let (start, end) = unsafe { range(vma) };
         let indices = self.base.interval(start, end)?;
-        // SAFETY: Fork holds the child's mmap lock for writing.
-        let space = unsafe { Subscription::new_uninterruptible(mm) }?;
         let amap = match self.amap.sharing() {
             Sharing::Shared => self.amap.clone(),
             Sharing::Private => space.amap_of_fork(self.amap.id(), || {
                 Amap::new(Sharing::Private, AnonVma::new()?)
             })?,
         };
-        let unpublished = Unpublished::new(space, amap, self.base, 0)?;
+        // SAFETY: Fork holds the mmap lock for writing.
+        let subscription = unsafe { Subscription::new(space.mm().as_raw()) }?;
+        let unpublished = Unpublished::new(subscription, amap, self.base, 0)?;
         if self.amap.sharing() == Sharing::Private {
             self.share_with_child(indices, &unpublished.state.amap)?;
         }
+        let pages = pages(start, end)?;
         // SAFETY: The VMA is under construction.
-        unsafe {
-            Self::publish(
-                unpublished,
-                vma,
-                pages(start, end)?,
-                Links::new(indices),
-                None,
-            )
-        };
+        unsafe { Self::publish(unpublished, vma, pages, Links::new(indices), None) };
         Ok(())
     }
 
