@@ -15,8 +15,6 @@ use crate::{
 use core::fmt;
 use kernel::{
     debugfs::{
-        Dir,
-        File,
         Reader,
         Writer, //
     },
@@ -28,40 +26,19 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-/// The directory with its files.
-#[pin_data]
-pub(crate) struct Debugfs {
-    #[pin]
-    poison_addr: File<PoisonAddr>,
-    #[pin]
-    poison_pfn: File<PoisonPfn>,
-    #[pin]
-    unpoison_pfn: File<UnpoisonPfn>,
-    #[pin]
-    mappings: File<Mappings>,
-    #[pin]
-    poisoned: File<Poisoned>,
-    #[pin]
-    stats: File<Stats>,
-    _dir: Dir,
-}
+mod file;
+pub(crate) use file::Dir;
 
-impl Debugfs {
-    /// Creates the files. As is usual for debugfs, failing to is no error.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        let dir = Dir::new(c"anon_rmap");
-        pin_init::pin_init_scope(move || {
-            Ok(try_pin_init!(Self {
-                poison_addr <- dir.write_only_file(c"poison_addr", PoisonAddr),
-                poison_pfn <- dir.write_only_file(c"poison_pfn", PoisonPfn),
-                unpoison_pfn <- dir.write_only_file(c"unpoison_pfn", UnpoisonPfn),
-                mappings <- dir.read_only_file(c"mappings", Mappings),
-                poisoned <- dir.read_only_file(c"poisoned", Poisoned),
-                stats <- dir.read_only_file(c"stats", Stats),
-                _dir: dir.clone(),
-            } ? Error))
-        })
-    }
+/// Creates the files.
+pub(crate) fn create() -> Dir {
+    let dir = Dir::new(c"anon_rmap");
+    dir.write_only_file(c"poison_addr", &PoisonAddr);
+    dir.write_only_file(c"poison_pfn", &PoisonPfn);
+    dir.write_only_file(c"unpoison_pfn", &UnpoisonPfn);
+    dir.read_only_file(c"mappings", &Mappings);
+    dir.read_only_file(c"poisoned", &Poisoned);
+    dir.read_only_file(c"stats", &Stats);
+    dir
 }
 
 /// `PID ADDRESS`: poisons the page of a process at an address.

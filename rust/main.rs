@@ -70,8 +70,7 @@ module! {
 struct AnonRmap {
     #[pin]
     device: MiscDeviceRegistration<device::Device>,
-    #[pin]
-    debugfs: debugfs::Debugfs,
+    debugfs: debugfs::Dir,
     // Goes last.
     nodes: radix_tree::NodeCache,
 }
@@ -87,7 +86,7 @@ impl kernel::InPlaceModule for AnonRmap {
         try_pin_init!(Self {
             // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
             nodes: unsafe { radix_tree::NodeCache::new() }?,
-            debugfs <- debugfs::Debugfs::new(),
+            debugfs: debugfs::create(),
             device <- MiscDeviceRegistration::register(device::OPTIONS),
         })
     }

@@ -9,11 +9,11 @@ use core::{
 };
 
 /// Most slots of a node. Ten fill 256 bytes, four cache lines and a size class of the allocator.
-pub(super) const CAPACITY: usize = 20;
+pub(super) const CAPACITY: usize = 10;
 
 /// Fewest slots of a node that is not the root. Less than half, so that a removal right after a
 /// split, or the reverse, does not undo it.
-pub(super) const MIN: usize = 8;
+pub(super) const MIN: usize = 4;
 
 /// A pointer as plain data: whoever follows it says why that is sound.
 pub(super) struct Ptr<X>(NonNull<X>);
@@ -72,9 +72,10 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Not in use. Searches stop at it by themselves, and need not count.
     const UNUSED: Self = Self {
-        start: 0,
-        last: 0,
+        start: u64::MAX,
+        last: u64::MAX,
         link: Ptr::dangling(),
     };
 
@@ -90,6 +91,7 @@ impl Slot {
     }
 
     /// The interval of a leaf's slot.
+    #[inline]
     pub(super) fn interval(&self) -> Interval {
         // INVARIANT: It was one when it was linked.
         Interval {
@@ -98,10 +100,12 @@ impl Slot {
         }
     }
 
+    #[inline]
     pub(super) fn child(&self) -> Ptr<Node> {
         self.link.cast()
     }
 
+    #[inline]
     pub(super) fn hook(&self) -> Ptr<Hook> {
         self.link.cast()
     }
@@ -111,7 +115,8 @@ impl Slot {
 ///
 /// # Invariants
 ///
-/// `len` is at most [`CAPACITY`]. The first `len` slots are in use, in order of start.
+/// `len` is at most [`CAPACITY`]. The first `len` slots are in use, in order of start; the others are
+/// [`Slot::UNUSED`].
 pub(super) struct Node {
     pub(super) parent: Option<Ptr<Node>>,
     len: u32,
@@ -128,14 +133,6 @@ impl Node {
         level: 0,
         slots: [Slot::UNUSED; CAPACITY],
     };
-
-    /// Makes an unused node one without slots, `level` above the leaves.
-    pub(super) fn reset(&mut self, level: u32) {
-        // INVARIANT: No slot is in use.
-        self.len = 0;
-        self.level = level;
-        self.parent = None;
-    }
 
     #[inline]
     pub(super) fn is_leaf(&self) -> bool {
@@ -173,20 +170,44 @@ impl Node {
     }
 
     /// How many slots start at `start` or before.
+    ///
+    /// Where it stops cannot be predicted, so it counts rather than stops.
     #[inline]
     pub(super) fn upper_bound(&self, start: u64) -> usize {
-        self.slots()
+        let (low, high) = self.slots.split_at(CAPACITY / 2);
+        let (before, half) = match high.first() {
+            Some(first) if first.start <= start => (low.len(), high),
+            _ => (0, low),
+        };
+        let count =
+            |count: usize, slot: &Slot| count.wrapping_add(usize::from(slot.start <= start));
+        // Unused slots count only if nothing can start later.
+        half.iter().fold(before, count).min(self.len())
+    }
+
+    /// The first slot that may have something in `range`.
+    #[inline]
+    pub(super) fn first_reaching(&self, range: Interval) -> Option<&Slot> {
+        let (index, slot) = self
+            .slots
             .iter()
-            .filter(|slot| slot.start <= start)
-            .count()
+            .enumerate()
+            .find(|(_, slot)| slot.last >= range.start)?;
+        (index < self.len() && slot.start <= range.last).then_some(slot)
     }
 
     /// The index of the slot with this link.
     #[inline]
     pub(super) fn index_of<X>(&self, link: Ptr<X>) -> Option<usize> {
-        self.slots()
-            .iter()
-            .position(|slot| slot.link == link.cast())
+        let slots = self.slots.iter().enumerate();
+        let index = slots.fold(CAPACITY, |found, (index, slot)| {
+            if slot.link == link.cast() {
+                index
+            } else {
+                found
+            }
+        });
+        (index < self.len()).then_some(index)
     }
 
     /// The greatest end.
@@ -222,31 +243,28 @@ impl Node {
     /// Takes the slot at `index` out.
     #[inline]
     pub(super) fn remove(&mut self, index: usize) {
-        for pair in self.cells(index).windows(2) {
+        let slots = self.cells(index);
+        for pair in slots.windows(2) {
             if let [to, from] = pair {
                 to.set(from.get().copied());
             }
         }
-        // INVARIANT: The slots behind have moved up.
-        self.len = self.len.saturating_sub(1);
+        if let Some(end) = slots.last() {
+            end.set(Slot::UNUSED);
+            // INVARIANT: There was one, and the slots behind have moved up.
+            self.len -= 1;
+        }
     }
 
     /// Moves the slots from `index` on to the end of `other`, as many as fit.
     pub(super) fn move_tail(&mut self, index: usize, other: &mut Node) {
-        for slot in self.slots().iter().skip(index) {
-            other.insert(other.len(), *slot);
-        }
-        // INVARIANT: Fewer slots are in use than before.
-        self.len = self.len.min(index as u32);
-    }
-
-    /// Moves the first `count` slots to the end of `other`, as many as fit.
-    pub(super) fn move_head(&mut self, count: usize, other: &mut Node) {
-        for slot in self.slots().iter().take(count) {
-            other.insert(other.len(), *slot);
-        }
-        for _ in 0..count {
-            self.remove(0);
+        let room = other.slots.iter_mut().skip(other.len as usize);
+        let tail = self.slots.iter_mut().take(self.len as usize).skip(index);
+        for (to, from) in room.zip(tail) {
+            *to = from.copied();
+            *from = Slot::UNUSED;
+            other.len += 1;
+            self.len -= 1;
         }
     }
 }

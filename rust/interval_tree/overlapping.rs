@@ -5,13 +5,17 @@
 use super::{
     node::{
         Node,
-        Ptr, //
+        Ptr,
+        Slot, //
     },
     raw::RawTree,
     Entry,
     Interval, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    slice, //
+};
 
 /// An iterator over the intervals of a tree that overlap a range, in order of start; among equal
 /// starts, those inserted earlier come first.
@@ -21,20 +25,27 @@ use core::marker::PhantomData;
 pub struct Overlapping<'a, T> {
     tree: &'a RawTree,
     range: Interval,
-    /// The next slot to look at.
-    at: Option<(Ptr<Node>, usize)>,
+    /// None when all have been found.
+    leaf: Option<Ptr<Node>>,
+    /// What is left of the leaf.
+    slots: slice::Iter<'a, Slot>,
     visited: usize,
     _values: PhantomData<&'a T>,
 }
 
 impl<'a, T> Overlapping<'a, T> {
+    #[inline]
     pub(super) fn new(tree: &'a RawTree, range: Interval) -> Self {
-        let root = tree.root();
+        let mut visited = 0;
+        let leaf = tree
+            .root()
+            .and_then(|root| tree.descend(root, range, &mut visited));
         Self {
             tree,
             range,
-            at: root.map(|root| (root, 0)),
-            visited: usize::from(root.is_some()),
+            leaf,
+            slots: tree.slots(leaf),
+            visited,
             _values: PhantomData,
         }
     }
@@ -48,35 +59,73 @@ impl<'a, T> Overlapping<'a, T> {
 impl<'a, T> Iterator for Overlapping<'a, T> {
     type Item = (Interval, &'a T);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let Interval { start, last } = self.range;
         loop {
-            let (ptr, from) = self.at?;
-            let node = self.tree.node(ptr);
-            let mut slots = node.slots().iter().enumerate().skip(from);
-            let Some((index, slot)) =
-                slots.find(|(_, slot)| slot.last >= start || slot.start > last)
-            else {
-                self.at = self
-                    .tree
-                    .place(ptr)
-                    .map(|(parent, place)| (parent, place + 1));
-                continue;
-            };
-            if slot.start > last {
-                // So does all that follows.
-                self.at = None;
-                return None;
-            }
-            if node.is_leaf() {
-                self.at = Some((ptr, index + 1));
-                // SAFETY: A leaf's slot links the hook of an entry, which lives as long as the tree
-                // is borrowed.
+            // What starts behind the range also ends behind its start.
+            if let Some(slot) = self.slots.find(|slot| slot.last >= start) {
+                if slot.start > last {
+                    // So does all that follows.
+                    self.leaf = None;
+                    self.slots = [].iter();
+                    return None;
+                }
+                // SAFETY: A leaf's slot links the hook of an entry, which lives as long as the tree is
+                // borrowed.
                 let entry: &'a Entry<T> = unsafe { &*slot.hook().cast().as_ptr() };
                 return Some((slot.interval(), &entry.value));
             }
-            self.at = Some((slot.child(), 0));
-            self.visited += 1;
+            self.leaf = self
+                .tree
+                .next_leaf(self.leaf?, self.range, &mut self.visited);
+            self.slots = self.tree.slots(self.leaf);
+        }
+    }
+}
+
+impl RawTree {
+    #[inline]
+    fn slots(&self, leaf: Option<Ptr<Node>>) -> slice::Iter<'_, Slot> {
+        leaf.map_or([].iter(), |leaf| self.node(leaf).slots().iter())
+    }
+
+    /// The first leaf under `node` that may have an interval in `range`.
+    fn descend(
+        &self,
+        mut node: Ptr<Node>,
+        range: Interval,
+        visited: &mut usize,
+    ) -> Option<Ptr<Node>> {
+        loop {
+            *visited += 1;
+            let this = self.node(node);
+            if this.is_leaf() {
+                return Some(node);
+            }
+            node = this.first_reaching(range)?.child();
+        }
+    }
+
+    /// The first such leaf behind `node`.
+    fn next_leaf(
+        &self,
+        mut node: Ptr<Node>,
+        range: Interval,
+        visited: &mut usize,
+    ) -> Option<Ptr<Node>> {
+        loop {
+            let (parent, place) = self.place(node)?;
+            let behind = self.node(parent).slots().iter().skip(place + 1);
+            for slot in behind {
+                if slot.last >= range.start {
+                    if slot.start > range.last {
+                        return None;
+                    }
+                    return self.descend(slot.child(), range, visited);
+                }
+            }
+            node = parent;
         }
     }
 }

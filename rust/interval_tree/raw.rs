@@ -138,7 +138,9 @@ impl RawTree {
     fn take_spare(&mut self, level: u32) -> Option<Ptr<Node>> {
         let node = self.spare?;
         self.spare = self.node(node).parent;
-        self.node_mut(node).reset(level);
+        let this = self.node_mut(node);
+        this.level = level;
+        this.parent = None;
         Some(node)
     }
 
@@ -267,22 +269,30 @@ impl RawTree {
         };
         loop {
             let node = self.node_mut(at);
-            let index = node.upper_bound(interval.start);
+            let index = node.upper_bound(slot.start);
             if node.is_leaf() {
-                return self.insert_slot(at, index, slot);
+                if node.is_full() {
+                    return self.split(at, index, slot);
+                }
+                return self.put_slot(at, index, slot);
             }
-            // Before the first child is in the first child.
             let Some(below) = node.slots_mut().get_mut(index.saturating_sub(1)) else {
                 return;
             };
-            below.start = below.start.min(interval.start);
-            below.last = below.last.max(interval.last);
+            if index == 0 {
+                // What belongs before the first child goes to the first child.
+                below.start = slot.start;
+            }
+            if below.last < slot.last {
+                below.last = slot.last;
+            }
             at = below.child();
         }
     }
 
-    /// Puts `slot` at `index` in `node`; splits the node, and those above, if they are full.
-    fn insert_slot(&mut self, mut node: Ptr<Node>, mut index: usize, mut slot: Slot) {
+    /// Puts `slot` at `index` in `node`, which is full and so has to be split; and so on with those above.
+    #[cold]
+    fn split(&mut self, mut node: Ptr<Node>, mut index: usize, mut slot: Slot) {
         const HALF: usize = CAPACITY / 2;
 
         while self.node(node).is_full() {
@@ -398,7 +408,7 @@ impl RawTree {
         node.remove(index);
         if node.len() < MIN {
             self.refill(leaf, last);
-        } else {
+        } else if !node.reaches(last) {
             self.lower_last(leaf, last);
         }
     }
@@ -445,6 +455,7 @@ impl RawTree {
             (true, []) => self.root = None,
             (false, [only]) => {
                 let child = only.child();
+                self.node_mut(root).remove(0);
                 self.node_mut(child).parent = None;
                 self.root = Some(child);
             }
@@ -471,16 +482,16 @@ impl RawTree {
         // SAFETY: No two slots link the same node.
         let (l, r) = unsafe { self.two_nodes_mut(left, right) };
         let half = (l.len() + r.len()) / 2;
-        if l.len() < half {
-            r.move_head(half - l.len(), l);
-            self.adopt_all(left);
-        } else {
-            let mut behind = Node::EMPTY;
-            r.move_tail(0, &mut behind);
-            l.move_tail(half, r);
-            behind.move_tail(0, r);
-            self.adopt_all(right);
+        while let Some(&first) = r.slots().first().filter(|_| l.len() < half) {
+            l.insert(l.len(), first);
+            r.remove(0);
         }
+        while let Some(&last) = l.slots().last().filter(|_| l.len() > half) {
+            r.insert(0, last);
+            l.remove(l.len() - 1);
+        }
+        self.adopt_all(left);
+        self.adopt_all(right);
     }
 
     /// Empties the tree: hands each hook and each node's memory over.

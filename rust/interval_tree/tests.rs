@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests.
+//! KUnit tests, which are the host's tests, too.
 
 use kernel::prelude::*;
 
@@ -12,23 +12,244 @@ mod tests {
         Interval::new(start, last).ok_or(EINVAL)
     }
 
+    fn insert<T>(tree: &mut IntervalTree<T>, start: u64, last: u64, value: T) -> Result<Linked<T>> {
+        let reserved = Reserved::new(value, GFP_KERNEL)?;
+        Ok(tree.insert(reserved, interval(start, last)?).0)
+    }
+
+    /// Counts its drops.
+    struct Counted<'a>(&'a Atomic<usize>);
+
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Links `n` intervals of length ten side by side, from a shuffled order.
+    fn disjoint(n: u64) -> Result<IntervalTree<u64>> {
+        let mut tree = IntervalTree::new();
+        for i in 0..n {
+            // An odd factor permutes the residues of a power of two.
+            let i = i * 2_654_435_769 % n;
+            let _link = insert(&mut tree, i * 10, i * 10 + 9, i)?;
+        }
+        Ok(tree)
+    }
+
+    #[test]
+    fn interval_refuses_to_end_before_it_starts() {
+        assert_eq!(Interval::new(2, 1), None);
+        assert_eq!(Interval::new(1, 1), Some(Interval::point(1)));
+        assert_eq!(Interval::new(0, u64::MAX), Some(Interval::ALL));
+    }
+
+    #[test]
+    fn intervals_that_share_an_end_overlap() -> Result {
+        assert!(interval(1, 5)?.overlaps(interval(5, 9)?));
+        assert!(interval(5, 9)?.overlaps(interval(1, 5)?));
+        assert!(!interval(1, 4)?.overlaps(interval(5, 9)?));
+        assert!(interval(1, 9)?.contains(interval(1, 9)?));
+        assert!(!interval(1, 8)?.contains(interval(1, 9)?));
+        Ok(())
+    }
+
+    #[test]
+    fn empty_tree_has_nothing() {
+        let tree = IntervalTree::<u64>::new();
+        assert!(tree.is_empty());
+        assert!(tree.first().is_none());
+        assert!(tree.last().is_none());
+        assert!(tree.iter().next().is_none());
+        assert_eq!(tree.overlapping(Interval::ALL).visited(), 0);
+        assert_eq!(tree.verify(), Ok(()));
+    }
+
     #[test]
     fn equal_starts_keep_insertion_order() -> Result {
         let mut tree = IntervalTree::new();
-        for value in 0..100u64 {
-            let _linked = tree.insert(
-                Reserved::new(value, GFP_KERNEL)?,
-                interval(value % 2, value)?,
-            );
+        for value in 0..200u64 {
+            let _link = insert(&mut tree, value % 2, value, value)?;
         }
         assert_eq!(tree.verify(), Ok(()));
-        let mut expected = (0..100u64)
-            .filter(|v| v % 2 == 0)
-            .chain((0..100).filter(|v| v % 2 == 1));
-        for (_, value) in tree.iter() {
-            assert_eq!(Some(*value), expected.next());
+        let even = (0..200u64).filter(|value| value % 2 == 0);
+        let odd = (0..200u64).filter(|value| value % 2 == 1);
+        assert!(tree.iter().map(|(_, value)| *value).eq(even.chain(odd)));
+        Ok(())
+    }
+
+    #[test]
+    fn greatest_start_keeps_insertion_order() -> Result {
+        let mut tree = IntervalTree::new();
+        for value in 0..100u64 {
+            let _link = insert(&mut tree, u64::MAX, u64::MAX, value)?;
         }
-        assert_eq!(expected.next(), None);
+        assert_eq!(tree.verify(), Ok(()));
+        assert!(tree.iter().map(|(_, value)| *value).eq(0..100));
+        assert_eq!(tree.overlapping(Interval::point(u64::MAX)).count(), 100);
+        assert_eq!(tree.overlapping(Interval::point(u64::MAX - 1)).count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn query_finds_what_overlaps_and_nothing_else() -> Result {
+        let mut tree = IntervalTree::new();
+        // Lengths from one to a thousand, so that some reach over many others.
+        for i in 0..500u64 {
+            let start = i * 7 % 500 * 10;
+            let _link = insert(&mut tree, start, start + i * i % 1000, i)?;
+        }
+        for start in (0..6000).step_by(37) {
+            let range = interval(start, start + start % 50)?;
+            let expected = tree.iter().filter(|(found, _)| found.overlaps(range));
+            assert!(tree.overlapping(range).eq(expected));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn stab_among_4096_disjoint_intervals_visits_few_nodes() -> Result {
+        let tree = disjoint(4096)?;
+        assert_eq!(tree.verify(), Ok(()));
+        for i in 0..4096 {
+            let mut overlapping = tree.overlapping(Interval::point(i * 10 + 5));
+            assert_eq!(overlapping.next().map(|(_, value)| *value), Some(i));
+            assert!(overlapping.next().is_none());
+            assert!(overlapping.visited() <= 40);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn query_looks_at_nothing_in_advance() -> Result {
+        let tree = disjoint(1024)?;
+        let mut all = tree.iter();
+        all.next();
+        let visited = all.visited();
+        assert!(visited <= 10);
+        assert!(all.next().is_some());
+        assert_eq!(all.visited(), visited);
+        assert!(all.by_ref().count() > 1000);
+        assert!(all.visited() > 100);
+        assert!(all.next().is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn first_and_last_are_those_by_start() -> Result {
+        let mut tree = IntervalTree::new();
+        let _long = insert(&mut tree, 10, 1000, "long")?;
+        let first = insert(&mut tree, 5, 6, "first")?;
+        let last = insert(&mut tree, 500, 501, "last")?;
+        assert_eq!(tree.first(), Some((interval(5, 6)?, &"first")));
+        assert_eq!(tree.last(), Some((interval(500, 501)?, &"last")));
+        assert!(tree.remove(first).is_ok());
+        assert!(tree.remove(last).is_ok());
+        assert_eq!(tree.first(), tree.last());
+        Ok(())
+    }
+
+    #[test]
+    fn removed_is_found_no_more_and_the_others_still_are() -> Result {
+        let mut tree = IntervalTree::new();
+        let mut links = KVec::new();
+        for i in 0..1000u64 {
+            links.push(insert(&mut tree, i / 2, i, i)?, GFP_KERNEL)?;
+        }
+        let mut left = 1000;
+        while let Some(link) = links.pop() {
+            let removed = tree.remove(link).map_err(|_| EINVAL)?;
+            left -= 1;
+            assert_eq!(*removed, left);
+            assert_eq!(tree.len() as u64, left);
+            assert_eq!(tree.verify(), Ok(()));
+            assert_eq!(tree.last().map(|(_, value)| *value), left.checked_sub(1));
+        }
+        assert!(tree.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn update_moves_behind_equal_starts_unless_the_start_stays() -> Result {
+        let mut tree = IntervalTree::new();
+        let a = insert(&mut tree, 10, 20, 'a')?;
+        let _b = insert(&mut tree, 10, 20, 'b')?;
+        let c = insert(&mut tree, 30, 40, 'c')?;
+        assert_eq!(tree.update(&a, interval(10, 99)?), Ok(()));
+        assert!(tree.iter().map(|(_, value)| *value).eq(['a', 'b', 'c']));
+        assert_eq!(tree.update(&a, interval(30, 99)?), Ok(()));
+        assert_eq!(tree.update(&c, interval(10, 10)?), Ok(()));
+        assert!(tree.iter().map(|(_, value)| *value).eq(['b', 'c', 'a']));
+        assert_eq!(tree.interval(&a), interval(30, 99).map_err(|_| ForeignLink));
+        assert_eq!(tree.verify(), Ok(()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_split_shrinks_one_interval_and_adds_the_other() -> Result {
+        let mut tree = IntervalTree::new();
+        let mut lower = insert(&mut tree, 0, 4095, 0)?;
+        for at in 1..4096u64 {
+            assert_eq!(tree.update(&lower, interval(at - 1, at - 1)?), Ok(()));
+            lower = insert(&mut tree, at, 4095, at)?;
+            assert_eq!(tree.overlapping(Interval::point(4095)).count(), 1);
+        }
+        assert_eq!(tree.verify(), Ok(()));
+        for at in 0..4096 {
+            let found = tree.overlapping(Interval::point(at));
+            assert!(found.map(|(_, value)| *value).eq([at]));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn link_is_refused_by_other_trees() -> Result {
+        let mut tree = IntervalTree::new();
+        let mut other = IntervalTree::new();
+        let link = insert(&mut tree, 1, 2, 'x')?;
+        let _link = insert(&mut other, 1, 2, 'y')?;
+        assert_eq!(other.value(&link), Err(ForeignLink));
+        assert_eq!(other.interval(&link), Err(ForeignLink));
+        assert_eq!(other.update(&link, Interval::ALL), Err(ForeignLink));
+        let link = other.remove(link).err().ok_or(EINVAL)?;
+        assert_eq!(other.len(), 1);
+        assert_eq!(tree.value(&link), Ok(&'x'));
+        drop(tree);
+        assert!(other.remove(link).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn link_goes_with_the_tree_that_moves() -> Result {
+        let mut tree = IntervalTree::new();
+        let link = insert(&mut tree, 1, 2, 'x')?;
+        let moved = core::mem::take(&mut tree);
+        assert_eq!(tree.value(&link), Err(ForeignLink));
+        assert_eq!(moved.value(&link), Ok(&'x'));
+        Ok(())
+    }
+
+    #[test]
+    fn each_value_is_dropped_once() -> Result {
+        let drops = Atomic::<usize>::new(0);
+        let mut tree = IntervalTree::new();
+        let mut links = KVec::new();
+        for i in 0..100 {
+            links.push(insert(&mut tree, i, i, Counted(&drops))?, GFP_KERNEL)?;
+        }
+        drop(Reserved::new(Counted(&drops), GFP_KERNEL)?);
+        assert_eq!(drops.load(Relaxed), 1);
+        for _ in 0..50 {
+            let link = links.pop().ok_or(EINVAL)?;
+            let removed = tree.remove(link).map_err(|_| EINVAL)?;
+            let before = drops.load(Relaxed);
+            drop(removed);
+            assert_eq!(drops.load(Relaxed), before + 1);
+        }
+        drop(links);
+        assert_eq!(drops.load(Relaxed), 51);
+        drop(tree);
+        assert_eq!(drops.load(Relaxed), 101);
         Ok(())
     }
 }
