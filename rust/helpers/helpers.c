@@ -5,6 +5,7 @@
  */
 
 #include <asm/syscall.h>
+#include <linux/compat.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/mmu_notifier.h>
