@@ -68,11 +68,16 @@ pub(crate) struct Walk {
     pub(crate) mappings: u64,
     /// The tree's generation at the time of the walk.
     pub(crate) generation: u64,
+    /// The number of changes to the tree up to then.
+    pub(crate) changes: u64,
 }
 
 struct Avcs {
     tree: IntervalTree<Avc>,
+    /// Counts the VMAs to which pages were to be moved.
     generation: u64,
+    /// Counts what can alter the place of an interval in the order of all.
+    changes: u64,
 }
 
 /// What anons point to so that their mappings can be found.
@@ -94,6 +99,7 @@ impl AnonVma {
                     Avcs {
                         tree: IntervalTree::new(),
                         generation: 0,
+                        changes: 0,
                     },
                     "anon_vma"
                 ),
@@ -132,6 +138,7 @@ impl AnonVma {
             vmas: avcs.tree.len() as u64,
             mappings,
             generation: avcs.generation,
+            changes: avcs.changes,
         };
         drop(avcs);
         stats::WALKS.inc();
@@ -251,6 +258,7 @@ impl Links {
         }
         let (avc, _surplus) = {
             let mut avcs = anon_vma.avcs.lock();
+            avcs.changes += 1;
             avcs.tree.insert(reservation.avc, self.interval)
         };
         stats::AVCS.inc();
@@ -267,6 +275,7 @@ impl Links {
         self.interval = interval;
         for link in &mut self.links {
             let mut avcs = link.anon_vma.avcs.lock();
+            avcs.changes += 1;
             // The link is one of this tree.
             let _ = avcs.tree.update(&link.avc, interval);
         }
@@ -314,6 +323,7 @@ impl Links {
         let CopyReservation { avcs, mut room } = reservation;
         for (link, reserved) in self.links.iter().zip(avcs) {
             let mut avcs = link.anon_vma.avcs.lock();
+            avcs.changes += 1;
             update_source(&mut avcs, &link.avc);
             let (avc, _surplus) = avcs.tree.insert(reserved, new);
             drop(avcs);
@@ -336,7 +346,11 @@ impl Drop for Links {
     fn drop(&mut self) {
         for link in self.links.drain_all() {
             // What was linked is dropped without the lock: it holds an `mm_struct`.
-            let _avc = link.anon_vma.avcs.lock().tree.remove(link.avc);
+            let _avc = {
+                let mut avcs = link.anon_vma.avcs.lock();
+                avcs.changes += 1;
+                avcs.tree.remove(link.avc)
+            };
             stats::AVCS.dec();
         }
     }

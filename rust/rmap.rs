@@ -52,11 +52,11 @@ pub(crate) fn unmap(
     mut holder: impl FnMut(&MmWithUser),
 ) -> Walk {
     let mut done = 0;
-    let mut generation = None;
+    let mut changes = None;
     loop {
         let walk = anon.anon_vma().walk(anon.index(), done, &mut room);
-        if generation.replace(walk.generation) != Some(walk.generation) && done > 0 {
-            // A VMA has moved since the last portion: count portions from the start again.
+        if changes.replace(walk.changes) != Some(walk.changes) && done > 0 {
+            // The tree has changed since the last portion: count portions from the start again.
             done = 0;
             continue;
         }
