@@ -7,6 +7,7 @@ use crate::{
     helpers,
     vma::VmaState, //
 };
+use core::ptr;
 use kernel::{
     bindings,
     error::from_result,
@@ -15,6 +16,7 @@ use kernel::{
         c_int,
         c_ulong, //
     },
+    mm::virt::flags,
     prelude::*, //
 };
 
@@ -125,11 +127,17 @@ unsafe extern "C" fn map_pages(
     0
 }
 
-/// A name makes the mapping a part of core dumps.
+/// A name makes the mapping a part of core dumps, and is used for nothing else; so a mapping that is to be
+/// left out of them has none.
 ///
 /// # Safety
 ///
-/// None needed.
-unsafe extern "C" fn name(_vma: *mut bindings::vm_area_struct) -> *const c_char {
-    c"[anon_rmap]".as_char_ptr()
+/// To be called by core mm only, as `vm_operations_struct.name`.
+unsafe extern "C" fn name(vma: *mut bindings::vm_area_struct) -> *const c_char {
+    // SAFETY: Core mm holds the mmap lock.
+    if unsafe { (*vma).__bindgen_anon_2.vm_flags } & flags::DONTDUMP != 0 {
+        ptr::null()
+    } else {
+        c"[anon_rmap]".as_char_ptr()
+    }
 }
