@@ -23,6 +23,7 @@ extern "C" {
     pub(crate) fn anon_rmap_mmap_write_unlock(mm: *mut bindings::mm_struct);
     pub(crate) fn anon_rmap_vma_start_write(vma: *mut bindings::vm_area_struct);
     pub(crate) fn anon_rmap_vma_is_write_locked(vma: *mut bindings::vm_area_struct) -> bool;
+    pub(crate) fn anon_rmap_vma_is_copied_on_fork(vma: *mut bindings::vm_area_struct) -> bool;
     pub(crate) fn anon_rmap_hide_signals() -> bool;
     pub(crate) fn anon_rmap_show_signals(notify: bool);
     pub(crate) fn anon_rmap_mmu_notifier_range_blockable(

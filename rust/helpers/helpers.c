@@ -72,6 +72,13 @@ bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma)
 	       READ_ONCE(vma->vm_mm->mm_lock_seq.sequence);
 }
 
+/* Whether fork copies the page tables of @vma; for guard pages, among others. */
+bool anon_rmap_vma_is_copied_on_fork(struct vm_area_struct *vma);
+bool anon_rmap_vma_is_copied_on_fork(struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_COPY_ON_FORK;
+}
+
 /*
  * Lets the current task do something that a pending signal would interrupt.
  * Returns what anon_rmap_show_signals() needs to undo that.

@@ -74,7 +74,10 @@ mod tests {
         assert_eq!(tree.verify(), Ok(()));
         let even = (0..200u64).filter(|value| value % 2 == 0);
         let odd = (0..200u64).filter(|value| value % 2 == 1);
-        assert!(tree.iter().map(|(_, value)| *value).eq(even.chain(odd)));
+        assert!(tree
+            .iter()
+            .map(|(_, value)| *value)
+            .eq(Iterator::chain(even, odd)));
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use crate::{
         AnonVma,
         Links, //
     },
+    helpers,
     index::Index,
     interval_tree::Interval,
     zap::zap, //
@@ -67,6 +68,13 @@ impl VmaState {
         // SAFETY: Fork holds the mmap lock for writing.
         let subscription = unsafe { Subscription::new(space.mm().as_raw()) }?;
         let unpublished = Unpublished::new(subscription, amap, self.base, 0)?;
+        // If core mm goes on to copy the page tables, it must find no page there: the child would map it
+        // without the rmap knowing. What it copies then are guard markers, which no zap removes.
+        // SAFETY: The VMA is under construction.
+        if unsafe { helpers::anon_rmap_vma_is_copied_on_fork(vma) } {
+            // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
+            unsafe { zap(self.vma(), &self.amap, self.base, indices) };
+        }
         if self.amap.sharing() == Sharing::Private {
             self.share_with_child(indices, &unpublished.state.amap)?;
         }
