@@ -79,9 +79,12 @@ cached() {
 			mkdir "$dir.partial"
 			step "$name" "$title" "$make" "$dir.partial"
 			mv "$dir.partial" "$dir"
+			find "$CACHE" -maxdepth 1 -name "$name-*" -mtime +14 -exec rm -rf {} +
 		fi
 		exec 9>&-
 	fi
+	# What was not used for two weeks is removed.
+	touch "$dir"
 	printf '%s\n' "$dir"
 }
 

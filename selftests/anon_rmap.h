@@ -30,22 +30,17 @@
 #define PAGE_SHIFT 12
 #define PAGE (1UL << PAGE_SHIFT)
 
-/* Maps @pages pages of the device, at @address or anywhere; @flags as for mmap(). */
-static inline char *map_device_at(void *address, size_t pages, int flags)
+/* Maps @pages pages of the device; @flags as for mmap(). */
+static inline char *map_device(size_t pages, int flags)
 {
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
 	void *memory;
 
 	if (fd < 0)
 		return MAP_FAILED;
-	memory = mmap(address, pages * PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+	memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
 	close(fd);
 	return memory;
-}
-
-static inline char *map_device(size_t pages, int flags)
-{
-	return map_device_at(NULL, pages, flags);
 }
 
 /* The frame that is mapped at @address, 0 if there is none. */
@@ -125,19 +120,24 @@ static inline int unpoison_pfn(uint64_t pfn)
 	return print_to_file(DEBUGFS "unpoison_pfn", "%#lx", pfn);
 }
 
-/* The value of @name in `stats`; -1 if it is not there. */
+/* The value of @name in a text like `stats`; -1 if it is not there. */
+static inline long counter_in(const char *stats, const char *name)
+{
+	size_t size = strlen(name);
+
+	while (stats && (strncmp(stats, name, size) || stats[size] != ' ')) {
+		stats = strchr(stats, '\n');
+		stats = stats && stats[1] ? stats + 1 : NULL;
+	}
+	return stats ? strtol(stats + size, NULL, 10) : -1;
+}
+
+/* The value of @name in `stats`. */
 static inline long counter(const char *name)
 {
-	char *stats = read_file(DEBUGFS "stats"), *line = stats;
-	size_t size = strlen(name);
-	long value = -1;
+	char *stats = read_file(DEBUGFS "stats");
+	long value = counter_in(stats, name);
 
-	while (line && (strncmp(line, name, size) || line[size] != ' ')) {
-		line = strchr(line, '\n');
-		line = line && line[1] ? line + 1 : NULL;
-	}
-	if (line)
-		value = strtol(line + size, NULL, 10);
 	free(stats);
 	return value;
 }
@@ -151,14 +151,17 @@ static inline const char *leak(void)
 	static const char *const gauges[] = { "vmas", "amaps", "anons", "anon_vmas", "avcs", "poisoned" };
 	const char *left = "";
 
-	for (int attempt = 0; attempt < 500; attempt++) {
+	for (int attempt = 0; attempt < 5000; attempt++) {
+		char *stats = read_file(DEBUGFS "stats");
+
 		left = "";
 		for (size_t i = 0; i < sizeof(gauges) / sizeof(*gauges); i++)
-			if (counter(gauges[i]))
+			if (counter_in(stats, gauges[i]))
 				left = gauges[i];
+		free(stats);
 		if (!*left)
 			break;
-		usleep(10000);
+		usleep(1000);
 	}
 	return left;
 }
@@ -287,6 +290,12 @@ static inline struct access store(void *address, uint64_t value)
 
 	ATTEMPT(access, *(volatile uint64_t *)address = value);
 	return access;
+}
+
+/* The first word of page @page of memory that was filled with @seed. */
+static inline uint64_t word(uint64_t seed, size_t page)
+{
+	return seed << 32 | page * PAGE / sizeof(uint64_t);
 }
 
 /* Fills @pages pages with words that differ, and that tell @seed. */
@@ -430,6 +439,17 @@ static inline struct access peer_store(struct peer *peer, void *address, uint64_
 	peer->access.value = value;
 	peer_call(peer, store_in_peer, address, (long)&peer->access);
 	return peer->access;
+}
+
+static inline long munmap_here(void *memory, long pages)
+{
+	return munmap(memory, pages * PAGE) ? errno : 0;
+}
+
+/* Unmaps pages in the peer; returns 0 or the errno. */
+static inline int peer_munmap(struct peer *peer, void *memory, size_t pages)
+{
+	return peer_call(peer, munmap_here, memory, pages);
 }
 
 /* Ends a peer that this process has forked, and waits for it. */

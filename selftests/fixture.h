@@ -33,7 +33,7 @@ struct fixture_name##_needs_a_semicolon
 	struct access seen_access = (seen);				\
 									\
 	EXPECT_EQ(0, seen_access.signal);				\
-	EXPECT_EQ(expected_value, seen_access.value);			\
+	EXPECT_EQ((uint64_t)(expected_value), seen_access.value);	\
 } while (0)
 
 #define EXPECT_SIGSEGV(seen)						\

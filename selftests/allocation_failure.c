@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * When an allocation fails in the kernel, the operation that needed it fails and changes nothing, or the
+ * memory answers with SIGBUS. It never has another content, and nothing is leaked.
+ *
+ * Each operation is tried in a new process with its first allocation failing, with its second, and so on
+ * until it needs no more.
+ */
+#include "fixture.h"
+
+#define PAGES 16
+#define MIDDLE 5
+#define SOME 4
+
+/* What an operation works with. */
+struct scene {
+	char *memory;
+	/* Where nothing is mapped. */
+	char *target;
+	uint64_t pfn;
+	/* Has the memory copy-on-write; NULL for operations without one. */
+	struct peer *child;
+};
+
+/* Whether the word at @address is @value, or the mapping has been lost for lack of memory. */
+static bool is(const char *address, uint64_t value)
+{
+	struct access access = load(address);
+
+	return access.signal ? access.signal == SIGBUS && access.code == BUS_ADRERR : access.value == value;
+}
+
+/* Whether pages are as they were filled, at @place instead of in the memory. */
+static bool kept(const char *place, size_t first, size_t pages)
+{
+	for (size_t i = 0; i < pages; i++)
+		if (!is(place + i * PAGE, word(1, first + i)))
+			return false;
+	return true;
+}
+
+static bool all_kept(struct scene *scene)
+{
+	return kept(scene->memory, 0, PAGES);
+}
+
+static bool kept_but_the_middle(struct scene *scene)
+{
+	return kept(scene->memory, 0, MIDDLE) &&
+	       kept(scene->memory + (MIDDLE + SOME) * PAGE, MIDDLE + SOME, PAGES - MIDDLE - SOME);
+}
+
+/* Maps as much again. */
+static int map(struct scene *scene)
+{
+	scene->target = map_device(PAGES, MAP_PRIVATE);
+	return scene->target == MAP_FAILED ? errno : 0;
+}
+
+static bool is_mapped(struct scene *scene)
+{
+	for (size_t i = 0; i < PAGES; i++)
+		if (!is(scene->target + i * PAGE, 0))
+			return false;
+	return all_kept(scene);
+}
+
+/* Touches what was discarded. */
+static int touch(struct scene *scene)
+{
+	for (size_t i = 0; i < SOME; i++)
+		if (store(scene->memory + (MIDDLE + i) * PAGE, 7).signal)
+			return EFAULT;
+	return 0;
+}
+
+static bool is_touched(struct scene *scene)
+{
+	for (size_t i = 0; i < SOME; i++)
+		if (!is(scene->memory + (MIDDLE + i) * PAGE, 7))
+			return false;
+	return kept_but_the_middle(scene);
+}
+
+/* Writes what a child has, too. */
+static int copy(struct scene *scene)
+{
+	return touch(scene);
+}
+
+static bool is_copied(struct scene *scene)
+{
+	for (size_t i = 0; i < PAGES; i++)
+		if (peer_load(scene->child, scene->memory + i * PAGE).value != word(1, i))
+			return false;
+	return is_touched(scene);
+}
+
+static int split(struct scene *scene)
+{
+	return mprotect(scene->memory + MIDDLE * PAGE, SOME * PAGE, PROT_READ) ? errno : 0;
+}
+
+static int unmap(struct scene *scene)
+{
+	return munmap(scene->memory + MIDDLE * PAGE, SOME * PAGE) ? errno : 0;
+}
+
+static bool is_unmapped(struct scene *scene)
+{
+	return load(scene->memory + MIDDLE * PAGE).signal == SIGSEGV && kept_but_the_middle(scene);
+}
+
+static int discard(struct scene *scene)
+{
+	return madvise(scene->memory + MIDDLE * PAGE, SOME * PAGE, MADV_DONTNEED) ? errno : 0;
+}
+
+static bool is_discarded(struct scene *scene)
+{
+	for (size_t i = 0; i < SOME; i++)
+		if (!is(scene->memory + (MIDDLE + i) * PAGE, 0))
+			return false;
+	return kept_but_the_middle(scene);
+}
+
+static int remap(char *from, size_t pages, size_t new_pages, int flags, char *to)
+{
+	return mremap(from, pages * PAGE, new_pages * PAGE, flags, to) == MAP_FAILED ? errno : 0;
+}
+
+static int move(struct scene *scene)
+{
+	return remap(scene->memory, PAGES, PAGES, MREMAP_MAYMOVE | MREMAP_FIXED, scene->target);
+}
+
+static bool is_moved(struct scene *scene)
+{
+	return kept(scene->target, 0, PAGES) && load(scene->memory).signal == SIGSEGV;
+}
+
+static int move_the_middle(struct scene *scene)
+{
+	return remap(scene->memory + MIDDLE * PAGE, SOME, SOME, MREMAP_MAYMOVE | MREMAP_FIXED, scene->target);
+}
+
+static bool the_middle_is_moved(struct scene *scene)
+{
+	return kept(scene->target, MIDDLE, SOME) && kept_but_the_middle(scene);
+}
+
+static int move_and_leave(struct scene *scene)
+{
+	return remap(scene->memory + MIDDLE * PAGE, SOME, SOME, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+		     scene->target);
+}
+
+static bool is_moved_and_left(struct scene *scene)
+{
+	return kept(scene->target, MIDDLE, SOME) && is_discarded(scene);
+}
+
+static int move_and_grow(struct scene *scene)
+{
+	return remap(scene->memory + MIDDLE * PAGE, SOME, 2 * SOME, MREMAP_MAYMOVE | MREMAP_FIXED, scene->target);
+}
+
+static int grow(struct scene *scene)
+{
+	return remap(scene->memory, PAGES, PAGES + SOME, 0, NULL);
+}
+
+static bool is_grown(struct scene *scene)
+{
+	return all_kept(scene) && is(scene->memory + PAGES * PAGE, 0);
+}
+
+static int shrink(struct scene *scene)
+{
+	return remap(scene->memory, PAGES, SOME, 0, NULL);
+}
+
+static bool is_shrunk(struct scene *scene)
+{
+	return kept(scene->memory, 0, SOME) && load(scene->memory + SOME * PAGE).signal == SIGSEGV;
+}
+
+static int fork_a_child(struct scene *scene)
+{
+	scene->child = fork_peer();
+	return scene->child ? 0 : errno;
+}
+
+static bool has_a_child(struct scene *scene)
+{
+	for (size_t i = 0; i < PAGES; i++) {
+		struct access access = peer_load(scene->child, scene->memory + i * PAGE);
+
+		if (access.signal ? access.signal != SIGBUS || access.code != BUS_ADRERR : access.value != word(1, i))
+			return false;
+	}
+	return all_kept(scene);
+}
+
+static int poison(struct scene *scene)
+{
+	return poison_addr(getpid(), scene->memory + MIDDLE * PAGE);
+}
+
+static bool is_poisoned(struct scene *scene)
+{
+	struct access access = load(scene->memory + MIDDLE * PAGE), childs = {};
+
+	if (scene->child)
+		childs = peer_load(scene->child, scene->memory + MIDDLE * PAGE);
+	return access.signal == SIGBUS && access.code == BUS_MCEERR_AR && (!scene->child || childs.signal == SIGBUS) &&
+	       kept(scene->memory, 0, MIDDLE) &&
+	       kept(scene->memory + (MIDDLE + 1) * PAGE, MIDDLE + 1, PAGES - MIDDLE - 1);
+}
+
+static int poison_and_unpoison(struct scene *scene)
+{
+	int error = poison_pfn(scene->pfn);
+
+	/* The second may be what fails; it can be tried again. */
+	return error ? error : unpoison_pfn(scene->pfn) ? unpoison_pfn(scene->pfn) : 0;
+}
+
+static int read_debugfs(struct scene *scene)
+{
+	struct mapping *mappings;
+	struct poisoned page;
+
+	return read_mappings(getpid(), &mappings) < 0 || read_poisoned(scene->pfn, &page) || counter("vmas") < 0 ?
+		       ENOMEM : 0;
+}
+
+FIXTURE(allocation_failure)
+{
+	char unused;
+};
+
+FIXTURE_VARIANT(allocation_failure)
+{
+	int (*operation)(struct scene *);
+	/* Whether it has done what it should if it has succeeded. */
+	bool (*done)(struct scene *);
+	bool with_child, discarded;
+};
+
+#define VARIANT(name, ...) FIXTURE_VARIANT_ADD(allocation_failure, name) { .operation = name, __VA_ARGS__ }
+
+VARIANT(map, is_mapped);
+VARIANT(touch, is_touched, .discarded = true);
+VARIANT(copy, is_copied, .with_child = true);
+VARIANT(split, all_kept);
+VARIANT(unmap, is_unmapped);
+VARIANT(discard, is_discarded);
+VARIANT(move, is_moved);
+VARIANT(move_the_middle, the_middle_is_moved);
+VARIANT(move_and_leave, is_moved_and_left);
+VARIANT(move_and_grow, the_middle_is_moved);
+VARIANT(grow, is_grown);
+VARIANT(shrink, is_shrunk);
+VARIANT(fork_a_child, has_a_child);
+VARIANT(poison, is_poisoned);
+VARIANT(poison_and_unpoison, all_kept, .with_child = true);
+VARIANT(read_debugfs, all_kept);
+
+/* The same with memory that is shared copy-on-write. */
+#define VARIANT_SHARED(name, does, ...)					\
+	FIXTURE_VARIANT_ADD(allocation_failure, name) { .operation = does, __VA_ARGS__, .with_child = true }
+
+VARIANT_SHARED(unmap_shared, unmap, is_unmapped);
+VARIANT_SHARED(discard_shared, discard, is_discarded);
+VARIANT_SHARED(move_shared, move, is_moved);
+VARIANT_SHARED(move_the_middle_of_shared, move_the_middle, the_middle_is_moved);
+VARIANT_SHARED(fork_shared, fork_a_child, has_a_child);
+VARIANT_SHARED(poison_shared, poison, is_poisoned);
+
+#define FAULTS "/sys/kernel/debug/"
+
+FIXTURE_SETUP(allocation_failure)
+{
+	static const char *const settings[][2] = {
+		{ "failslab/ignore-gfp-wait", "N" },	  { "failslab/verbose", "0" },
+		{ "fail_page_alloc/ignore-gfp-wait", "N" }, { "fail_page_alloc/ignore-gfp-highmem", "N" },
+		{ "fail_page_alloc/min-order", "0" },	  { "fail_page_alloc/verbose", "0" },
+	};
+
+	if (access("/proc/self/fail-nth", W_OK) || access(FAULTS "failslab", F_OK))
+		SKIP(return, "this kernel has no fault injection");
+	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), FAULTS "%s", settings[i][0]);
+		ASSERT_EQ(0, write_file(path, settings[i][1], 1)) {
+			TH_LOG("%s", path);
+		}
+	}
+}
+
+FIXTURE_TEARDOWN_PARENT(allocation_failure)
+{
+	EXPECT_STREQ("", leak());
+}
+
+/* How an attempt went; the exit status of its process. */
+enum outcome { ALL_SUCCEEDED, HARMLESS, NO_SCENE, CHANGED_BY_FAILURE, WRONG_ERROR, NOT_DONE };
+
+static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, int nth)
+{
+	struct scene scene = {};
+	char text[16];
+	int fail, error;
+	bool spared;
+
+	scene.target = mmap(NULL, 4 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fail = open("/proc/thread-self/fail-nth", O_RDWR);
+	scene.memory = map_device(2 * PAGES, MAP_PRIVATE);
+	if (scene.target == MAP_FAILED || fail < 0 || scene.memory == MAP_FAILED)
+		return NO_SCENE;
+	/* Room to grow. */
+	munmap(scene.memory + PAGES * PAGE, PAGES * PAGE);
+	munmap(scene.target, 4 * PAGES * PAGE);
+	fill(scene.memory, PAGES, 1);
+	scene.pfn = pfn_of(scene.memory + MIDDLE * PAGE);
+	if (variant->discarded)
+		discard(&scene);
+	if (variant->with_child) {
+		scene.child = fork_peer();
+		if (!scene.child || peer_load(scene.child, scene.memory + MIDDLE * PAGE).signal)
+			return NO_SCENE;
+	}
+
+	snprintf(text, sizeof(text), "%d", nth);
+	if (pwrite(fail, text, strlen(text), 0) < 0)
+		return NO_SCENE;
+	error = variant->operation(&scene);
+	/* Whether there were fewer allocations; then it may be this call that fails. */
+	spared = pread(fail, text, sizeof(text), 0) < 0 || atoi(text);
+	/* If this one fails, that was it, too. */
+	pwrite(fail, "0", 1, 0);
+
+	/* EFAULT: copying from and to the process fails, too. */
+	if (error && error != ENOMEM && error != EAGAIN && error != EFAULT)
+		return WRONG_ERROR;
+	if (error && !variant->discarded && !filled(scene.memory, 0, PAGES, 1))
+		return CHANGED_BY_FAILURE;
+	if (!error && !variant->done(&scene))
+		return NOT_DONE;
+	return spared && !error ? ALL_SUCCEEDED : HARMLESS;
+}
+
+TEST_F_TIMEOUT(allocation_failure, harms_nothing, 120)
+{
+	enum { MANY = 500 };
+	int nth, status = 0;
+
+	for (nth = 1; nth < MANY; nth++) {
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(attempt(variant, nth));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_TRUE(WIFEXITED(status)) {
+			TH_LOG("allocation %d: signal %d", nth, WTERMSIG(status));
+		}
+		status = WEXITSTATUS(status);
+		EXPECT_TRUE(status == ALL_SUCCEEDED || status == HARMLESS) {
+			TH_LOG("allocation %d: outcome %d", nth, status);
+		}
+		EXPECT_STREQ("", leak()) {
+			TH_LOG("allocation %d", nth);
+		}
+		if (status == ALL_SUCCEEDED)
+			break;
+	}
+	/* All was tried, and something did fail. */
+	EXPECT_EQ(ALL_SUCCEEDED, status);
+	EXPECT_LT(1, nth);
+}
+
+TEST_HARNESS_MAIN

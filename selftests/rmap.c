@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+/* rmap walks visit little, and a VMA that maps nothing of a tree is not in it. */
+#include "fixture.h"
+
+#define MANY 4096
+#define BAD 1234
+
+FIXTURE_ON_DEVICE(rmap, MANY);
+
+/* Gives each page a VMA of its own; returns whether that worked. */
+static bool split(char *memory)
+{
+	for (size_t i = 0; i < MANY; i += 2)
+		if (mprotect(memory + i * PAGE, PAGE, PROT_READ))
+			return false;
+	return true;
+}
+
+TEST_F(rmap, a_walk_visits_at_most_40_nodes_among_4096_vmas)
+{
+	fill(self->memory, MANY, 1);
+	ASSERT_TRUE(split(self->memory));
+	/* At the borders of the tree, and inside. */
+	for (size_t i = 0; i < MANY; i += MANY / 13) {
+		long walks = counter("walks_total"), nodes = counter("walk_nodes_total");
+
+		ASSERT_EQ(0, poison_addr(getpid(), self->memory + i * PAGE));
+		EXPECT_LE(MANY, counter("last_walk_vmas"));
+		EXPECT_LE(1, counter("last_walk_nodes"));
+		EXPECT_GE(40, counter("last_walk_nodes"));
+		EXPECT_EQ(1, counter("last_walk_mappings"));
+		EXPECT_EQ(walks + 1, counter("walks_total"));
+		EXPECT_EQ(nodes + counter("last_walk_nodes"), counter("walk_nodes_total"));
+	}
+}
+
+TEST_F(rmap, a_walk_finds_the_sharers_among_thousands_of_vmas)
+{
+	struct peer *child;
+	long zapped;
+
+	fill(self->memory, MANY, 1);
+	ASSERT_TRUE(split(self->memory));
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(word(1, BAD), peer_load(child, self->memory + BAD * PAGE));
+	EXPECT_WORD(word(1, BAD), load(self->memory + BAD * PAGE));
+	zapped = counter("mappings_zapped_total");
+	ASSERT_EQ(0, poison_addr(getpid(), self->memory + BAD * PAGE));
+	EXPECT_EQ(2, counter("last_walk_mappings"));
+	EXPECT_EQ(zapped + 2, counter("mappings_zapped_total"));
+	EXPECT_GE(40, counter("last_walk_nodes"));
+}
+
+TEST_F(rmap, a_child_that_touches_nothing_is_in_no_tree)
+{
+	struct peer *child;
+	long avcs;
+
+	fill(self->memory, MANY, 1);
+	ASSERT_TRUE(split(self->memory));
+	avcs = counter("avcs");
+	EXPECT_EQ(MANY, avcs);
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_EQ(2 * MANY, counter("vmas"));
+	EXPECT_EQ(avcs, counter("avcs"));
+	/* One VMA of the child maps one page. */
+	EXPECT_WORD(word(1, BAD), peer_load(child, self->memory + BAD * PAGE));
+	EXPECT_EQ(avcs + 1, counter("avcs"));
+	EXPECT_WORD(word(1, BAD), peer_load(child, self->memory + BAD * PAGE));
+	EXPECT_EQ(avcs + 1, counter("avcs"));
+	end_peer(child);
+	EXPECT_EQ(avcs, counter("avcs"));
+}
+
+TEST_F(rmap, memory_that_was_not_touched_is_in_no_tree)
+{
+	ASSERT_TRUE(split(self->memory));
+	EXPECT_EQ(MANY, counter("vmas"));
+	EXPECT_EQ(0, counter("avcs"));
+	EXPECT_WORD(0, load(self->memory));
+	EXPECT_EQ(1, counter("avcs"));
+}
+
+TEST_F(rmap, a_copy_is_in_a_tree_of_its_owner)
+{
+	struct peer *child;
+
+	fill(self->memory, MANY, 1);
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(7, peer_store(child, self->memory + BAD * PAGE, 7));
+	/* Among as many VMAs as can have the copy, not the family's. */
+	ASSERT_EQ(0, poison_addr(child->pid, self->memory + BAD * PAGE));
+	EXPECT_EQ(1, counter("last_walk_vmas"));
+	EXPECT_EQ(1, counter("last_walk_mappings"));
+}
+
+TEST_F(rmap, a_page_copied_by_all_children_is_found_in_the_parent_only)
+{
+	enum { CHILDREN = 20 };
+
+	fill(self->memory, 1, 1);
+	for (int i = 0; i < CHILDREN; i++) {
+		struct peer *child = fork_peer();
+
+		ASSERT_NE(NULL, child);
+		EXPECT_WORD(i, peer_store(child, self->memory, i));
+	}
+	EXPECT_EQ(1 + CHILDREN, counter("anons"));
+	ASSERT_EQ(0, poison_addr(getpid(), self->memory));
+	EXPECT_EQ(1, counter("last_walk_mappings"));
+}
+
+TEST_F(rmap, a_walk_finds_all_of_many_sharers)
+{
+	enum { CHILDREN = 100 };
+	struct poisoned page;
+	struct peer *children[CHILDREN];
+	uint64_t pfn;
+
+	fill(self->memory, 1, 1);
+	pfn = pfn_of(self->memory);
+	for (int i = 0; i < CHILDREN; i++) {
+		children[i] = fork_peer();
+		ASSERT_NE(NULL, children[i]);
+		EXPECT_WORD(word(1, 0), peer_load(children[i], self->memory));
+	}
+	EXPECT_EQ(1 + CHILDREN, counter("avcs"));
+	ASSERT_EQ(0, poison_addr(getpid(), self->memory));
+	EXPECT_EQ(1 + CHILDREN, counter("last_walk_mappings"));
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_EQ(1 + CHILDREN, page.hit);
+	for (int i = 0; i < CHILDREN; i++)
+		EXPECT_SIGBUS(self->memory, peer_load(children[i], self->memory));
+}
+
+TEST_F(rmap, moved_vmas_are_found)
+{
+	char *target = mmap(NULL, MANY * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	fill(self->memory, MANY, 1);
+	ASSERT_TRUE(split(self->memory));
+	/* Every other page, to the opposite end. */
+	for (size_t i = 0; i < MANY; i += 2) {
+		char *place = target + (MANY - 1 - i) * PAGE;
+
+		ASSERT_EQ(place, mremap(self->memory + i * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place));
+	}
+	for (size_t i = 0; i < MANY; i += 256) {
+		char *place = target + (MANY - 1 - i) * PAGE;
+
+		ASSERT_EQ(0, poison_addr(getpid(), place));
+		EXPECT_EQ(1, counter("last_walk_mappings"));
+		EXPECT_GE(40, counter("last_walk_nodes"));
+		EXPECT_SIGBUS(place, load(place));
+	}
+}
+
+TEST_HARNESS_MAIN

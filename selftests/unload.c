@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The module cannot be unloaded while it is in use, can be afterwards, and comes back new. */
+#include <sys/syscall.h>
+
+#include "fixture.h"
+
+#define MODULE "/usr/libexec/anon_rmap/anon_rmap.ko"
+#define PAGES 64
+
+/* Returns 0 or the errno. */
+static int unload(void)
+{
+	return syscall(SYS_delete_module, "anon_rmap", O_NONBLOCK) ? errno : 0;
+}
+
+static int load_module(void)
+{
+	int fd = open(MODULE, O_RDONLY | O_CLOEXEC), error = 0;
+
+	if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
+		error = errno;
+	close(fd);
+	return error;
+}
+
+FIXTURE(unload)
+{
+	char *memory;
+};
+
+FIXTURE_SETUP(unload)
+{
+	if (access(MODULE, R_OK))
+		SKIP(return, MODULE " is not there to load it again");
+	self->memory = map_device(PAGES, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(unload)
+{
+	if (access(DEVICE, F_OK)) {
+		EXPECT_EQ(0, load_module());
+	}
+	EXPECT_STREQ("", leak());
+}
+
+TEST_F(unload, is_refused_while_memory_is_mapped)
+{
+	EXPECT_EQ(EWOULDBLOCK, unload());
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+	/* A part is enough. */
+	ASSERT_EQ(0, munmap(self->memory, (PAGES - 1) * PAGE));
+	EXPECT_EQ(EWOULDBLOCK, unload());
+}
+
+TEST_F(unload, is_refused_while_the_device_is_open)
+{
+	int fd = open(DEVICE, O_RDWR);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	EXPECT_EQ(EWOULDBLOCK, unload());
+	close(fd);
+	EXPECT_EQ(0, unload());
+}
+
+TEST_F(unload, is_refused_while_a_child_has_the_memory)
+{
+	struct peer *child = fork_peer();
+
+	ASSERT_NE(NULL, child);
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	EXPECT_EQ(EWOULDBLOCK, unload());
+	EXPECT_WORD(word(1, 5), peer_load(child, self->memory + 5 * PAGE));
+	end_peer(child);
+	EXPECT_EQ(0, unload());
+}
+
+TEST_F(unload, succeeds_when_all_is_unmapped)
+{
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	EXPECT_STREQ("", leak());
+	ASSERT_EQ(0, unload());
+	EXPECT_EQ(-1, access(DEVICE, F_OK));
+	EXPECT_EQ(-1, access(DEBUGFS, F_OK));
+	EXPECT_EQ(MAP_FAILED, map_device(1, MAP_PRIVATE));
+}
+
+TEST_F(unload, succeeds_when_poisoned_memory_is_unmapped)
+{
+	ASSERT_EQ(0, poison_addr(getpid(), self->memory + PAGE));
+	EXPECT_EQ(EWOULDBLOCK, unload());
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	EXPECT_EQ(0, unload());
+}
+
+TEST_F(unload, the_module_comes_back_new)
+{
+	ASSERT_EQ(0, poison_addr(getpid(), self->memory));
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	for (int i = 0; i < 5; i++) {
+		struct peer *child;
+		char *memory;
+
+		ASSERT_EQ(0, unload());
+		ASSERT_EQ(0, load_module());
+		EXPECT_EQ(0, counter("faults_total"));
+		EXPECT_EQ(0, counter("poisonings_total"));
+		memory = map_device(PAGES, MAP_PRIVATE);
+		ASSERT_NE(MAP_FAILED, memory);
+		fill(memory, PAGES, 2);
+		child = fork_peer();
+		ASSERT_NE(NULL, child);
+		ASSERT_EQ(0, poison_addr(getpid(), memory + PAGE));
+		EXPECT_SIGBUS(memory + PAGE, peer_load(child, memory + PAGE));
+		EXPECT_WORD(word(2, 2), peer_load(child, memory + 2 * PAGE));
+		end_peer(child);
+		ASSERT_EQ(0, munmap(memory, PAGES * PAGE));
+	}
+}
+
+TEST_F(unload, is_refused_while_a_file_of_debugfs_is_open)
+{
+	int fd = open(DEBUGFS "stats", O_RDONLY), command = open(DEBUGFS "poison_pfn", O_WRONLY);
+
+	ASSERT_LE(0, fd);
+	ASSERT_LE(0, command);
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	EXPECT_EQ(EWOULDBLOCK, unload());
+	close(fd);
+	EXPECT_EQ(EWOULDBLOCK, unload());
+	close(command);
+	EXPECT_EQ(0, unload());
+}
+
+TEST_HARNESS_MAIN
