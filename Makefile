@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 
-.PHONY: help demo test host-test modules selftests shell rustfmtcheck clean distclean
+.PHONY: help demo test host-test bench-tree modules selftests shell rustfmtcheck clean distclean
 
 help:
 	@echo 'make demo          run the poison drill in a guest, on the stock Debian kernel'
 	@echo 'make test          run all tests: on the host, and in guests with the stock and the debug kernel'
 	@echo 'make host-test     run the tests that need no kernel'
+	@echo 'make bench-tree    measure the interval tree, on the host and in a guest; results in build/bench/'
 	@echo 'make shell         an interactive guest with the module loaded'
 	@echo 'make modules       build anon_rmap.ko for the stock Debian kernel, in build/stock/'
 	@echo 'make modules KDIR=DIR'
@@ -26,8 +27,13 @@ test:
 host-test:
 	@qemu/host-test
 
+bench-tree:
+	@selftests/bench/tree/run
+
 ifdef KDIR
 modules:
+	@test -e $(KDIR)/rust/libkernel.rmeta || { echo >&2 '$(KDIR) is not a kernel tree that is prepared for Rust modules:' \
+		'configure it with CONFIG_RUST=y and run "make prepare modules_prepare" in it'; exit 2; }
 	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/build/modules modules
 else
 modules:

@@ -3,9 +3,45 @@
 //! An interval tree: which of many intervals, that may overlap, overlap a given one?
 //!
 //! Memory is reserved first ([`Reserved`], which can fail), then linked ([`IntervalTree::insert`],
-//! which cannot), so that insertion works under a lock that forbids to sleep. The tree has no lock inside:
-//! it is the content of one, as in `Mutex<IntervalTree<T>>`, and what needs the lock for writing takes
-//! `&mut self`.
+//! which cannot), so that insertion works under a lock that forbids to sleep. The tree has no lock
+//! inside: it is the content of one, as in `Mutex<IntervalTree<T>>`, and what needs the lock for
+//! writing takes `&mut self`.
+//!
+//! # Structure
+//!
+//! The tree is a B+-tree, sorted by where the intervals start and augmented with where the last of
+//! a subtree ends. A node has up to ten slots of (start, last, pointer): in a leaf for an interval,
+//! above for a child. What is linked knows its leaf, so that it is removed or changed without a
+//! search from the root. A red-black tree with such an augmentation is what Linux has in C
+//! (`interval_tree_generic.h`). A walk of it reads one cache line, or two if the interval is behind
+//! a pointer as in an `anon_vma_chain`, for each of log2(n) levels; here it is a few lines that do
+//! not depend on each other, for each of about log7(n) levels.
+//!
+//! Measured beside Linux's template on one machine (Zen 4, gcc 14, rustc 1.85), time of this tree
+//! divided by that of the template, with the interval in the node / through a pointer. The range is
+//! that of disjoint, nested and shared intervals; an update shrinks an interval, as a split of a
+//! VMA does:
+//!
+//! | intervals | stab                  | insert                | update                | remove                |
+//! | --------- | --------------------- | --------------------- | --------------------- | --------------------- |
+//! | 1,000     | 0.75-0.89 / 0.58-0.63 | 0.84-0.90 / 0.59-0.62 | 0.24-0.59 / 0.19-0.46 | 0.99-1.10 / 0.84-0.94 |
+//! | 10,000    | 0.63-0.70 / 0.32-0.40 | 0.70-0.71 / 0.32-0.41 | 0.25-0.56 / 0.14-0.30 | 1.14-1.25 / 0.58-0.69 |
+//! | 100,000   | 0.33-0.40 / 0.15-0.19 | 0.40-0.49 / 0.17-0.22 | 0.25-0.47 / 0.12-0.20 | 1.23-1.36 / 0.75-0.85 |
+//! | 1,000,000 | 0.35-0.38 / 0.25-0.27 | 0.44-0.49 / 0.24-0.33 | 0.17-0.42 / 0.11-0.22 | 1.29-1.64 / 0.84-1.02 |
+//!
+//! A removal is where the red-black tree is better: it reads a node and its neighbours, while here
+//! the slot has to be found in the leaf, others moved, and now and then two leaves merged. In
+//! instructions, which know nothing of caches and mispredicted branches, a stab costs 0.9 to 1.2
+//! times the kernel's, an update 0.4 to 1.1, an insertion 1.6 to 1.9, a removal 1.3 to 2.0 times.
+//! `make bench-tree` measures all this.
+//!
+//! # Memory
+//!
+//! A [`Reserved`] holds the memory of its value and one node, since it does not know what tree it
+//! will be linked in. The tree keeps as many nodes as its number of intervals can ever need, one in
+//! three, which is 85 bytes for each interval; the others come back as [`Surplus`]. With the C
+//! library's allocator, reserving and freeing take up to 2.5 times as long as for a node of the
+//! red-black tree; they are done outside of the lock.
 //!
 //! # Examples
 //!
@@ -37,10 +73,7 @@ pub use verify::Violation;
 use core::{
     fmt,
     marker::PhantomData,
-    ops::{
-        Deref,
-        DerefMut, //
-    },
+    ops::Deref,
     ptr::NonNull, //
 };
 use kernel::{
@@ -154,11 +187,6 @@ impl<T> Reserved<T> {
             node: KBox::new(Node::EMPTY, flags)?,
         })
     }
-
-    /// Takes the value out and frees the memory.
-    pub fn into_inner(self) -> T {
-        KBox::into_inner(self.entry).value
-    }
 }
 
 impl<T> Deref for Reserved<T> {
@@ -166,12 +194,6 @@ impl<T> Deref for Reserved<T> {
 
     fn deref(&self) -> &T {
         &self.entry.value
-    }
-}
-
-impl<T> DerefMut for Reserved<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.entry.value
     }
 }
 
@@ -197,12 +219,6 @@ impl<T> Deref for Removed<T> {
 
     fn deref(&self) -> &T {
         &self.entry.value
-    }
-}
-
-impl<T> DerefMut for Removed<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.entry.value
     }
 }
 
@@ -319,8 +335,8 @@ impl<T> IntervalTree<T> {
     ///
     /// [`ForeignLink`] if `link` is of another tree.
     pub fn interval(&self, link: &Linked<T>) -> Result<Interval, ForeignLink> {
-        let entry = self.entry(link)?;
-        self.raw.interval(&entry.hook).ok_or(ForeignLink)
+        self.entry(link)?;
+        self.raw.interval(link.entry.cast()).ok_or(ForeignLink)
     }
 
     /// A value. O(1).

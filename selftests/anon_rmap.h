@@ -352,9 +352,17 @@ __attribute__((constructor)) static void map_peers(void)
 	peers = mmap(NULL, MAX_PEERS * sizeof(*peers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 
-__attribute__((noreturn)) static inline void serve(struct peer *peer)
+/* Lets this process, which was just forked, die with @parent. */
+static inline void die_with(pid_t parent)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+}
+
+__attribute__((noreturn)) static inline void serve(struct peer *peer, pid_t parent)
+{
+	die_with(parent);
 	for (;;) {
 		while (sem_wait(&peer->request))
 			;
@@ -366,11 +374,11 @@ __attribute__((noreturn)) static inline void serve(struct peer *peer)
 static inline long start_peer(void *argument, long unused)
 {
 	struct peer *peer = argument;
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 
 	(void)unused;
 	if (!pid)
-		serve(peer);
+		serve(peer, parent);
 	peer->pid = pid;
 	return pid > 0 ? 0 : errno;
 }

@@ -14,16 +14,18 @@ static int checks, failures;
 /* Prints the heading of the next step. */
 __attribute__((format(printf, 1, 2))) static void step(const char *format, ...)
 {
+	static const char *gap = "";
 	va_list arguments;
 
-	printf("\n%s", bold);
+	printf("%s%s", gap, bold);
+	gap = "\n";
 	va_start(arguments, format);
 	vprintf(format, arguments);
 	va_end(arguments);
 	printf("%s\n", plain);
 }
 
-/* Prints a line of what is to be seen, and whether it is as it should be if it is not. */
+/* Prints a line, with FAILED behind it if what it says is not as it should be. */
 __attribute__((format(printf, 2, 3))) static void verify(bool good, const char *format, ...)
 {
 	va_list arguments;
@@ -130,7 +132,7 @@ int main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	memory = map_device(PAGES, MAP_PRIVATE);
-	need(memory != MAP_FAILED, DEVICE);
+	need(memory != MAP_FAILED, "cannot map " DEVICE " (is the module loaded?)");
 	fill(memory, PAGES, 1);
 	bad = memory + BAD * PAGE;
 	count = vmas(&present);

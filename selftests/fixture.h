@@ -9,6 +9,10 @@
 #include "anon_rmap.h"
 #include "kselftest_harness.h"
 
+/* In seconds. An emulated machine is slow, and one that is busy is slower. */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 120
+
 /* A fixture with private memory of the device, size_in_pages pages, untouched. */
 #define FIXTURE_ON_DEVICE(fixture_name, size_in_pages)			\
 FIXTURE(fixture_name)							\

@@ -166,6 +166,21 @@ TEST_F(mapping, a_child_can_unmap_what_the_parent_keeps)
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 }
 
+TEST_F(mapping, reading_maps_the_pages_around)
+{
+	enum { AROUND = 16 };
+	struct peer *child;
+	long faults;
+
+	fill(self->memory, PAGES, 1);
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	faults = counter("faults_total");
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_WORD(word(1, i), peer_load(child, self->memory + i * PAGE));
+	EXPECT_GE(faults + PAGES / AROUND + 1, counter("faults_total"));
+}
+
 TEST_F(mapping, protection_is_obeyed)
 {
 	fill(self->memory, PAGES, 1);

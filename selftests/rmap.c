@@ -2,15 +2,15 @@
 /* rmap walks visit little, and a VMA that maps nothing of a tree is not in it. */
 #include "fixture.h"
 
-#define MANY 4096
-#define BAD 1234
+#define PAGES 512
+#define BAD 123
 
-FIXTURE_ON_DEVICE(rmap, MANY);
+FIXTURE_ON_DEVICE(rmap, PAGES);
 
 /* Gives each page a VMA of its own; returns whether that worked. */
-static bool split(char *memory)
+static bool split(char *memory, size_t pages)
 {
-	for (size_t i = 0; i < MANY; i += 2)
+	for (size_t i = 0; i < pages; i += 2)
 		if (mprotect(memory + i * PAGE, PAGE, PROT_READ))
 			return false;
 	return true;
@@ -18,13 +18,17 @@ static bool split(char *memory)
 
 TEST_F(rmap, a_walk_visits_at_most_40_nodes_among_4096_vmas)
 {
-	fill(self->memory, MANY, 1);
-	ASSERT_TRUE(split(self->memory));
+	enum { MANY = 4096 };
+	char *memory = map_device(MANY, MAP_PRIVATE);
+
+	ASSERT_NE(MAP_FAILED, memory);
+	fill(memory, MANY, 1);
+	ASSERT_TRUE(split(memory, MANY));
 	/* At the borders of the tree, and inside. */
 	for (size_t i = 0; i < MANY; i += MANY / 13) {
 		long walks = counter("walks_total"), nodes = counter("walk_nodes_total");
 
-		ASSERT_EQ(0, poison_addr(getpid(), self->memory + i * PAGE));
+		ASSERT_EQ(0, poison_addr(getpid(), memory + i * PAGE));
 		EXPECT_LE(MANY, counter("last_walk_vmas"));
 		EXPECT_LE(1, counter("last_walk_nodes"));
 		EXPECT_GE(40, counter("last_walk_nodes"));
@@ -34,13 +38,13 @@ TEST_F(rmap, a_walk_visits_at_most_40_nodes_among_4096_vmas)
 	}
 }
 
-TEST_F(rmap, a_walk_finds_the_sharers_among_thousands_of_vmas)
+TEST_F(rmap, a_walk_finds_the_sharers_among_hundreds_of_vmas)
 {
 	struct peer *child;
 	long zapped;
 
-	fill(self->memory, MANY, 1);
-	ASSERT_TRUE(split(self->memory));
+	fill(self->memory, PAGES, 1);
+	ASSERT_TRUE(split(self->memory, PAGES));
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
 	EXPECT_WORD(word(1, BAD), peer_load(child, self->memory + BAD * PAGE));
@@ -57,13 +61,13 @@ TEST_F(rmap, a_child_that_touches_nothing_is_in_no_tree)
 	struct peer *child;
 	long avcs;
 
-	fill(self->memory, MANY, 1);
-	ASSERT_TRUE(split(self->memory));
+	fill(self->memory, PAGES, 1);
+	ASSERT_TRUE(split(self->memory, PAGES));
 	avcs = counter("avcs");
-	EXPECT_EQ(MANY, avcs);
+	EXPECT_EQ(PAGES, avcs);
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
-	EXPECT_EQ(2 * MANY, counter("vmas"));
+	EXPECT_EQ(2 * PAGES, counter("vmas"));
 	EXPECT_EQ(avcs, counter("avcs"));
 	/* One VMA of the child maps one page. */
 	EXPECT_WORD(word(1, BAD), peer_load(child, self->memory + BAD * PAGE));
@@ -76,8 +80,8 @@ TEST_F(rmap, a_child_that_touches_nothing_is_in_no_tree)
 
 TEST_F(rmap, memory_that_was_not_touched_is_in_no_tree)
 {
-	ASSERT_TRUE(split(self->memory));
-	EXPECT_EQ(MANY, counter("vmas"));
+	ASSERT_TRUE(split(self->memory, PAGES));
+	EXPECT_EQ(PAGES, counter("vmas"));
 	EXPECT_EQ(0, counter("avcs"));
 	EXPECT_WORD(0, load(self->memory));
 	EXPECT_EQ(1, counter("avcs"));
@@ -87,7 +91,7 @@ TEST_F(rmap, a_copy_is_in_a_tree_of_its_owner)
 {
 	struct peer *child;
 
-	fill(self->memory, MANY, 1);
+	fill(self->memory, PAGES, 1);
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
 	EXPECT_WORD(7, peer_store(child, self->memory + BAD * PAGE, 7));
@@ -138,18 +142,18 @@ TEST_F(rmap, a_walk_finds_all_of_many_sharers)
 
 TEST_F(rmap, moved_vmas_are_found)
 {
-	char *target = mmap(NULL, MANY * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	fill(self->memory, MANY, 1);
-	ASSERT_TRUE(split(self->memory));
+	fill(self->memory, PAGES, 1);
+	ASSERT_TRUE(split(self->memory, PAGES));
 	/* Every other page, to the opposite end. */
-	for (size_t i = 0; i < MANY; i += 2) {
-		char *place = target + (MANY - 1 - i) * PAGE;
+	for (size_t i = 0; i < PAGES; i += 2) {
+		char *place = target + (PAGES - 1 - i) * PAGE;
 
 		ASSERT_EQ(place, mremap(self->memory + i * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place));
 	}
-	for (size_t i = 0; i < MANY; i += 256) {
-		char *place = target + (MANY - 1 - i) * PAGE;
+	for (size_t i = 0; i < PAGES; i += 64) {
+		char *place = target + (PAGES - 1 - i) * PAGE;
 
 		ASSERT_EQ(0, poison_addr(getpid(), place));
 		EXPECT_EQ(1, counter("last_walk_mappings"));

@@ -9,6 +9,9 @@ use core::{
 };
 
 /// Most slots of a node. Ten fill 256 bytes, four cache lines and a size class of the allocator.
+///
+/// With twenty, stabs were measured to be up to a sixth faster, removals and updates up to a tenth slower, and a tree
+/// of one interval takes twice the memory.
 pub(super) const CAPACITY: usize = 10;
 
 /// Fewest slots of a node that is not the root. Less than half, so that a removal right after a
@@ -72,7 +75,8 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Not in use. Searches stop at it by themselves, and need not count.
+    /// Not in use. It starts and ends where nothing is looked for, so a search need not know how many
+    /// slots are in use.
     const UNUSED: Self = Self {
         start: u64::MAX,
         last: u64::MAX,
@@ -196,17 +200,28 @@ impl Node {
         (index < self.len() && slot.start <= range.last).then_some(slot)
     }
 
-    /// The index of the slot with this link.
+    /// The index of the slot that links `child`.
     #[inline]
-    pub(super) fn index_of<X>(&self, link: Ptr<X>) -> Option<usize> {
+    pub(super) fn index_of_child(&self, child: Ptr<Node>) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.child() == child)
+    }
+
+    /// The index of the slot that links `hook`.
+    ///
+    /// Which one cannot be predicted, and to look at all of them costs less than a wrong guess.
+    #[inline]
+    pub(super) fn index_of_hook(&self, hook: Ptr<Hook>) -> Option<usize> {
         let slots = self.slots.iter().enumerate();
-        let index = slots.fold(CAPACITY, |found, (index, slot)| {
-            if slot.link == link.cast() {
-                index
-            } else {
-                found
-            }
-        });
+        let index = slots.fold(
+            CAPACITY,
+            |found, (index, slot)| {
+                if slot.hook() == hook {
+                    index
+                } else {
+                    found
+                }
+            },
+        );
         (index < self.len()).then_some(index)
     }
 

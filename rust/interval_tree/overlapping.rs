@@ -116,14 +116,12 @@ impl RawTree {
     ) -> Option<Ptr<Node>> {
         loop {
             let (parent, place) = self.place(node)?;
-            let behind = self.node(parent).slots().iter().skip(place + 1);
-            for slot in behind {
-                if slot.last >= range.start {
-                    if slot.start > range.last {
-                        return None;
-                    }
-                    return self.descend(slot.child(), range, visited);
+            let behind = self.node(parent).slots().get(place + 1..)?;
+            if let Some(slot) = behind.iter().find(|slot| slot.last >= range.start) {
+                if slot.start > range.last {
+                    return None;
                 }
+                return self.descend(slot.child(), range, visited);
             }
             node = parent;
         }

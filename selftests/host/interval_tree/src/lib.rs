@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/interval_tree.rs` on the host: its KUnit tests run as cargo tests, and the operations that the
-//! random tests and the fuzzer share.
+//! `rust/interval_tree.rs` on the host: its KUnit tests run as cargo tests, and what the random tests and the
+//! fuzzer share.
 
 #[path = "../../../../rust"]
 mod module {
@@ -9,5 +9,6 @@ mod module {
 }
 
 pub mod oracle;
+pub mod random;
 
 pub use module::interval_tree;

@@ -10,7 +10,6 @@ use std::{
         Deref,
         DerefMut, //
     },
-    ptr::NonNull,
     vec::Vec, //
 };
 
@@ -127,21 +126,10 @@ impl<T: ?Sized> KBox<T> {
 
 impl<T> KBox<std::mem::MaybeUninit<T>> {
     /// Writes `value` into the memory.
-    pub fn write(mut this: Self, value: T) -> KBox<T> {
-        this.0.write(value);
-        let raw = Box::into_raw(this.0);
-        // SAFETY: It was written just now, and a `MaybeUninit<T>` has the layout of `T`.
-        KBox(unsafe { Box::from_raw(raw.cast()) })
-    }
-
-    /// Takes the memory as initialised.
-    ///
-    /// # Safety
-    ///
-    /// It is.
-    pub unsafe fn assume_init(self) -> KBox<T> {
+    pub fn write(mut self, value: T) -> KBox<T> {
+        self.0.write(value);
         let raw = Box::into_raw(self.0);
-        // SAFETY: By the precondition; a `MaybeUninit<T>` has the layout of `T`.
+        // SAFETY: It was written just now, and a `MaybeUninit<T>` has the layout of `T`.
         KBox(unsafe { Box::from_raw(raw.cast()) })
     }
 }
@@ -208,19 +196,9 @@ impl<T> KVec<T> {
         self.0.clear();
     }
 
-    /// Drops the elements from `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
-    }
-
     /// How many elements fit in the memory.
     pub fn capacity(&self) -> usize {
         self.0.capacity()
-    }
-
-    /// The elements.
-    pub fn as_slice(&self) -> &[T] {
-        &self.0
     }
 }
 
@@ -266,10 +244,4 @@ impl<T: fmt::Debug> fmt::Debug for KVec<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// Allocates and leaks `value`, as shared pointers do.
-pub(crate) fn leak<T>(value: T) -> Result<NonNull<T>, AllocError> {
-    fail::check()?;
-    Ok(NonNull::from(Box::leak(Box::new(value))))
 }

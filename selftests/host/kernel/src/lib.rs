@@ -13,11 +13,3 @@ pub use error::{
     Error,
     Result, //
 };
-
-/// Asserts at compile time.
-#[macro_export]
-macro_rules! static_assert {
-    ($condition:expr $(, $message:literal)? $(,)?) => {
-        const _: () = ::core::assert!($condition $(, $message)?);
-    };
-}

@@ -25,5 +25,4 @@ pub use crate::{
         Error,
         Result, //
     },
-    static_assert, //
 };

@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Synchronisation: shared pointers and atomics.
+//! Synchronisation.
 
-mod arc;
 pub mod atomic;
-
-pub use arc::{
-    Arc,
-    UniqueArc, //
-};

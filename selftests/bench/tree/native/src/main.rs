@@ -15,8 +15,11 @@ mod module {
 }
 
 use std::{
-    hint::black_box,
-    time::Instant, //
+    collections::BTreeMap,
+    time::{
+        Duration,
+        Instant, //
+    },
 };
 use workload::{
     shrunk,
@@ -76,12 +79,34 @@ const BATCH: usize = 256;
 /// Operations of each kind in one repetition.
 const OPERATIONS: usize = 100_000;
 
-fn sample(case: &str, shape: Shape, n: usize, tree: &str, rep: usize, operations: usize, ns: u128) {
-    println!(
-        "{{\"case\": \"{case}\", \"shape\": \"{}\", \"n\": {n}, \"tree\": \"{tree}\", \"rep\": {rep}, \"ns\": {:.3}}}",
-        shape.name(),
-        ns as f64 / operations as f64,
-    );
+/// What one repetition has measured: for each case, nanoseconds per operation of each batch.
+#[derive(Default)]
+struct Samples(BTreeMap<&'static str, Vec<f64>>);
+
+impl Samples {
+    fn add(&mut self, case: &'static str, operations: usize, time: Duration) {
+        let ns = time.as_nanos() as f64 / operations as f64;
+        self.0.entry(case).or_default().push(ns);
+    }
+
+    /// Prints the median of each case: a batch that another process has interrupted does not count.
+    fn print(mut self, workload: &Workload, tree: &str, rep: usize) {
+        let (shape, n) = (workload.shape.name(), workload.n);
+        for (case, batches) in &mut self.0 {
+            batches.sort_by(f64::total_cmp);
+            let ns = batches[batches.len() / 2];
+            println!(
+                "{{\"case\": \"{case}\", \"shape\": \"{shape}\", \"n\": {n}, \"tree\": \"{tree}\", \"rep\": {rep}, \"ns\": {ns:.3}}}"
+            );
+        }
+    }
+}
+
+/// Runs `f` and returns the time it took.
+fn timed<R>(f: impl FnOnce() -> R) -> (Duration, R) {
+    let start = Instant::now();
+    let result = f();
+    (start.elapsed(), result)
 }
 
 /// All cases of one tree; returns a sum over all that was found, to compare and to keep the compiler honest.
@@ -93,104 +118,93 @@ fn run<T: Tree>(workload: &Workload, rep: usize) -> u64 {
     let mut absent: Vec<usize> = Vec::new();
     let mut sum = 0u64;
 
+    let mut samples = Samples::default();
+
     // Builds with the first half of the pool, then works with random members of all of it.
-    let mut ns = 0;
     for first in (0..n).step_by(BATCH) {
         let ids: Vec<usize> = (first..n.min(first + BATCH)).collect();
-        ns += insert(&mut tree, workload, &ids, &mut linked);
+        let (time, _) = insert(&mut tree, workload, &ids, &mut linked);
+        samples.add("build", ids.len(), time);
     }
-    sample("build", shape, n, T::NAME, rep, n, ns);
     absent.extend(n..workload.pool.len());
 
     let batch = BATCH.min(n / 4);
-    let (mut inserts, mut removes, mut moves, mut updates, mut stabs) = (0, 0, 0, 0, 0);
     for _ in 0..OPERATIONS / batch {
         random.gather(&mut absent, batch);
         let ids = absent.split_off(absent.len() - batch);
-        inserts += insert(&mut tree, workload, &ids, &mut linked);
+        let (time, memory) = insert(&mut tree, workload, &ids, &mut linked);
+        samples.add("insert", batch, time);
 
-        random.gather(&mut linked, batch);
-        let out = linked.split_off(linked.len() - batch);
-        let (ids, out): (Vec<usize>, Vec<T::Linked>) = out.into_iter().unzip();
+        let (ids, out) = take(&mut random, &mut linked, batch);
         absent.extend(ids);
-        let start = Instant::now();
-        let removed = tree.remove(out);
-        removes += start.elapsed().as_nanos();
-        removed.into_iter().for_each(T::free);
+        let (time, removed) = timed(|| tree.remove(out));
+        samples.add("remove", batch, time);
+        let (time, ()) = timed(|| removed.into_iter().for_each(T::free));
+        samples.add("memory", batch, memory + time);
 
         // A split of a VMA shrinks its interval from either side; then it is grown back.
-        random.gather(&mut linked, batch);
-        let some = linked.split_off(linked.len() - batch);
-        let (ids, mut some): (Vec<usize>, Vec<T::Linked>) = some.into_iter().unzip();
-        let (starts, lasts): (Vec<u64>, Vec<u64>) = ids
-            .iter()
-            .map(|id| shrunk(workload.pool[*id], random.next()))
-            .unzip();
-        let start = Instant::now();
-        tree.update(&mut some, &starts, &lasts);
-        updates += start.elapsed().as_nanos();
-        let (starts, lasts): (Vec<u64>, Vec<u64>) = ids.iter().map(|id| workload.pool[*id]).unzip();
+        let (ids, mut some) = take(&mut random, &mut linked, batch);
+        let cut = |id: &usize| shrunk(workload.pool[*id], random.next());
+        let (starts, lasts): (Vec<u64>, Vec<u64>) = ids.iter().map(cut).unzip();
+        let (time, ()) = timed(|| tree.update(&mut some, &starts, &lasts));
+        samples.add("update", batch, time);
+        let whole = |id: &usize| workload.pool[*id];
+        let (starts, lasts): (Vec<u64>, Vec<u64>) = ids.iter().map(whole).unzip();
         tree.update(&mut some, &starts, &lasts);
 
         // To where another one is not.
         random.gather(&mut absent, batch);
         let new = absent.split_off(absent.len() - batch);
-        let (starts, lasts): (Vec<u64>, Vec<u64>) = new.iter().map(|id| workload.pool[*id]).unzip();
-        let start = Instant::now();
-        tree.update(&mut some, &starts, &lasts);
-        moves += start.elapsed().as_nanos();
+        let (starts, lasts): (Vec<u64>, Vec<u64>) = new.iter().map(whole).unzip();
+        let (time, ()) = timed(|| tree.update(&mut some, &starts, &lasts));
+        samples.add("move", batch, time);
         absent.extend(ids);
         linked.extend(new.into_iter().zip(some));
 
         let points: Vec<u64> = (0..batch).map(|_| shape.point(random.next(), n)).collect();
-        let start = Instant::now();
-        sum = sum.wrapping_add(black_box(tree.stab(&points)));
-        stabs += start.elapsed().as_nanos();
+        let (time, found) = timed(|| tree.stab(&points));
+        samples.add("stab", batch, time);
+        sum = sum.wrapping_add(found);
     }
-    let operations = OPERATIONS / batch * batch;
-    sample("insert", shape, n, T::NAME, rep, operations, inserts);
-    sample("remove", shape, n, T::NAME, rep, operations, removes);
-    sample("update", shape, n, T::NAME, rep, operations, updates);
-    sample("move", shape, n, T::NAME, rep, operations, moves);
-    sample("stab", shape, n, T::NAME, rep, operations, stabs);
 
-    let start = Instant::now();
-    sum = sum.wrapping_add(black_box(tree.walk()));
-    sample(
-        "walk",
-        shape,
-        n,
-        T::NAME,
-        rep,
-        n,
-        start.elapsed().as_nanos(),
-    );
+    for _ in 0..10 {
+        let (time, found) = timed(|| tree.walk());
+        samples.add("walk", n, time);
+        sum = sum.wrapping_add(found);
+    }
 
     let (_, linked): (Vec<usize>, Vec<T::Linked>) = linked.into_iter().unzip();
     tree.remove(linked).into_iter().for_each(T::free);
+    samples.print(workload, T::NAME, rep);
     sum
 }
 
-/// Inserts members of the pool; returns the nanoseconds.
+/// Takes out random links, with their numbers in the pool.
+fn take<L>(
+    random: &mut Random,
+    linked: &mut Vec<(usize, L)>,
+    count: usize,
+) -> (Vec<usize>, Vec<L>) {
+    random.gather(linked, count);
+    linked.split_off(linked.len() - count).into_iter().unzip()
+}
+
+/// Inserts members of the pool; returns how long it took, and how long it took to reserve memory before and to
+/// free what was left of it afterwards.
 fn insert<T: Tree>(
     tree: &mut T,
     workload: &Workload,
     ids: &[usize],
     linked: &mut Vec<(usize, T::Linked)>,
-) -> u128 {
+) -> (Duration, Duration) {
     let intervals: Vec<(u64, u64)> = ids.iter().map(|id| workload.pool[*id]).collect();
-    let unlinked = ids
-        .iter()
-        .zip(&intervals)
-        .map(|(id, interval)| T::prepare(*interval, *id as u64))
-        .collect();
+    let prepare = |(id, interval): (&usize, &(u64, u64))| T::prepare(*interval, *id as u64);
+    let (reserve, unlinked) = timed(|| ids.iter().zip(&intervals).map(prepare).collect());
     let mut new = Vec::with_capacity(ids.len());
-    let start = Instant::now();
-    let surplus = tree.insert(unlinked, &intervals, &mut new);
-    let ns = start.elapsed().as_nanos();
-    drop(surplus);
+    let (time, surplus) = timed(|| tree.insert(unlinked, &intervals, &mut new));
+    let (free, ()) = timed(|| drop(surplus));
     linked.extend(ids.iter().copied().zip(new));
-    ns
+    (time, reserve + free)
 }
 
 fn main() {

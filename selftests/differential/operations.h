@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The operations that are done on both sides, and what is compared of their results.
+ *
+ * What core mm does not let a driver do is left out where it is said here; each such difference is
+ * shown as it is in differences.c.
+ */
+#ifndef DIFFERENTIAL_OPERATIONS_H
+#define DIFFERENTIAL_OPERATIONS_H
+
+#include "arena.h"
+#include "random.h"
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* Newer than the C library. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+
+struct operation {
+	const struct kind *kind;
+	/* The range. */
+	unsigned int page, pages;
+	/* A second range, of mremap. */
+	unsigned int to, to_pages;
+	/* Protection, advice or flags. */
+	int argument;
+	/* The process whose memory it is. */
+	pid_t target;
+	/* What is written, and what else varies. */
+	uint64_t value;
+};
+
+/* No padding: compared as a whole. */
+struct outcome {
+	long value;
+	/* Of the last access: the first one that fails is the last. */
+	long page;
+	int signal, code;
+	/* Of the data that was read. */
+	uint64_t digest;
+	long error;
+};
+
+struct kind {
+	const char *name;
+	unsigned int weight;
+	void (*choose)(struct operation *operation, struct random *random);
+	void (*perform)(const struct operation *operation, enum side side, struct outcome *outcome);
+	/* Instead of perform, if it is for both sides together; false if @failure says what is wrong. */
+	bool (*perform_once)(const struct operation *operation, char *failure, size_t size);
+};
+
+static void set_result(struct outcome *outcome, long value)
+{
+	outcome->value = value;
+	outcome->error = value == -1 ? errno : 0;
+}
+
+/* False if the access has failed. */
+static bool add_access(struct outcome *outcome, unsigned int page, struct access access)
+{
+	outcome->page = page;
+	outcome->signal = access.signal;
+	outcome->code = access.code;
+	return !access.signal;
+}
+
+static void add_data(struct outcome *outcome, const void *data, size_t size)
+{
+	const uint64_t *words = data;
+
+	for (size_t i = 0; i < size / sizeof(*words); i++)
+		outcome->digest = (outcome->digest ^ words[i]) * 0x100000001b3;
+}
+
+static char *start_of(const struct operation *operation, enum side side)
+{
+	return at(side, operation->page);
+}
+
+static size_t size_of(const struct operation *operation)
+{
+	return operation->pages * PAGE;
+}
+
+static unsigned int random_length(struct random *random)
+{
+	return 1 + random_below(random, one_in(random, 16) ? ARENA_PAGES : 8);
+}
+
+static unsigned int at_most(unsigned int a, unsigned int b)
+{
+	return a < b ? a : b;
+}
+
+static void choose_range(struct operation *operation, struct random *random)
+{
+	/* Where many operations meet, or anywhere. */
+	operation->page = random_below(random, one_in(random, 3) ? ARENA_PAGES : 128);
+	operation->pages = at_most(random_length(random), ARENA_PAGES - operation->page);
+	operation->value = random_bits(random);
+}
+
+/* For what copies: not more than a pipe takes. */
+#define MAX_COPIED_PAGES 16U
+
+static void choose_short_range(struct operation *operation, struct random *random)
+{
+	choose_range(operation, random);
+	operation->pages = at_most(operation->pages, MAX_COPIED_PAGES);
+}
+
+/* PROT_WRITE alone lets system calls read what happens to be in page tables: not the same twice. */
+static int random_protection(struct random *random)
+{
+	static const int protections[] = {
+		PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE,
+	};
+
+	return protections[random_below(random, sizeof(protections) / sizeof(*protections))];
+}
+
+/* A word in each page. */
+static void perform_write(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	for (unsigned int i = 0; i < operation->pages; i++) {
+		uint64_t value = operation->value + i;
+		uint64_t *words = (void *)at(side, operation->page + i);
+
+		if (!add_access(outcome, operation->page + i,
+				store(&words[value % (PAGE / sizeof(*words))], value)))
+			return;
+	}
+}
+
+static struct access fill_page(char *page, int byte)
+{
+	struct access access = {};
+
+	ATTEMPT(access, memset(page, byte, PAGE));
+	return access;
+}
+
+static void perform_fill(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	for (unsigned int i = 0; i < operation->pages; i++)
+		if (!add_access(outcome, operation->page + i,
+				fill_page(at(side, operation->page + i), operation->value >> 32)))
+			return;
+}
+
+static void perform_read(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	for (unsigned int i = 0; i < operation->pages; i++) {
+		uint64_t *words = (void *)at(side, operation->page + i);
+		struct access access = load(&words[(operation->value + i) % (PAGE / sizeof(*words))]);
+
+		if (!add_access(outcome, operation->page + i, access))
+			return;
+		add_data(outcome, &access.value, sizeof(access.value));
+	}
+}
+
+static void choose_mmap(struct operation *operation, struct random *random)
+{
+	choose_range(operation, random);
+	operation->to_pages = random_protection(random);
+	operation->argument = one_in(random, 5) ? MAP_SHARED : MAP_PRIVATE;
+	operation->argument |= one_in(random, 4) ? MAP_FIXED_NOREPLACE : MAP_FIXED;
+	if (one_in(random, 6))
+		operation->argument |= MAP_POPULATE;
+	if (one_in(random, 10))
+		operation->argument |= MAP_LOCKED;
+	if (one_in(random, 10))
+		operation->argument |= MAP_NORESERVE;
+}
+
+static void perform_mmap(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	void *memory = map_side(side, operation->page, operation->pages, operation->to_pages, operation->argument);
+
+	set_result(outcome, memory == MAP_FAILED ? -1 : page_of(side, memory));
+}
+
+static void perform_munmap(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	set_result(outcome, munmap(start_of(operation, side), size_of(operation)));
+}
+
+static void choose_mprotect(struct operation *operation, struct random *random)
+{
+	choose_range(operation, random);
+	operation->argument = random_protection(random);
+}
+
+static void perform_mprotect(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	set_result(outcome, mprotect(start_of(operation, side), size_of(operation), operation->argument));
+}
+
+/*
+ * Neighbouring VMAs of the device are never merged, those of anonymous memory are; and mremap moves
+ * several VMAs only if it is told where to and does not resize. All else is done within one VMA of the
+ * device. A shared mapping is neither grown nor duplicated (old size 0): the device has no object of a
+ * fixed size behind it that could be seen twice, or have an end.
+ */
+static void choose_mremap(struct operation *operation, struct random *random)
+{
+	bool resize = one_in(random, 2);
+	struct vma vma;
+
+	choose_range(operation, random);
+	operation->argument = one_in(random, 4) ? 0 : MREMAP_MAYMOVE;
+	if (one_in(random, 2))
+		operation->argument |= MREMAP_FIXED;
+	if (!resize && one_in(random, 3))
+		operation->argument |= MREMAP_DONTUNMAP;
+	vma = next_vma(DEVICE_SIDE, operation->page);
+	if (vma.start <= operation->page && (resize || !(operation->argument & MREMAP_FIXED)))
+		operation->pages = at_most(operation->pages, vma.end - operation->page);
+	operation->to_pages = operation->pages;
+	if (resize)
+		operation->to_pages = at_most(random_length(random), ARENA_PAGES - operation->page);
+	if (vma.shared)
+		operation->to_pages = at_most(operation->to_pages, operation->pages);
+	else if (one_in(random, 50)) {
+		/* Without MREMAP_MAYMOVE it is another error. */
+		operation->argument |= MREMAP_MAYMOVE;
+		operation->pages = 0;
+	}
+	operation->to = random_below(random, ARENA_PAGES - operation->to_pages + 1);
+}
+
+static void perform_mremap(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	size_t size = operation->to_pages * PAGE;
+	char *to = at(side, operation->to);
+	void *moved = mremap(start_of(operation, side), size_of(operation), size, operation->argument, to);
+
+	set_result(outcome, moved == MAP_FAILED ? -1 : page_of(side, moved));
+	if (outcome->value != OUTSIDE)
+		return;
+	/* Where the kernel has chosen. */
+	moved = mremap(moved, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	outcome->page = page_of(side, moved);
+}
+
+/*
+ * Not here: MADV_FREE, MADV_WIPEONFORK and MADV_REMOVE, which a driver's mapping refuses; and
+ * MADV_WILLNEED, which without swap is an error for anonymous memory only. MADV_GUARD_INSTALL lets a
+ * driver know only of pages that are in page tables: it is done on empty pages.
+ */
+static const int advices[] = {
+	MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_DONTFORK, MADV_DOFORK,
+	MADV_DOFORK, MADV_DONTDUMP, MADV_DODUMP, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLD,
+	MADV_PAGEOUT, MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_HUGEPAGE, MADV_NOHUGEPAGE,
+	MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_GUARD_REMOVE,
+};
+
+static void choose_madvise(struct operation *operation, struct random *random)
+{
+	choose_range(operation, random);
+	operation->argument = advices[random_below(random, sizeof(advices) / sizeof(*advices))];
+}
+
+static void perform_madvise(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	if (operation->argument == MADV_GUARD_INSTALL)
+		madvise(start_of(operation, side), size_of(operation), MADV_DONTNEED_LOCKED);
+	set_result(outcome, madvise(start_of(operation, side), size_of(operation), operation->argument));
+}
+
+static void choose_mlock(struct operation *operation, struct random *random)
+{
+	choose_range(operation, random);
+	operation->argument = one_in(random, 3) ? MLOCK_ONFAULT : 0;
+}
+
+static void perform_mlock(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	set_result(outcome, mlock2(start_of(operation, side), size_of(operation), operation->argument));
+}
+
+static void perform_munlock(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	set_result(outcome, munlock(start_of(operation, side), size_of(operation)));
+}
+
+/* Its own pages go through a pipe. */
+static void perform_vmsplice(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	struct iovec pages = { start_of(operation, side), size_of(operation) };
+	static char copy[MAX_COPIED_PAGES * PAGE];
+	int ends[2];
+	long size;
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		abort();
+	size = vmsplice(ends[1], &pages, 1, 0);
+	set_result(outcome, size);
+	if (size > 0 && read(ends[0], copy, sizeof(copy)) == size)
+		add_data(outcome, copy, size);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void perform_process_vm_readv(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	static char copy[MAX_COPIED_PAGES * PAGE];
+	struct iovec local = { copy, size_of(operation) }, remote = { start_of(operation, side), local.iov_len };
+
+	set_result(outcome, process_vm_readv(operation->target, &local, 1, &remote, 1, 0));
+	if (outcome->value > 0)
+		add_data(outcome, copy, outcome->value);
+}
+
+static char *pattern(const struct operation *operation)
+{
+	static uint64_t words[MAX_COPIED_PAGES * PAGE / sizeof(uint64_t)];
+
+	for (size_t i = 0; i < size_of(operation) / sizeof(*words); i++)
+		words[i] = operation->value + i;
+	return (char *)words;
+}
+
+static void perform_process_vm_writev(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	struct iovec local = { pattern(operation), size_of(operation) };
+	struct iovec remote = { start_of(operation, side), local.iov_len };
+
+	set_result(outcome, process_vm_writev(operation->target, &local, 1, &remote, 1, 0));
+}
+
+static void perform_proc_mem_read(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	static char copy[MAX_COPIED_PAGES * PAGE];
+
+	set_result(outcome, pread(open_once(&mem_fd, "/proc/self/mem"), copy, size_of(operation),
+				  (off_t)start_of(operation, side)));
+	if (outcome->value > 0)
+		add_data(outcome, copy, outcome->value);
+}
+
+/* A driver's pages can't be written by force: only where the process itself could. */
+static void choose_proc_mem_write(struct operation *operation, struct random *random)
+{
+	struct vma vma;
+
+	choose_short_range(operation, random);
+	vma = next_vma(DEVICE_SIDE, operation->page);
+	if (vma.start <= operation->page && vma.writable)
+		operation->pages = at_most(operation->pages, vma.end - operation->page);
+	else
+		operation->pages = 0;
+}
+
+static void perform_proc_mem_write(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	set_result(outcome, pwrite(open_once(&mem_fd, "/proc/self/mem"), pattern(operation), size_of(operation),
+				   (off_t)start_of(operation, side)));
+}
+
+/* A file in memory, for read() and write(). */
+static int file_fd;
+
+static void perform_write_from(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	static char copy[MAX_COPIED_PAGES * PAGE];
+
+	set_result(outcome, pwrite(file_fd, start_of(operation, side), size_of(operation), 0));
+	if (outcome->value > 0 && pread(file_fd, copy, outcome->value, 0) == outcome->value)
+		add_data(outcome, copy, outcome->value);
+}
+
+static void perform_read_to(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	if (pwrite(file_fd, pattern(operation), size_of(operation), 0) < 0)
+		abort();
+	set_result(outcome, pread(file_fd, start_of(operation, side), size_of(operation), 0));
+}
+
+static bool perform_compare(const struct operation *operation, char *failure, size_t size)
+{
+	(void)operation;
+	return same_arena(failure, size);
+}
+
+/*
+ * Threads that write, each its own words of the same pages, and see that nobody else's write changes
+ * them, while VMAs are split and joined around them, the process forks, and other pages are dropped.
+ */
+#define NR_THREADS 3
+
+struct writer {
+	const struct operation *operation;
+	unsigned int number;
+	/* Addresses whose content got lost. */
+	void *lost;
+};
+
+static void *write_as_thread(void *argument)
+{
+	struct writer *writer = argument;
+	const struct operation *operation = writer->operation;
+
+	for (unsigned int round = 0; round < 4; round++) {
+		for (unsigned int i = 0; i < operation->pages; i++) {
+			uint64_t value = operation->value + round * NR_THREADS + writer->number;
+			/* Each thread another way. */
+			unsigned int page = operation->page + (writer->number & 1 ? operation->pages - 1 - i : i);
+
+			for (enum side side = 0; side < NR_SIDES; side++) {
+				uint64_t *word = (uint64_t *)at(side, page) + writer->number;
+
+				if (!store(word, value).signal && load(word).value != value)
+					writer->lost = word;
+			}
+		}
+	}
+	return NULL;
+}
+
+static bool perform_threads(const struct operation *operation, char *failure, size_t size)
+{
+	unsigned int other = operation->page >= ARENA_PAGES / 2 ? 0 : operation->page + operation->pages;
+	unsigned int other_pages = at_most(8, ARENA_PAGES - other);
+	struct writer writers[NR_THREADS];
+	pthread_t threads[NR_THREADS];
+
+	if (!other)
+		other_pages = at_most(8, operation->page);
+	for (enum side side = 0; side < NR_SIDES; side++)
+		mprotect(start_of(operation, side), size_of(operation), PROT_READ | PROT_WRITE);
+	for (unsigned int i = 0; i < NR_THREADS; i++) {
+		writers[i] = (struct writer){ operation, i, NULL };
+		if (pthread_create(&threads[i], NULL, write_as_thread, &writers[i]))
+			abort();
+	}
+	for (unsigned int i = 0; i < 4; i++) {
+		unsigned int skipped = at_most(i, operation->pages - 1);
+
+		if (i == 1 && !fork())
+			_exit(0);
+		for (enum side side = 0; side < NR_SIDES; side++) {
+			madvise(start_of(operation, side) + skipped * PAGE, size_of(operation) - skipped * PAGE,
+				i & 1 ? MADV_DODUMP : MADV_DONTDUMP);
+			madvise(at(side, other), other_pages * PAGE, MADV_DONTNEED);
+		}
+	}
+	for (unsigned int i = 0; i < NR_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	for (unsigned int i = 0; i < NR_THREADS; i++) {
+		if (!writers[i].lost)
+			continue;
+		snprintf(failure, size, "a thread's write to %p got lost", writers[i].lost);
+		return false;
+	}
+	return same_pages(operation->page, operation->pages, failure, size) &&
+	       same_pages(other, other_pages, failure, size);
+}
+
+#endif
