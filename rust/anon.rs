@@ -7,12 +7,16 @@ use crate::{
     frame,
     helpers,
     index::Index,
-    memory_failure::registry,
+    memory_failure::{
+        copy,
+        registry, //
+    },
+    pool::OwnedPage,
     radix_tree::Slot,
     stats, //
 };
 use core::{
-    mem::ManuallyDrop,
+    fmt,
     ops::Deref,
     ptr::{
         self,
@@ -20,7 +24,6 @@ use core::{
     }, //
 };
 use kernel::{
-    alloc::Flags,
     bindings,
     new_mutex,
     page::{
@@ -50,55 +53,98 @@ use kernel::{
     }, //
 };
 
-/// Pages are charged to the memory cgroup of the process that touches them.
-fn page_flags() -> Flags {
-    GFP_KERNEL_ACCOUNT | __GFP_HIGHMEM
-}
-
 /// Why a page must not be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Poison {
     /// A drill: the content is intact, and unpoisoning gives it back.
     Simulated,
+    /// The hardware has failed: the frame is never used again.
+    Hardware,
+}
+
+impl fmt::Display for Poison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Simulated => "simulated",
+            Self::Hardware => "hardware",
+        })
+    }
 }
 
 /// The page of an anon and what may be done with it; guarded by the anon's lock.
 ///
 /// # Invariants
 ///
-/// The word is the address of a `struct page` that the content owns, with [`Content::SIMULATED`]
-/// set if the page is poisoned. (One word, so that an anon takes 64 bytes.)
+/// The word is the address of a `struct page` that the content owns, with tags for the state in the
+/// bits that its alignment leaves free. (One word, so that an anon takes 64 bytes.)
 pub(crate) struct Content(usize);
 
 impl Content {
-    /// Tag for [`Poison::Simulated`]; a `struct page` is aligned to more than that.
+    /// Tag for [`Poison::Simulated`].
     const SIMULATED: usize = 1;
-    const TAGS: usize = Self::SIMULATED;
+    /// Tag for [`Poison::Hardware`]. The page has the kernel's flag for bad pages then, so whoever
+    /// drops the last reference does not give it to the page allocator.
+    const HARDWARE: usize = 2;
+    const POISON: usize = Self::SIMULATED | Self::HARDWARE;
+    /// Tag for a page that is being replaced, see [`Anon::begin_migration`].
+    const MIGRATING: usize = 4;
+    const TAGS: usize = Self::POISON | Self::MIGRATING;
 
-    fn new(page: Page) -> Self {
+    fn new(page: OwnedPage) -> Self {
         // INVARIANT: The page is owned, and given back in `drop`.
-        Self(ManuallyDrop::new(page).as_ptr() as usize)
+        Self(page.into_raw().as_ptr() as usize)
+    }
+
+    fn raw_page(&self) -> NonNull<bindings::page> {
+        // SAFETY: By the invariant this is the address of a page.
+        unsafe { NonNull::new_unchecked((self.0 & !Self::TAGS) as *mut bindings::page) }
     }
 
     /// The page.
     pub(crate) fn page(&self) -> BorrowedPage<'_> {
-        let page = (self.0 & !Self::TAGS) as *mut bindings::page;
-        // SAFETY: By the invariant this is a page, and it is valid as long as `self` is.
-        unsafe { BorrowedPage::from_raw(NonNull::new_unchecked(page)) }
+        // SAFETY: By the invariant the page is valid as long as `self` is.
+        unsafe { BorrowedPage::from_raw(self.raw_page()) }
     }
 
     /// Why the page must not be mapped or read; `None` if it may.
     pub(crate) fn poison(&self) -> Option<Poison> {
-        (self.0 & Self::SIMULATED != 0).then_some(Poison::Simulated)
+        match self.0 & Self::POISON {
+            0 => None,
+            Self::SIMULATED => Some(Poison::Simulated),
+            _ => Some(Poison::Hardware),
+        }
     }
 
     /// Sets or clears the poison. The caller zaps the mappings, see [`crate::memory_failure`].
+    ///
+    /// That of the hardware is final: no caller may replace it.
     pub(crate) fn set_poison(&mut self, poison: Option<Poison>) {
         // INVARIANT: Only tags change.
-        self.0 &= !Self::TAGS;
-        if let Some(Poison::Simulated) = poison {
-            self.0 |= Self::SIMULATED;
+        self.0 &= !Self::POISON;
+        match poison {
+            None => (),
+            Some(Poison::Simulated) => self.0 |= Self::SIMULATED,
+            Some(Poison::Hardware) => {
+                self.0 |= Self::HARDWARE;
+                // SAFETY: The page is valid as long as `self` is.
+                unsafe { helpers::anon_rmap_page_set_hwpoison(self.page().as_ptr()) };
+            }
         }
+    }
+
+    /// Whether the page is about to be replaced by another, so that it must not be mapped now.
+    pub(crate) fn is_migrating(&self) -> bool {
+        self.0 & Self::MIGRATING != 0
+    }
+
+    /// Replaces the page by `page`, and returns the old one.
+    fn replace(&mut self, page: OwnedPage) -> OwnedPage {
+        let tags = self.0 & Self::TAGS;
+        let old = self.raw_page();
+        // INVARIANT: The new page is owned, and the old one is the caller's.
+        self.0 = page.into_raw().as_ptr() as usize | tags;
+        // SAFETY: The ownership was that of the content until now.
+        unsafe { OwnedPage::from_raw(old) }
     }
 
     /// The page's frame number.
@@ -124,9 +170,12 @@ impl Content {
 
 impl Drop for Content {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the content owns the page. Whoever has pinned it holds a
-        // reference of its own.
-        unsafe { bindings::__free_pages(self.page().as_ptr(), 0) };
+        if self.poison() == Some(Poison::Hardware) {
+            stats::QUARANTINED.inc();
+        }
+        // Whoever has pinned the page holds a reference of its own.
+        // SAFETY: By the invariant the content owns the page.
+        drop(unsafe { OwnedPage::from_raw(self.raw_page()) });
     }
 }
 
@@ -138,7 +187,7 @@ impl Drop for Content {
 ///
 /// # Invariants
 ///
-/// * `frame` knows the content's page as this anon's from creation until the last reference goes.
+/// * `frame` knows the content's page, and no other, as this anon's until the last reference goes.
 /// * `shares` is the number of [`Share`]s.
 #[pin_data]
 pub(crate) struct Anon {
@@ -157,14 +206,15 @@ static_assert!(size_of::<Anon>() <= 64);
 pub(crate) type AnonGuard<'a> = Guard<'a, Content, MutexBackend>;
 
 impl Anon {
-    /// A page filled with zeroes, at `index` of `anon_vma`.
+    /// A page filled with zeroes, at `index` of `anon_vma`, charged to the memory cgroup of the current
+    /// process.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]. May sleep.
+    /// [`ENOMEM`]; [`ENOSPC`] if no device memory is left. May sleep.
     pub(crate) fn zeroed(anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
         Self::new(
-            Page::alloc_page(page_flags() | __GFP_ZERO)?,
+            OwnedPage::alloc(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?,
             anon_vma,
             index,
         )
@@ -177,22 +227,24 @@ impl Anon {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; [`EHWPOISON`] if `source` is poisoned, or turns out to be while it is copied. May
-    /// sleep.
+    /// As for [`Self::zeroed`]; [`EHWPOISON`] if `source` is poisoned, or turns out to be while it is
+    /// copied.
     pub(crate) fn copy_of(source: &Self, anon_vma: Arc<AnonVma>) -> Result<ARef<Self>> {
-        let page = Page::alloc_page(page_flags())?;
+        let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
         let content = source.lock();
         if content.poison().is_some() {
             return Err(EHWPOISON);
         }
-        copy_page(&page, &content.page())?;
+        let copied = copy_page(&page.borrow(), &content.page());
+        let pfn = content.pfn();
         drop(content);
+        copied.inspect_err(|_| copy::failed(source.into(), pfn))?;
         stats::COPIES.inc();
         Self::new(page, anon_vma, source.index)
     }
 
-    fn new(page: Page, anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
-        let raw = page.as_ptr();
+    fn new(page: OwnedPage, anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
+        let raw = page.borrow().as_ptr();
         let anon = KBox::pin_init(
             pin_init!(Self {
                 refs: Refcount::new(1),
@@ -220,6 +272,30 @@ impl Anon {
     /// Locks the anon if that is possible at once.
     pub(crate) fn try_lock(&self) -> Option<AnonGuard<'_>> {
         self.content.try_lock()
+    }
+
+    /// Makes faults wait, so that the page can be replaced once it has been unmapped. Ends when the
+    /// result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// * [`ENXIO`]: the page is not in frame `pfn` (any more).
+    /// * [`EHWPOISON`]: it is poisoned.
+    /// * [`EBUSY`]: it is being replaced already.
+    pub(crate) fn begin_migration(&self, pfn: u64) -> Result<Migration<'_>> {
+        let mut content = self.lock();
+        if content.pfn() != pfn {
+            return Err(ENXIO);
+        }
+        if content.poison().is_some() {
+            return Err(EHWPOISON);
+        }
+        if content.is_migrating() {
+            return Err(EBUSY);
+        }
+        // INVARIANT: Only tags change.
+        content.0 |= Content::MIGRATING;
+        Ok(Migration(self))
     }
 
     /// Where the mappings of this page can be found.
@@ -273,6 +349,70 @@ unsafe impl AlwaysRefCounted for Anon {
         // SAFETY: The last reference has gone, and `forget` ended the lookups, so the box that was
         // leaked in `new` is ours again. It stays pinned until it is dropped.
         drop(unsafe { Pin::new_unchecked(KBox::from_raw(obj.as_ptr())) });
+    }
+}
+
+/// The replacement of an anon's page by another, while no fault maps it.
+///
+/// # Invariants
+///
+/// The content is tagged as migrating until this is dropped, and nobody else replaces its page.
+pub(crate) struct Migration<'a>(&'a Anon);
+
+impl Migration<'_> {
+    /// Moves the content, and what it is charged to, to the page `to`, and puts the old frame aside.
+    ///
+    /// # Errors
+    ///
+    /// * [`EBUSY`]: the page is in use: it is pinned, or has not been unmapped everywhere.
+    /// * [`EHWPOISON`]: it has been poisoned meanwhile, or fails now.
+    ///
+    /// `to` is given back then.
+    pub(crate) fn move_to(&self, to: OwnedPage) -> Result<(), (Error, OwnedPage)> {
+        let mut content = self.0.lock();
+        if content.poison().is_some() {
+            return Err((EHWPOISON, to));
+        }
+        // Whoever maps or pins the page has a reference, and one who has unmapped it keeps his until
+        // no TLB has it any more. So if ours is the only one, nobody can write to it.
+        let from = content.page().as_ptr();
+        // SAFETY: The page is the anon's.
+        if !unsafe { helpers::anon_rmap_page_freeze(from) } {
+            return Err((EBUSY, to));
+        }
+        let copied = copy_page(&to.borrow(), &content.page());
+        // SAFETY: Undoes the above.
+        unsafe { helpers::anon_rmap_page_unfreeze(from) };
+        if let Err(error) = copied {
+            let pfn = content.pfn();
+            drop(content);
+            copy::failed(self.0.into(), pfn);
+            return Err((error, to));
+        }
+        let new = to.borrow().as_ptr();
+        // SAFETY: Both are pages of ours, the new one with no charge of its own. The anon owns it from
+        // here on, and forgets it in `dec_ref`.
+        unsafe {
+            helpers::anon_rmap_page_move_charge(from, new);
+            frame::remember(new, self.0);
+        }
+        frame::put_aside(content.replace(to));
+        Ok(())
+    }
+
+    /// Makes core mm give up references that it only keeps for later: for pages locked in memory
+    /// (`mlock`) it collects what is to be done. Sleeps.
+    pub(crate) fn shake(&self) {
+        let page = self.0.lock().page().as_ptr();
+        // SAFETY: The page is the anon's, which nobody else replaces meanwhile.
+        unsafe { helpers::anon_rmap_page_shake(page) };
+    }
+}
+
+impl Drop for Migration<'_> {
+    fn drop(&mut self) {
+        // INVARIANT: Only tags change.
+        self.0.lock().0 &= !Content::MIGRATING;
     }
 }
 
@@ -334,8 +474,13 @@ impl Drop for Share {
     }
 }
 
-/// Copies `from` to `to`; a hardware error in `from` is an error here, not a crash.
+/// Copies `from` to `to`; a hardware error in `from`, which the kernel may know of already, is an
+/// error here, not a crash.
 fn copy_page(to: &Page, from: &Page) -> Result {
+    // SAFETY: The page is valid.
+    if unsafe { helpers::anon_rmap_page_hwpoison(from.as_ptr()) } {
+        return Err(EHWPOISON);
+    }
     // SAFETY: Both pages are valid; the mappings are undone below in reverse order.
     let source = unsafe { bindings::kmap_local_page(from.as_ptr()) };
     // SAFETY: As above.

@@ -31,6 +31,8 @@ use kernel::{
     }, //
 };
 
+pub(crate) mod verify;
+
 /// The link of one VMA into one anon_vma: enough to compute where the VMA maps an index.
 pub(crate) struct Avc {
     mm: ARef<Mm>,
@@ -49,12 +51,14 @@ impl Avc {
     }
 }
 
-/// A place where a page may be mapped.
+/// A place where pages may be mapped.
 pub(crate) struct Mapping {
     /// Whose address space it is. It may have no users any more.
     pub(crate) mm: ARef<Mm>,
-    /// The address of the page.
+    /// The address of the first of the pages.
     pub(crate) address: usize,
+    /// The number of pages.
+    pub(crate) pages: u64,
 }
 
 /// What a walk has cost and found.
@@ -64,7 +68,7 @@ pub(crate) struct Walk {
     pub(crate) nodes: u64,
     /// VMAs in the tree.
     pub(crate) vmas: u64,
-    /// VMAs that cover the index.
+    /// VMAs that cover an index of those asked for.
     pub(crate) mappings: u64,
     /// The tree's generation at the time of the walk.
     pub(crate) generation: u64,
@@ -110,26 +114,28 @@ impl AnonVma {
         Ok(new)
     }
 
-    /// The number of VMAs that cover `index`. Takes O(log n + k).
-    pub(crate) fn count(&self, index: Index) -> usize {
-        let avcs = self.avcs.lock();
-        avcs.tree.overlapping(Interval::point(index.0)).count()
+    /// The number of VMAs that cover a part of `range`. Takes O(log n + k).
+    pub(crate) fn count(&self, range: Interval) -> usize {
+        self.avcs.lock().tree.overlapping(range).count()
     }
 
-    /// Writes to `found` the mappings of `index`, but for the first `skip` of them, up to the
-    /// capacity of `found`. Takes O(log n + k), allocates nothing.
-    pub(crate) fn walk(&self, index: Index, skip: usize, found: &mut KVec<Mapping>) -> Walk {
+    /// Writes to `found` where pages with indices in `range` may be mapped, but for the first `skip`
+    /// places, up to the capacity of `found`. Takes O(log n + k), allocates nothing.
+    pub(crate) fn walk(&self, range: Interval, skip: usize, found: &mut KVec<Mapping>) -> Walk {
         found.clear();
         let avcs = self.avcs.lock();
-        let mut overlapping = avcs.tree.overlapping(Interval::point(index.0));
+        let mut overlapping = avcs.tree.overlapping(range);
         let mut mappings = 0;
-        for (_, avc) in overlapping.by_ref() {
+        for (covered, avc) in overlapping.by_ref() {
             mappings += 1;
             if mappings > skip as u64 {
+                let first = covered.start().max(range.start());
+                let last = covered.last().min(range.last());
                 // Too many for the capacity: the caller sees that from the number of mappings.
                 let _ = found.push_within_capacity(Mapping {
                     mm: avc.mm.clone(),
-                    address: avc.base.address(index),
+                    address: avc.base.address(Index(first)),
+                    pages: last - first + 1,
                 });
             }
         }

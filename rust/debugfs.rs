@@ -3,41 +3,91 @@
 //! The files in debugfs `anon_rmap/`; the README documents them.
 
 use crate::{
-    address_space::AddressSpace,
+    interval_tree::Interval,
     memory_failure::{
-        inject,
-        registry, //
+        inject::{
+            self,
+            Chosen, //
+        },
+        registry,
+        soft_offline,
+        Hit, //
     },
-    process,
+    rmap::Place,
     stats,
-    vma::VmaState, //
+    verify, //
 };
-use core::fmt;
+use core::{
+    fmt,
+    marker::PhantomData,
+    mem,
+    ops::DerefMut, //
+};
 use kernel::{
     debugfs::{
         Reader,
         Writer, //
     },
-    fmt::Adapter,
     prelude::*,
-    str::CStr,
-    sync::Arc,
-    task::Pid,
+    sync::global_lock,
     uaccess::UserSliceReader, //
+};
+use mappings::Mappings;
+use parse::{
+    numbers,
+    numbers_up_to, //
 };
 
 mod file;
+mod mappings;
+mod parse;
+
 pub(crate) use file::Dir;
+
+global_lock! {
+    // SAFETY: Initialised by `init`, which the module calls before it creates the files.
+    unsafe(uninit) static CHOSEN: Mutex<KVVec<Chosen>> = KVVec::new();
+}
+global_lock! {
+    // SAFETY: As above.
+    unsafe(uninit) static HITS: Mutex<KVVec<Hit>> = KVVec::new();
+}
+global_lock! {
+    // SAFETY: As above.
+    unsafe(uninit) static MAPPED_AT: Mutex<KVVec<Place>> = KVVec::new();
+}
+
+/// Makes the answers usable.
+///
+/// # Safety
+///
+/// Must be called exactly once, before [`create`].
+pub(crate) unsafe fn init() {
+    // SAFETY: The caller promises that this is the only call.
+    unsafe {
+        CHOSEN.init();
+        HITS.init();
+        MAPPED_AT.init();
+    }
+}
 
 /// Creates the files.
 pub(crate) fn create() -> Dir {
     let dir = Dir::new(c"anon_rmap");
     dir.write_only_file(c"poison_addr", &PoisonAddr);
     dir.write_only_file(c"poison_pfn", &PoisonPfn);
+    dir.write_only_file(c"poison_range", &PoisonRange);
+    dir.read_write_file(c"poison_random", &Answers::<PoisonRandom>(PhantomData));
+    dir.write_only_file(c"replay", &Replay);
+    dir.write_only_file(c"hard_offline", &HardOffline);
+    dir.write_only_file(c"soft_offline", &SoftOffline);
     dir.write_only_file(c"unpoison_pfn", &UnpoisonPfn);
+    dir.read_write_file(c"dry_run", &Answers::<DryRun>(PhantomData));
+    dir.read_write_file(c"rmap", &Answers::<Rmap>(PhantomData));
     dir.read_only_file(c"mappings", &Mappings);
     dir.read_only_file(c"poisoned", &Poisoned);
     dir.read_only_file(c"stats", &Stats);
+    dir.read_only_file(c"verify", &Verify);
     dir
 }
 
@@ -47,8 +97,7 @@ struct PoisonAddr;
 impl Reader for PoisonAddr {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let [pid, address] = numbers(reader)?;
-        let pid = Pid::try_from(pid).map_err(|_| ERANGE)?;
-        inject::poison_addr(pid, usize::try_from(address).map_err(|_| ERANGE)?)
+        inject::poison_addr(parse::place(pid, address)?)
     }
 }
 
@@ -62,6 +111,49 @@ impl Reader for PoisonPfn {
     }
 }
 
+/// `PID START END`: poisons all pages of a process in a range of addresses.
+struct PoisonRange;
+
+impl Reader for PoisonRange {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let [pid, start, end] = numbers(reader)?;
+        let Place { pid, address } = parse::place(pid, start)?;
+        inject::poison_range(pid, address, usize::try_from(end).map_err(|_| ERANGE)?)
+    }
+}
+
+/// Lines as `poisoned` has them: poisons these pages.
+struct Replay;
+
+impl Reader for Replay {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        const LIMIT: usize = 1 << 20;
+
+        let text = parse::text(reader, LIMIT)?;
+        inject::replay(&parse::places(&text)?)
+    }
+}
+
+/// `PFN`: takes the page in a frame away for good.
+struct HardOffline;
+
+impl Reader for HardOffline {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let [pfn] = numbers(reader)?;
+        inject::hard_offline_pfn(pfn)
+    }
+}
+
+/// `PFN`: moves the page in a frame to another.
+struct SoftOffline;
+
+impl Reader for SoftOffline {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let [pfn] = numbers(reader)?;
+        soft_offline::soft_offline(pfn)
+    }
+}
+
 /// `PFN`: undoes the poisoning of the page in a frame.
 struct UnpoisonPfn;
 
@@ -72,79 +164,91 @@ impl Reader for UnpoisonPfn {
     }
 }
 
-/// One line a VMA of the device.
-struct Mappings;
+/// Something that is asked for by a write, and answered by lines.
+trait Question {
+    type Line: fmt::Display;
 
-impl Writer for Mappings {
+    /// The lines that answer what is written.
+    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Self::Line>>;
+
+    /// Locks the lines of the last answer.
+    fn last() -> impl DerefMut<Target = KVVec<Self::Line>>;
+}
+
+/// A file to which a question is written, and which then has the answer: that to the last question of
+/// all that were answered.
+struct Answers<Q>(PhantomData<fn(Q)>);
+
+impl<Q: Question> Reader for Answers<Q> {
+    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
+        let lines = Q::answer(reader)?;
+        let old = mem::replace(&mut *Q::last(), lines);
+        drop(old);
+        Ok(())
+    }
+}
+
+impl<Q: Question> Writer for Answers<Q> {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An error here would be a warning; what there is no memory for is left out.
-        for space in AddressSpace::all().unwrap_or_default() {
-            for state in space.states().unwrap_or_default() {
-                if let Some(line) = MappingLine::new(&space, &state) {
-                    writeln!(f, "{line}")?;
-                }
-            }
+        for line in Q::last().iter() {
+            writeln!(f, "{line}")?;
         }
         Ok(())
     }
 }
 
-/// What `mappings` says of one VMA.
-struct MappingLine {
-    pid: Pid,
-    comm: [u8; 16],
-    start: usize,
-    end: usize,
-    first: u64,
-    last: u64,
-    present: u64,
-    poisoned: u64,
-    avcs: usize,
-}
+/// `PID COUNT SEED`: poisons pages of a process at random. One line a page that was chosen.
+struct PoisonRandom;
 
-impl MappingLine {
-    /// Looks at the VMA under its locks; `None` if it has gone.
-    fn new(space: &AddressSpace, state: &Arc<VmaState>) -> Option<Self> {
-        let mm = space.mm().mmget_not_zero()?;
-        let (pid, comm) = process::pid_and_comm(&mm);
-        let (start, end) = state.range(&mm.mmap_read_lock())?;
-        let indices = state.base().interval(start, end).ok()?;
-        let (first, last) = (indices.start(), indices.last());
-        let slots = state.amap().lock();
-        let poisoned = slots
-            .anons
-            .iter_range(first, last)
-            .filter(|(_, slot)| slot.value.lock().poison().is_some());
-        Some(Self {
-            pid,
-            comm,
-            start,
-            end,
-            first,
-            last,
-            present: slots.anons.count_range(first, last),
-            poisoned: poisoned.count() as u64,
-            avcs: state.links(&slots)?.len(),
-        })
+impl Question for PoisonRandom {
+    type Line = Chosen;
+
+    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Chosen>> {
+        let [pid, count, seed] = numbers(reader)?;
+        inject::poison_random(parse::pid(pid)?, count, seed)
+    }
+
+    fn last() -> impl DerefMut<Target = KVVec<Chosen>> {
+        CHOSEN.lock()
     }
 }
 
-impl fmt::Display for MappingLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let comm = CStr::from_bytes_until_nul(&self.comm).unwrap_or(c"");
-        write!(
-            f,
-            "pid={} range={:x}-{:x} index={}-{} present={} poisoned={} avcs={} comm={}",
-            self.pid,
-            self.start,
-            self.end,
-            self.first,
-            self.last,
-            self.present,
-            self.poisoned,
-            self.avcs,
-            Adapter(comm),
-        )
+/// `PID ADDRESS` or `PFN`: one line a process that would be hit if that page failed.
+struct DryRun;
+
+impl Question for DryRun {
+    type Line = Hit;
+
+    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Hit>> {
+        match numbers_up_to(reader)? {
+            ([pfn, _], 1) => inject::dry_run_pfn(pfn),
+            ([pid, address], _) => inject::dry_run_addr(parse::place(pid, address)?),
+        }
+    }
+
+    fn last() -> impl DerefMut<Target = KVVec<Hit>> {
+        HITS.lock()
+    }
+}
+
+/// `PFN`: one line a page table entry that maps that frame, at the index of its page; with `FIRST LAST`, at any
+/// of these indices.
+struct Rmap;
+
+impl Question for Rmap {
+    type Line = Place;
+
+    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Place>> {
+        let (pfn, indices) = match numbers_up_to::<3>(reader)? {
+            ([pfn, ..], 1) => (pfn, None),
+            ([pfn, first, last], 3) => (pfn, Some(Interval::new(first, last).ok_or(EINVAL)?)),
+            _ => return Err(EINVAL),
+        };
+        inject::mapped_at(pfn, indices)
+    }
+
+    fn last() -> impl DerefMut<Target = KVVec<Place>> {
+        MAPPED_AT.lock()
     }
 }
 
@@ -166,84 +270,14 @@ impl Writer for Stats {
     }
 }
 
-/// Reads exactly `N` numbers, decimal or hexadecimal with `0x`, separated by white space.
-///
-/// # Errors
-///
-/// [`EINVAL`] if that is not what there is, [`ERANGE`] if a number has more than 64 bits, [`EFAULT`] if
-/// the memory of the writer can't be read.
-fn numbers<const N: usize>(reader: &mut UserSliceReader) -> Result<[u64; N]> {
-    let mut buffer = [0; 128];
-    let text = buffer.get_mut(..reader.len()).ok_or(EINVAL)?;
-    reader.read_slice(text)?;
-    parse(text)
-}
+/// The result of a check of all trees.
+struct Verify;
 
-fn parse<const N: usize>(text: &[u8]) -> Result<[u64; N]> {
-    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
-    let mut words = text.split_ascii_whitespace();
-    let mut numbers = [0; N];
-    for number in &mut numbers {
-        *number = parse_number(words.next().ok_or(EINVAL)?)?;
-    }
-    match words.next() {
-        None => Ok(numbers),
-        Some(_) => Err(EINVAL),
-    }
-}
-
-fn parse_number(word: &str) -> Result<u64> {
-    let (digits, radix) = match word.strip_prefix("0x") {
-        Some(digits) => (digits, 16),
-        None => (word, 10),
-    };
-    if digits.is_empty() {
-        return Err(EINVAL);
-    }
-    // All of the word is looked at before it is called too large.
-    let mut values = digits.chars().map(|c| c.to_digit(radix).ok_or(EINVAL));
-    values
-        .try_fold(Some(0u64), |number, digit| {
-            let digit = u64::from(digit?);
-            Ok::<_, Error>(number.and_then(|n| n.checked_mul(u64::from(radix))?.checked_add(digit)))
-        })?
-        .ok_or(ERANGE)
-}
-
-#[kunit_tests(anon_rmap_debugfs)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_decimal_or_hexadecimal() {
-        assert_eq!(parse::<2>(b"17 0x1f\n"), Ok([17, 31]));
-        assert_eq!(parse::<1>(b"  18446744073709551615 "), Ok([u64::MAX]));
-        assert_eq!(parse::<1>(b"0xffffffffffffffff"), Ok([u64::MAX]));
-    }
-
-    #[test]
-    fn anything_else_is_refused() {
-        for text in [
-            &b""[..],
-            b" \n",
-            b"x",
-            b"-1",
-            b"+1",
-            b"1 2",
-            b"0x",
-            b"1f",
-            b"\xff",
-            b"1\0",
-        ] {
-            assert_eq!(parse::<1>(text), Err(EINVAL));
+impl Writer for Verify {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match verify::check() {
+            Ok(report) => write!(f, "{report}"),
+            Err(_) => writeln!(f, "no memory for the check: try again"),
         }
-        assert_eq!(parse::<2>(b"1"), Err(EINVAL));
-    }
-
-    #[test]
-    fn a_number_of_more_than_64_bits_is_out_of_range() {
-        assert_eq!(parse::<1>(b"18446744073709551616"), Err(ERANGE));
-        assert_eq!(parse::<1>(b"0x10000000000000000"), Err(ERANGE));
-        assert_eq!(parse::<1>(b"99999999999999999999999999x"), Err(EINVAL));
     }
 }

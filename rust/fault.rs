@@ -116,6 +116,8 @@ pub(crate) unsafe fn handle(vmf: *mut bindings::vm_fault, write: bool) -> VmFaul
     let result = match fault.resolve() {
         Ok(result) => result,
         Err(error) if error == EHWPOISON => HWPOISON,
+        // Killing a process would not help.
+        Err(error) if error == ENOSPC => SIGBUS,
         Err(_) => OOM,
     };
     if result & HWPOISON != 0 {
@@ -284,6 +286,9 @@ impl Fault<'_> {
             if content.poison().is_some() {
                 return HWPOISON;
             }
+            if content.is_migrating() {
+                return RETRY;
+            }
             // SAFETY: `vmf` and the page are valid. By the amap's rule the entry is empty or maps
             // this page.
             unsafe {
@@ -324,7 +329,7 @@ impl Fault<'_> {
             let Some(content) = slot.value.try_lock() else {
                 continue;
             };
-            if content.poison().is_some() {
+            if content.poison().is_some() || content.is_migrating() {
                 continue;
             }
             around.__bindgen_anon_1.address = self.state.base().address(index);

@@ -7,10 +7,20 @@
 //! is not ours does not fulfil that relation but with a probability of 2^-64. So the map costs no
 //! memory, and a lookup no search.
 //!
+//! A frame that has been put aside ([`put_aside`]) is remembered in the same way, with a mark in
+//! place of the anon: it is out of use, has the kernel's flag for bad pages, and can be taken back.
+//!
 //! The map's lock makes a lookup safe against the anon being freed: the relation is broken under
 //! the lock before the anon's memory is freed, and a lookup takes its reference under the lock.
 
-use crate::anon::Anon;
+use crate::{
+    anon::Anon,
+    helpers,
+    pool::{
+        self,
+        OwnedPage, //
+    }, //
+};
 use kernel::{
     bindings,
     prelude::*,
@@ -19,6 +29,9 @@ use kernel::{
         global_lock, //
     }, //
 };
+
+/// What a frame that was put aside is remembered with; no anon has this address.
+const ASIDE: usize = 1;
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it registers anything.
@@ -54,20 +67,49 @@ unsafe fn fields(page: *mut bindings::page) -> (*mut usize, *mut usize) {
     }
 }
 
+/// Writes what `page` is remembered with: the address of an anon, [`ASIDE`], or 0 for nothing.
+///
+/// # Safety
+///
+/// `page` must be a page that the driver owns; `secret` is guarded by the map's lock.
+unsafe fn write(page: *mut bindings::page, owner: usize, secret: &usize) {
+    // SAFETY: The caller promises that this is a page.
+    let (private, index) = unsafe { fields(page) };
+    let check = if owner == 0 { 0 } else { owner ^ *secret };
+    // SAFETY: The fields of a page that the driver owns are the driver's; the lock excludes lookups.
+    unsafe {
+        private.write_volatile(owner);
+        index.write_volatile(check);
+    }
+}
+
+/// What `page` is remembered with; 0 if it is not.
+///
+/// # Safety
+///
+/// `page` must point to a `struct page`; `secret` is guarded by the map's lock.
+unsafe fn read(page: *mut bindings::page, secret: &usize) -> usize {
+    // SAFETY: The caller promises that this is a page.
+    let (private, index) = unsafe { fields(page) };
+    // SAFETY: Both are words of a `struct page`. Its owner, if not us, may change them meanwhile;
+    // then the relation does not hold.
+    let (private, index) = unsafe { (private.read_volatile(), index.read_volatile()) };
+    if private ^ index == *secret {
+        private
+    } else {
+        0
+    }
+}
+
 /// Makes [`lookup`] find `anon` by the frame of `page`.
 ///
 /// # Safety
 ///
-/// `page` must be owned by `anon`, which must be live until [`forget`] has been called.
+/// `page` must be owned by `anon`, which must be live until [`forget`] or [`put_aside`] has been
+/// called.
 pub(crate) unsafe fn remember(page: *mut bindings::page, anon: *const Anon) {
-    let secret = SECRET.lock();
     // SAFETY: `page` is a page that the anon owns.
-    let (private, index) = unsafe { fields(page) };
-    // SAFETY: The fields of a page that the driver owns are the driver's; the lock excludes lookups.
-    unsafe {
-        private.write_volatile(anon as usize);
-        index.write_volatile(anon as usize ^ *secret);
-    }
+    unsafe { write(page, anon as usize, &SECRET.lock()) };
 }
 
 /// Undoes [`remember`]: afterwards no lookup finds the page's anon.
@@ -76,34 +118,73 @@ pub(crate) unsafe fn remember(page: *mut bindings::page, anon: *const Anon) {
 ///
 /// `page` must be owned by the anon that it was remembered with.
 pub(crate) unsafe fn forget(page: *mut bindings::page) {
-    let _secret = SECRET.lock();
     // SAFETY: `page` is a page that the anon owns.
-    let (private, index) = unsafe { fields(page) };
-    // SAFETY: As in `remember`.
+    unsafe { write(page, 0, &SECRET.lock()) };
+}
+
+/// Puts the frame of `page`, which nobody else uses, out of use until [`take_back`]: it is marked as
+/// bad for the rest of the kernel, too. No lookup finds an anon there any more.
+pub(crate) fn put_aside(page: OwnedPage) {
+    let raw = page.borrow().as_ptr();
+    let secret = SECRET.lock();
+    // SAFETY: The page is ours.
     unsafe {
-        private.write_volatile(0);
-        index.write_volatile(0);
+        helpers::anon_rmap_page_set_hwpoison(raw);
+        write(raw, ASIDE, &secret);
+    }
+    // Under the lock, so that it can't be taken back before.
+    pool::retire(page);
+}
+
+/// Takes the frame `pfn`, which was put aside, into use again.
+///
+/// # Errors
+///
+/// [`ENXIO`] if it was not put aside, or has been taken back already.
+pub(crate) fn take_back(pfn: u64) -> Result {
+    let page = pool::page(pfn).ok_or(ENXIO)?;
+    let secret = SECRET.lock();
+    // SAFETY: `page` is one. If it was put aside, it is ours until its mark as bad is cleared, which
+    // the kernel's own unpoisoning can do as well, but only one of us.
+    unsafe {
+        if read(page.as_ptr(), &secret) != ASIDE
+            || !helpers::anon_rmap_page_test_clear_hwpoison(page.as_ptr())
+        {
+            return Err(ENXIO);
+        }
+        write(page.as_ptr(), 0, &secret);
+        pool::reinstate(page);
+    }
+    Ok(())
+}
+
+/// Makes it final that the frame `pfn` was put aside, since its hardware has failed: it can't be taken
+/// back any more. False if it was not put aside.
+pub(crate) fn condemn(pfn: u64) -> bool {
+    let Some(page) = pool::page(pfn) else {
+        return false;
+    };
+    let secret = SECRET.lock();
+    // SAFETY: `page` is one. If it was put aside, it is ours as long as it is marked as bad.
+    unsafe {
+        let aside = read(page.as_ptr(), &secret) == ASIDE
+            && helpers::anon_rmap_page_hwpoison(page.as_ptr());
+        if aside {
+            write(page.as_ptr(), 0, &secret);
+        }
+        aside
     }
 }
 
 /// The anon in page frame `pfn`, if there is one. Takes O(1), does not sleep.
 pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
-    // SAFETY: Any number is allowed.
-    let page = unsafe { bindings::pfn_to_online_page(pfn as usize) };
-    if page.is_null() {
-        return None;
-    }
-
+    let page = pool::page(pfn)?;
     let secret = SECRET.lock();
-    // SAFETY: `pfn_to_online_page` returned a `struct page`.
-    let (private, index) = unsafe { fields(page) };
-    // SAFETY: Both are words of a `struct page`. Its owner, if not us, may change them meanwhile;
-    // then the relation does not hold.
-    let (private, index) = unsafe { (private.read_volatile(), index.read_volatile()) };
-    if private == 0 || private ^ index != *secret {
-        return None;
+    // SAFETY: `page` is one.
+    match unsafe { read(page.as_ptr(), &secret) } {
+        0 | ASIDE => None,
+        // SAFETY: The page is remembered with this anon, whose memory is not freed before `forget`
+        // or `put_aside` has got the lock.
+        anon => unsafe { Anon::get_not_zero(anon as *const Anon) },
     }
-    // SAFETY: The relation holds, so the page is remembered with this anon, whose memory is not
-    // freed before `forget` has got the lock.
-    unsafe { Anon::get_not_zero(private as *const Anon) }
 }

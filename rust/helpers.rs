@@ -5,8 +5,10 @@
 use kernel::{
     bindings,
     ffi::{
+        c_char,
         c_int,
-        c_ulong, //
+        c_ulong,
+        c_void, //
     }, //
 };
 
@@ -34,4 +36,70 @@ extern "C" {
     ) -> *mut bindings::task_struct;
     pub(crate) fn anon_rmap_vmf_install_page_table(vmf: *mut bindings::vm_fault) -> bool;
     pub(crate) fn anon_rmap_current_mremap(start: *mut c_ulong, len: *mut c_ulong) -> bool;
+}
+
+// Functions of `helpers/frame.c`.
+#[allow(
+    improper_ctypes,
+    reason = "a lock class key has no fields in a kernel without lockdep"
+)]
+extern "C" {
+    pub(crate) fn anon_rmap_put_page(page: *mut bindings::page);
+    pub(crate) fn anon_rmap_page_hwpoison(page: *const bindings::page) -> bool;
+    pub(crate) fn anon_rmap_page_set_hwpoison(page: *mut bindings::page);
+    pub(crate) fn anon_rmap_page_test_clear_hwpoison(page: *mut bindings::page) -> bool;
+    pub(crate) fn anon_rmap_page_freeze(page: *mut bindings::page) -> bool;
+    pub(crate) fn anon_rmap_page_unfreeze(page: *mut bindings::page);
+    pub(crate) fn anon_rmap_page_shake(page: *mut bindings::page);
+    pub(crate) fn anon_rmap_page_move_charge(from: *mut bindings::page, to: *mut bindings::page);
+}
+
+// Functions of `helpers/machine_check.c`.
+extern "C" {
+    pub(crate) fn anon_rmap_mce_pfn(data: *mut c_void, pfn: *mut c_ulong) -> bool;
+    pub(crate) fn anon_rmap_mce_handled(data: *mut c_void);
+    pub(crate) fn anon_rmap_mce_register(nb: *mut bindings::notifier_block);
+    pub(crate) fn anon_rmap_mce_unregister(nb: *mut bindings::notifier_block);
+    pub(crate) fn anon_rmap_set_mce_nospec(pfn: c_ulong);
+}
+
+// Functions of `helpers/memory_failure.c`.
+#[allow(
+    improper_ctypes,
+    reason = "a lock class key has no fields in a kernel without lockdep"
+)]
+extern "C" {
+    pub(crate) fn anon_rmap_maps_pfn(
+        mm: *mut bindings::mm_struct,
+        address: c_ulong,
+        pfn: c_ulong,
+    ) -> bool;
+    pub(crate) fn anon_rmap_early_kill_thread(
+        mm: *mut bindings::mm_struct,
+    ) -> *mut bindings::task_struct;
+    pub(crate) fn anon_rmap_trace_action(
+        pfn: c_ulong,
+        index: u64,
+        action: *const c_char,
+        door: *const c_char,
+    );
+    pub(crate) fn anon_rmap_trace_hit(
+        pfn: c_ulong,
+        pid: c_int,
+        address: c_ulong,
+        tid: c_int,
+        signal: *const c_char,
+    );
+}
+
+// Functions of `helpers/device_memory.c`.
+#[allow(
+    improper_ctypes,
+    reason = "a lock class key has no fields in a kernel without lockdep"
+)]
+extern "C" {
+    pub(crate) fn anon_rmap_is_reserved(start: u64, size: u64) -> bool;
+    pub(crate) fn anon_rmap_pfn_to_page(pfn: c_ulong) -> *mut bindings::page;
+    pub(crate) fn anon_rmap_unlock_page(page: *mut bindings::page);
+    pub(crate) fn anon_rmap_clear_page(page: *mut bindings::page);
 }

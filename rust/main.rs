@@ -10,8 +10,9 @@
 //! * [`device`], [`vm_ops`], [`notifier`]: what core mm calls.
 //! * [`vma`], [`address_space`], [`fault`], [`zap`]: what becomes of it.
 //! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
-//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`]; [`rmap`], the walks.
-//! * [`frame`]: which page frames are ours.
+//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`]; [`rmap`], the
+//!   walks; [`verify`], a check of all that.
+//! * [`pool`]: where pages come from; [`frame`]: which page frames are ours.
 //! * [`memory_failure`]: poisoning and what follows; [`debugfs`], [`stats`]: the user's side of it.
 //!
 //! Lock order, outermost first:
@@ -50,13 +51,17 @@ mod index;
 pub mod interval_tree;
 mod memory_failure;
 mod notifier;
+mod pool;
 mod process;
 mod radix_tree;
 mod rmap;
 mod stats;
+mod verify;
 mod vm_ops;
 mod vma;
 mod zap;
+
+use pool::device_memory::DeviceMemory;
 
 module! {
     type: AnonRmap,
@@ -64,6 +69,16 @@ module! {
     authors: ["The anon_rmap authors"],
     description: "Anonymous memory with a reverse map and memory failures",
     license: "GPL",
+    params: {
+        pool_start: u64 {
+            default: 0,
+            description: "Physical address of reserved memory to take all pages from",
+        },
+        pool_size: u64 {
+            default: 0,
+            description: "Size in bytes of that memory; 0 to take pages from system RAM",
+        },
+    },
 }
 
 #[pin_data(PinnedDrop)]
@@ -71,6 +86,10 @@ struct AnonRmap {
     #[pin]
     device: MiscDeviceRegistration<device::Device>,
     debugfs: debugfs::Dir,
+    #[pin]
+    machine_check: memory_failure::machine_check::MachineCheck,
+    failed_copies: memory_failure::copy::Queue,
+    device_memory: Option<Pin<KBox<DeviceMemory>>>,
     // Goes last.
     nodes: radix_tree::NodeCache,
 }
@@ -82,10 +101,21 @@ impl kernel::InPlaceModule for AnonRmap {
             frame::init();
             address_space::init();
             memory_failure::registry::init();
+            debugfs::init();
         }
         try_pin_init!(Self {
             // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
             nodes: unsafe { radix_tree::NodeCache::new() }?,
+            // SAFETY: As above.
+            device_memory: unsafe {
+                DeviceMemory::new(
+                    module_parameters::pool_start.value(),
+                    module_parameters::pool_size.value(),
+                )
+            }?,
+            // SAFETY: As above.
+            failed_copies: unsafe { memory_failure::copy::Queue::new() }?,
+            machine_check <- memory_failure::machine_check::MachineCheck::new(),
             debugfs: debugfs::create(),
             device <- MiscDeviceRegistration::register(device::OPTIONS),
         })

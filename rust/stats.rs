@@ -62,6 +62,9 @@ counters! {
     AVCS: "avcs",
     /// Poisoned pages.
     POISONED: "poisoned",
+    /// Frames out of use: soft-offlined ones, and those of the pages, gone since, that the hardware
+    /// has failed under.
+    QUARANTINED: "quarantined",
     /// Faults that reached the driver.
     FAULTS: "faults_total",
     /// Pages copied on write.
@@ -70,6 +73,10 @@ counters! {
     POISONINGS: "poisonings_total",
     /// Pages unpoisoned.
     UNPOISONINGS: "unpoisonings_total",
+    /// Machine checks in pages of the driver.
+    MACHINE_CHECKS: "machine_checks_total",
+    /// Pages moved to another frame by soft offline.
+    SOFT_OFFLINES: "soft_offlines_total",
     /// rmap walks; an injection that finds mappings moving walks again.
     WALKS: "walks_total",
     /// Tree nodes that walks have visited.

@@ -62,6 +62,11 @@ impl Dir {
         self.file(name, 0o200, data, &T::OPERATIONS);
     }
 
+    /// Creates a file whose writes `data` reads, and whose content it writes.
+    pub(crate) fn read_write_file<T: Reader + Writer + Sync>(&self, name: &CStr, data: &'static T) {
+        self.file(name, 0o600, data, &T::READ_WRITE_OPERATIONS);
+    }
+
     fn file<T: Sync>(
         &self,
         name: &CStr,
@@ -119,6 +124,16 @@ trait WriteOperations: Reader + Sync + Sized {
 
 impl<T: Reader + Sync> WriteOperations for T {}
 
+/// `file_operations` for a file that is written and read.
+trait ReadWriteOperations: Reader + Writer + Sync + Sized {
+    const READ_WRITE_OPERATIONS: bindings::file_operations = bindings::file_operations {
+        write: Some(write_seq::<Self>),
+        ..<Self as ReadOperations>::OPERATIONS
+    };
+}
+
+impl<T: Reader + Writer + Sync> ReadWriteOperations for T {}
+
 /// # Safety
 ///
 /// To be called by the VFS only, for an inode whose private data is a `T`.
@@ -161,6 +176,29 @@ unsafe extern "C" fn write<T: Reader>(
 ) -> isize {
     // SAFETY: `simple_open` took the private data, a `T`, from the inode.
     let data = unsafe { &*(*file).private_data.cast::<T>() };
+    read_from_user(data, buffer, count)
+}
+
+/// # Safety
+///
+/// To be called by the VFS only, for a file opened by [`open`].
+unsafe extern "C" fn write_seq<T: Reader>(
+    file: *mut bindings::file,
+    buffer: *const c_char,
+    count: usize,
+    _position: *mut bindings::loff_t,
+) -> isize {
+    // SAFETY: `single_open` made the private data of the file a `seq_file`, whose private data is the
+    // inode's, a `T`.
+    let data = unsafe {
+        let seq = (*file).private_data.cast::<bindings::seq_file>();
+        &*(*seq).private.cast::<T>()
+    };
+    read_from_user(data, buffer, count)
+}
+
+/// Lets `data` read what is written; returns what `write` has to.
+fn read_from_user(data: &impl Reader, buffer: *const c_char, count: usize) -> isize {
     let buffer = UserPtr::from_ptr(buffer.cast_mut().cast());
     match data.read_from_slice(&mut UserSlice::new(buffer, count).reader()) {
         Ok(()) => count as isize,

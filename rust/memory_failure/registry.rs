@@ -2,22 +2,23 @@
 
 //! Which pages are poisoned, for the debugfs file `poisoned`.
 
-use super::Door;
+use super::Failure;
 use crate::{
     index::Index,
+    rmap::Place,
     stats, //
 };
 use core::fmt;
 use kernel::{
     bindings,
+    fmt::Adapter,
     prelude::*,
     rbtree::{
         RBTree,
         RBTreeNode,
         RBTreeNodeReservation, //
     },
-    sync::global_lock,
-    task::Pid, //
+    sync::global_lock, //
 };
 
 global_lock! {
@@ -38,11 +39,18 @@ pub(crate) unsafe fn init() {
 /// One poisoned page.
 struct Record {
     index: Index,
-    door: Door,
+    failure: Failure,
     /// When it was poisoned, in nanoseconds since boot.
     since: u64,
     /// The processes that held the page when it was poisoned.
-    holders: KVec<Pid>,
+    holders: KVec<Place>,
+}
+
+impl Record {
+    /// A place at which the page can be named again: where the door has named it, else that of a holder.
+    fn place(&self) -> Option<Place> {
+        self.failure.place.or(self.holders.first().copied())
+    }
 }
 
 impl fmt::Display for Record {
@@ -51,17 +59,21 @@ impl fmt::Display for Record {
 
         write!(
             f,
-            "index={} kind=simulated door={} since={}.{:06} hit={} pids=",
+            "index={} kind={} door={} since={}.{:06} hit={} pids=",
             self.index,
-            self.door,
+            self.failure.kind,
+            Adapter(self.failure.door.name()),
             self.since / NSEC_PER_SEC,
             self.since % NSEC_PER_SEC / 1000,
             self.holders.len(),
         )?;
-        for (i, pid) in self.holders.iter().enumerate() {
-            write!(f, "{}{pid}", if i == 0 { "" } else { "," })?;
+        for (i, holder) in self.holders.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { "," }, holder.pid)?;
         }
-        Ok(())
+        match self.place() {
+            Some(place) => write!(f, " {place}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -74,12 +86,12 @@ pub(crate) struct Reservation {
 impl Reservation {
     /// Reserves a record for the page at `index`, with room for the pids of `holders` processes;
     /// [`ENOMEM`].
-    pub(crate) fn new(index: Index, door: Door, holders: usize) -> Result<Self> {
+    pub(crate) fn new(index: Index, failure: Failure, holders: usize) -> Result<Self> {
         Ok(Self {
             node: RBTreeNodeReservation::new(GFP_KERNEL)?,
             record: Record {
                 index,
-                door,
+                failure,
                 // SAFETY: No requirements.
                 since: unsafe { bindings::ktime_get_mono_fast_ns() },
                 holders: KVec::with_capacity(holders, GFP_KERNEL)?,
@@ -103,16 +115,20 @@ pub(crate) fn insert(pfn: u64, reservation: Reservation) {
     }
 }
 
-/// Records that the page in frame `pfn`, if it still is poisoned, was held by the process `pid`. O(log
-/// n) and the processes recorded before.
-pub(crate) fn add_holder(pfn: u64, pid: Pid) {
+/// Records that the page in frame `pfn`, if it still is poisoned, was held at `place`. False if a place of
+/// that process was recorded before. O(log n) and the holders recorded before.
+pub(crate) fn add_holder(pfn: u64, place: Place) -> bool {
     let mut poisoned = POISONED.lock();
     let record = poisoned.as_mut().and_then(|records| records.get_mut(&pfn));
-    if let Some(record) = record {
-        if !record.holders.contains(&pid) {
+    match record {
+        // What moves during the walk is found at two places.
+        Some(record) if record.holders.iter().any(|holder| holder.pid == place.pid) => false,
+        Some(record) => {
             // What finds no room came into being after the holders were counted.
-            let _ = record.holders.push_within_capacity(pid);
+            let _ = record.holders.push_within_capacity(place);
+            true
         }
+        None => true,
     }
 }
 

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A check of the whole rmap: each interval tree in itself, and its links against the VMAs.
+//!
+//! Processes go on meanwhile. What looks wrong may be on its way out, and is looked at again when its
+//! process is not changing its mappings.
+
+use crate::{
+    address_space::AddressSpace,
+    anon_vma::{
+        verify::SeenAvc,
+        AnonVma, //
+    },
+    helpers,
+    index::Index,
+    interval_tree::{
+        Interval,
+        Violation, //
+    },
+    process,
+    rmap::Place,
+    vma::VmaState, //
+};
+use core::fmt;
+use kernel::{
+    page::PAGE_SHIFT,
+    prelude::*,
+    rbtree::RBTree,
+    sync::Arc, //
+};
+
+/// Address spaces by the address of their `mm_struct`.
+type Spaces = RBTree<usize, Arc<AddressSpace>>;
+
+/// Trees by the address of their anon_vma.
+type Trees = RBTree<usize, Arc<AnonVma>>;
+
+/// Something that is wrong.
+enum Wrong {
+    /// A tree, in itself.
+    Tree(Violation),
+    /// The links of the VMA at this place: their intervals are not the VMA's, or a tree lacks one.
+    Links(Place),
+    /// A link in a tree, for this place, where no VMA has it.
+    Avc(Place),
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(violation) => write!(f, "wrong tree: {violation:?}"),
+            Self::Links(place) => write!(f, "wrong links: {place}"),
+            Self::Avc(place) => write!(f, "wrong avc: {place}"),
+        }
+    }
+}
+
+/// What came of a check.
+#[derive(Default)]
+pub(crate) struct Report {
+    vmas: usize,
+    trees: usize,
+    avcs: usize,
+    wrong: KVec<Wrong>,
+}
+
+impl fmt::Display for Report {
+    /// A line for each thing that is wrong, or `ok`; then what was looked at.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for wrong in &self.wrong {
+            writeln!(f, "{wrong}")?;
+        }
+        if self.wrong.is_empty() {
+            write!(f, "ok ")?;
+        }
+        writeln!(
+            f,
+            "vmas={} trees={} avcs={}",
+            self.vmas, self.trees, self.avcs
+        )
+    }
+}
+
+/// Checks everything; [`ENOMEM`].
+///
+/// Takes O(n log n) for n links, and for each tree once the time of going through it under its lock.
+/// Sleeps; takes the mmap locks of all processes that map the device, so the caller must hold none.
+pub(crate) fn check() -> Result<Report> {
+    let mut report = Report::default();
+    let mut spaces = Spaces::new();
+    for space in AddressSpace::all()? {
+        spaces.try_create_and_insert(space.mm().as_raw() as usize, space, GFP_KERNEL)?;
+    }
+    let mut trees = Trees::new();
+    for space in spaces.values() {
+        for state in space.states()? {
+            report.vmas += 1;
+            if let Some(place) = check_links(space, &state, &mut trees)? {
+                report.wrong.push(Wrong::Links(place), GFP_KERNEL)?;
+            }
+        }
+    }
+    for tree in trees.values() {
+        report.trees += 1;
+        if let Err(violation) = tree.verify() {
+            report.wrong.push(Wrong::Tree(violation), GFP_KERNEL)?;
+        }
+        for avc in &tree.avcs()? {
+            report.avcs += 1;
+            if !has_vma(&spaces, tree, avc) {
+                let place = Place {
+                    pid: process::pid(&avc.mm),
+                    address: avc.base.address(Index(avc.interval.start())),
+                };
+                report.wrong.push(Wrong::Avc(place), GFP_KERNEL)?;
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Checks the links of one VMA, and adds their trees to `trees`. Returns where the VMA is if they are
+/// wrong; [`ENOMEM`].
+fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Result<Option<Place>> {
+    let Some(mm) = space.mm().mmget_not_zero() else {
+        return Ok(None);
+    };
+    let mmap_lock = mm.mmap_read_lock();
+    let Some((start, end)) = state.range(&mmap_lock) else {
+        return Ok(None);
+    };
+    let indices = state.base().interval(start, end)?;
+    let mut linked = KVec::new();
+    let right = loop {
+        let slots = state.amap().lock();
+        let Some(links) = state.links(&slots) else {
+            return Ok(None);
+        };
+        if linked.capacity() < links.len() {
+            let needed = links.len();
+            drop(slots);
+            linked.reserve(needed, GFP_KERNEL)?;
+            continue;
+        }
+        for tree in links.trees() {
+            // There is room: checked above.
+            let _ = linked.push_within_capacity(tree.clone());
+        }
+        // A VMA that has grown is known to have when it maps something there.
+        let known = links.interval();
+        break known.start() == indices.start()
+            && known.last() <= indices.last()
+            && links.are_right(space.mm(), state.base());
+    };
+    linked.push(state.amap().anon_vma().clone(), GFP_KERNEL)?;
+    for tree in linked {
+        trees.try_create_and_insert(Arc::as_ptr(&tree) as usize, tree, GFP_KERNEL)?;
+    }
+    Ok((!right).then(|| Place {
+        pid: process::pid(&mm),
+        address: start,
+    }))
+}
+
+/// Whether a VMA has the link `avc` of `tree`.
+fn has_vma(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
+    if has_vma_now(spaces, tree, avc) {
+        return true;
+    }
+    // A process without users is unlinking all.
+    let Some(mm) = avc.mm.mmget_not_zero() else {
+        return true;
+    };
+    // Whoever closes, splits or moves a VMA has the mmap lock.
+    // SAFETY: `mm` has users, and the lock is not held.
+    unsafe { helpers::anon_rmap_mmap_write_lock(mm.as_raw()) };
+    let gone_or_found = !tree.has(avc) || has_vma_now(spaces, tree, avc);
+    // SAFETY: Locked above.
+    unsafe { helpers::anon_rmap_mmap_write_unlock(mm.as_raw()) };
+    gone_or_found
+}
+
+fn has_vma_now(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
+    // What maps the device only since the spaces were collected is not looked at.
+    let Some(space) = spaces.get(&(avc.mm.as_raw() as usize)) else {
+        return true;
+    };
+    let first = avc.base.address(Index(avc.interval.start())) >> PAGE_SHIFT;
+    let state = {
+        let vmas = space.vmas().lock();
+        let mut here = vmas.by_page.overlapping(Interval::point(first as u64));
+        let state = here.find(|(_, state)| state.base() == avc.base);
+        state.map(|(_, state)| state.clone())
+    };
+    state.is_some_and(|state| {
+        let slots = state.amap().lock();
+        state
+            .links(&slots)
+            .is_some_and(|links| links.interval() == avc.interval && links.contains(tree))
+    })
+}
