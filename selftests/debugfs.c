@@ -456,7 +456,8 @@ static double now(void)
 TEST_F(debugfs, poisoned_is_a_page_a_line)
 {
 	static const char pattern[] = "^pfn=0x[0-9a-f]+ index=[0-9]+ kind=simulated door=(poison_addr|poison_pfn) "
-				      "since=[0-9]+\\.[0-9]{6} hit=[0-9]+ pids=([0-9]+(,[0-9]+)*)?$";
+				      "since=[0-9]+\\.[0-9]{6} hit=[0-9]+ pids=([0-9]+(,[0-9]+)*)?"
+				      "( pid=[0-9]+ address=0x[0-9a-f]+)?$";
 	struct poisoned bad, good;
 	struct mapping *m;
 	double before = now();

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A page that can't be read any more when it is to be copied: that is a failure of the page. The
+ * kernel is told that the frame is bad; it can't handle that, but remembers it.
+ */
+#include "fixture.h"
+#include "pool.h"
+
+#define HWPOISON_INJECT "/sys/kernel/debug/hwpoison/corrupt-pfn"
+
+FIXTURE(copy_failure)
+{
+	char *memory;
+	size_t pages;
+	struct peer *child;
+	uint64_t pfn;
+};
+
+FIXTURE_SETUP(copy_failure)
+{
+	uint64_t first_pfn;
+
+	if (pool(&first_pfn))
+		SKIP(return, "the driver is told at once");
+	if (access(HWPOISON_INJECT, F_OK) && (system("modprobe hwpoison-inject") || access(HWPOISON_INJECT, F_OK)))
+		SKIP(return, "no hwpoison-inject");
+	self->pages = 4;
+	self->memory = map_device(self->pages, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, self->pages, 1);
+	self->child = fork_peer();
+	ASSERT_NE(NULL, self->child);
+	EXPECT_WORD(1UL << 32, load(self->memory));
+	self->pfn = pfn_of(self->memory);
+	ASSERT_EQ(EBUSY, print_to_file(HWPOISON_INJECT, "%#lx", self->pfn));
+}
+
+/* In the parent, since the memory goes with the process. */
+FIXTURE_TEARDOWN_PARENT(copy_failure)
+{
+	EXPECT_STREQ("", leak());
+}
+
+static bool await_poison(uint64_t pfn, struct poisoned *page)
+{
+	bool poisoned;
+
+	for (int i = 0; i < 1000 && !(poisoned = read_poisoned(pfn, page)); i++)
+		usleep(10000);
+	return poisoned;
+}
+
+TEST_F(copy_failure, copy_on_write)
+{
+	struct poisoned page;
+
+	EXPECT_SIGBUS(self->memory + 8, peer_store(self->child, self->memory + 8, 7));
+	ASSERT_TRUE(await_poison(self->pfn, &page));
+	EXPECT_STREQ("hardware", page.kind);
+	EXPECT_STREQ("copy", page.door);
+	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
+	EXPECT_SIGBUS(self->memory + 8, peer_load(self->child, self->memory + 8));
+	EXPECT_EQ(EPERM, unpoison_pfn(self->pfn));
+	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
+	EXPECT_WORD(7, peer_store(self->child, self->memory + PAGE, 7));
+}
+
+TEST_F(copy_failure, soft_offline)
+{
+	struct poisoned page;
+
+	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "soft_offline", "%#lx", self->pfn));
+	ASSERT_TRUE(await_poison(self->pfn, &page));
+	EXPECT_STREQ("copy", page.door);
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+}
+
+TEST_F(copy_failure, frame_is_never_used_again)
+{
+	long quarantined = counter("quarantined");
+	struct poisoned page;
+
+	EXPECT_SIGBUS(self->memory, peer_store(self->child, self->memory, 7));
+	ASSERT_TRUE(await_poison(self->pfn, &page));
+	end_peer(self->child);
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+	for (int i = 0; i < 1000 && counter("poisoned"); i++)
+		usleep(10000);
+	EXPECT_EQ(quarantined + 1, counter("quarantined"));
+	EXPECT_EQ(ENXIO, poison_pfn(self->pfn));
+	EXPECT_TRUE(zeroed(self->memory, 1));
+	EXPECT_NE(self->pfn, pfn_of(self->memory));
+}
+
+TEST_HARNESS_MAIN

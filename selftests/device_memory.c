@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The pool as device memory: each way in which the kernel's own memory_failure() is called reaches
+ * the driver. For a module with a pool, see qemu/machine-check-test.
+ */
+#include "fixture.h"
+#include "pool.h"
+
+#define HWPOISON_INJECT "/sys/kernel/debug/hwpoison/corrupt-pfn"
+#define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
+
+static int corrupt_pfn(uint64_t pfn)
+{
+	return print_to_file(HWPOISON_INJECT, "%#lx", pfn);
+}
+
+static int hard_offline(uint64_t pfn)
+{
+	return print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT);
+}
+
+FIXTURE(device_memory)
+{
+	uint64_t first_pfn, pool_pages;
+	char *memory;
+	size_t pages;
+};
+
+FIXTURE_SETUP(device_memory)
+{
+	self->pool_pages = pool(&self->first_pfn);
+	if (!self->pool_pages)
+		SKIP(return, "the module has no pool of device memory");
+	self->pages = 16;
+	self->memory = map_device(self->pages, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, self->pages, 1);
+}
+
+/* In the parent, since the memory goes with the process. */
+FIXTURE_TEARDOWN_PARENT(device_memory)
+{
+	EXPECT_STREQ("", leak());
+}
+
+#define EXPECT_POISONED(pfn, expected_kind) do {			\
+	struct poisoned poisoned_page = {};				\
+									\
+	EXPECT_TRUE(read_poisoned(pfn, &poisoned_page));		\
+	EXPECT_STREQ(expected_kind, poisoned_page.kind);		\
+	EXPECT_STREQ("device_memory", poisoned_page.door);		\
+} while (0)
+
+TEST_F(device_memory, pages_are_of_the_pool)
+{
+	struct peer *child = fork_peer();
+
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(7, peer_store(child, self->memory, 7));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+	for (size_t i = 0; i < self->pages; i++) {
+		EXPECT_LE(self->first_pfn, pfn_of(self->memory + i * PAGE));
+		EXPECT_GT(self->first_pfn + self->pool_pages, pfn_of(self->memory + i * PAGE));
+	}
+	/* A page that was used before is zero again. */
+	ASSERT_EQ(0, madvise(self->memory, self->pages * PAGE, MADV_DONTNEED));
+	EXPECT_TRUE(zeroed(self->memory, self->pages));
+}
+
+TEST_F(device_memory, madv_hwpoison)
+{
+	uint64_t pfn = pfn_of(self->memory + PAGE);
+	struct access access = {};
+
+	/* The caller is taken for one that uses the page. */
+	ATTEMPT(access, madvise(self->memory + PAGE, PAGE, MADV_HWPOISON));
+	EXPECT_SIGBUS(self->memory + PAGE, access);
+	EXPECT_POISONED(pfn, "simulated");
+	EXPECT_SIGBUS(self->memory + PAGE + 8, load(self->memory + PAGE + 8));
+	EXPECT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+}
+
+TEST_F(device_memory, hwpoison_inject)
+{
+	struct peer *child = fork_peer();
+	uint64_t pfn;
+
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(1UL << 32, load(self->memory));
+	EXPECT_WORD(1UL << 32, peer_load(child, self->memory));
+	pfn = pfn_of(self->memory);
+	ASSERT_EQ(0, corrupt_pfn(pfn));
+	EXPECT_POISONED(pfn, "simulated");
+	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
+	EXPECT_SIGBUS(self->memory + 16, peer_store(child, self->memory + 16, 1));
+	EXPECT_EQ(EHWPOISON, corrupt_pfn(pfn));
+	EXPECT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+}
+
+TEST_F(device_memory, hard_offline_page)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	ASSERT_EQ(0, hard_offline(pfn));
+	/* The kernel calls it so, too. */
+	EXPECT_POISONED(pfn, "simulated");
+	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
+	EXPECT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+}
+
+TEST_F(device_memory, soft_offline)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+	EXPECT_NE(pfn, pfn_of(self->memory));
+	EXPECT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
+}
+
+TEST_F(device_memory, frame_that_nobody_uses)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+	EXPECT_EQ(ENXIO, corrupt_pfn(pfn));
+	EXPECT_EQ(ENXIO, poison_pfn(pfn));
+}
+
+/* Whether one of @pages pages is in frame @pfn. */
+static bool is_mapped(const char *memory, size_t pages, uint64_t pfn)
+{
+	const uint64_t frame = (1ULL << 55) - 1;
+	uint64_t *entries = calloc(pages, sizeof(*entries));
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	ssize_t size = pread(pagemap, entries, pages * sizeof(*entries),
+			     ((uintptr_t)memory >> PAGE_SHIFT) * sizeof(*entries));
+	bool found = size != (ssize_t)(pages * sizeof(*entries));
+
+	for (size_t i = 0; i < pages; i++)
+		found |= (entries[i] & frame) == pfn;
+	close(pagemap);
+	free(entries);
+	return found;
+}
+
+TEST_F_TIMEOUT(device_memory, used_up, 120)
+{
+	uint64_t quarantined = counter("quarantined"), aside = pfn_of(self->memory), pages = 0;
+	size_t room = self->pool_pages + 1;
+	char *memory = map_device(room, MAP_PRIVATE);
+	struct access access = {};
+
+	ASSERT_NE(MAP_FAILED, memory);
+	ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", aside));
+	ASSERT_EQ(0, munmap(self->memory, self->pages * PAGE));
+	for (; pages < room; pages++) {
+		access = store(memory + pages * PAGE, pages);
+		if (access.signal)
+			break;
+	}
+	EXPECT_EQ(SIGBUS, access.signal);
+	EXPECT_EQ(BUS_ADRERR, access.code);
+	/* All frames but those that are aside, each once. */
+	EXPECT_EQ(self->pool_pages - quarantined - 1, pages);
+	EXPECT_FALSE(is_mapped(memory, pages, aside));
+	EXPECT_WORD(pages - 1, load(memory + (pages - 1) * PAGE));
+	EXPECT_EQ(ENOSPC, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn_of(memory)));
+
+	ASSERT_EQ(0, unpoison_pfn(aside));
+	EXPECT_WORD(7, store(memory + pages * PAGE, 7));
+	EXPECT_EQ(aside, pfn_of(memory + pages * PAGE));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The doors of debugfs through which pages fail, beside poison_addr and poison_pfn: ranges, chance, lists, hard
+ * offline; the files that tell who would be hit and who maps a page; and the trace events.
+ */
+#include "fixture.h"
+#include <sys/mount.h>
+
+#define NR_PAGES 32
+#define TRACEFS "/sys/kernel/tracing/"
+
+FIXTURE_ON_DEVICE(doors, NR_PAGES);
+
+static int write_text(const char *file, const char *text)
+{
+	return write_file(file, text, strlen(text));
+}
+
+/* Which pages of @memory can't be read: a bit for each. */
+static uint32_t failed(const char *memory)
+{
+	uint32_t pages = 0;
+
+	for (int page = 0; page < NR_PAGES; page++)
+		if (load(memory + page * PAGE).signal == SIGBUS)
+			pages |= 1U << page;
+	return pages;
+}
+
+static bool unpoison_all(void)
+{
+	char *text = read_file(DEBUGFS "poisoned"), *rest = text, *line;
+	bool good = text;
+
+	while (text && (line = strsep(&rest, "\n")) && *line)
+		good &= !unpoison_pfn(strtoull(strstr(line, "pfn=") + 4, NULL, 16));
+	free(text);
+	return good;
+}
+
+TEST_F(doors, a_range_fails_page_by_page)
+{
+	char *memory = self->memory;
+
+	fill(memory, NR_PAGES, 1);
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory + 4 * PAGE + 100,
+				   memory + 6 * PAGE + 1));
+	EXPECT_EQ(0x70, failed(memory));
+	EXPECT_EQ(3, counter("poisoned"));
+	EXPECT_TRUE(unpoison_all());
+	EXPECT_TRUE(filled(memory, 0, NR_PAGES, 1));
+}
+
+TEST_F(doors, a_range_leaves_alone_what_has_failed_and_what_is_not_there)
+{
+	char *memory = self->memory;
+
+	store(memory + 2 * PAGE, 1);
+	store(memory + 5 * PAGE, 1);
+	ASSERT_EQ(0, poison_addr(getpid(), memory + 2 * PAGE));
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory, memory + NR_PAGES * PAGE));
+	EXPECT_EQ(1 << 2 | 1 << 5, failed(memory));
+	EXPECT_TRUE(zeroed(memory, 2));
+}
+
+TEST_F(doors, a_range_covers_what_mprotect_has_split)
+{
+	char *memory = self->memory;
+
+	fill(memory, NR_PAGES, 1);
+	for (int page = 0; page < NR_PAGES; page += 2)
+		ASSERT_EQ(0, mprotect(memory + page * PAGE, PAGE, PROT_READ));
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory + 8 * PAGE,
+				   memory + 24 * PAGE));
+	EXPECT_EQ(0xffff00, failed(memory));
+}
+
+TEST_F(doors, a_range_without_pages_is_refused)
+{
+	char *memory = self->memory;
+
+	EXPECT_EQ(ENODATA, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory, memory + PAGE));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory, memory));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_range", "%d %p", getpid(), memory));
+	EXPECT_EQ(ENXIO, print_to_file(DEBUGFS "poison_range", "%d 0x1000 0x2000", getpid()));
+	EXPECT_EQ(ESRCH, print_to_file(DEBUGFS "poison_range", "4194303 %p %p", memory, memory + PAGE));
+	store(memory, 1);
+	ASSERT_EQ(0, poison_addr(getpid(), memory));
+	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory, memory + PAGE));
+}
+
+TEST_F(doors, a_seed_repeats_its_choice)
+{
+	uint32_t pages[3];
+	char *chosen[3];
+
+	fill(self->memory, NR_PAGES, 1);
+	for (int i = 0; i < 3; i++) {
+		ASSERT_EQ(0, print_to_file(DEBUGFS "poison_random", "%d 5 %d", getpid(), i == 1 ? 8 : 7));
+		chosen[i] = read_file(DEBUGFS "poison_random");
+		ASSERT_NE(NULL, chosen[i]);
+		pages[i] = failed(self->memory);
+		EXPECT_EQ(5, __builtin_popcount(pages[i]));
+		EXPECT_TRUE(unpoison_all());
+	}
+	EXPECT_EQ(pages[0], pages[2]);
+	EXPECT_STREQ(chosen[0], chosen[2]);
+	EXPECT_NE(pages[0], pages[1]);
+	EXPECT_TRUE(filled(self->memory, 0, NR_PAGES, 1));
+}
+
+TEST_F(doors, chance_tells_what_it_chose)
+{
+	char *chosen, *rest, *line;
+	uint32_t pages = 0;
+
+	fill(self->memory, NR_PAGES, 1);
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_random", "%d 3 1", getpid()));
+	chosen = rest = read_file(DEBUGFS "poison_random");
+	while ((line = strsep(&rest, "\n")) && *line) {
+		struct poisoned page;
+		uint64_t pfn;
+		char *address;
+		pid_t pid;
+
+		ASSERT_EQ(3, sscanf(line, "pid=%d address=%p pfn=%lx", &pid, (void **)&address, &pfn));
+		EXPECT_EQ(getpid(), pid);
+		EXPECT_TRUE(read_poisoned(pfn, &page));
+		EXPECT_STREQ("poison_random", page.door);
+		pages |= 1U << (address - self->memory) / PAGE;
+	}
+	EXPECT_EQ(pages, failed(self->memory));
+	free(chosen);
+}
+
+TEST_F(doors, chance_needs_pages_to_choose_from)
+{
+	store(self->memory, 1);
+	store(self->memory + PAGE, 1);
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_random", "%d 0 1", getpid()));
+	EXPECT_EQ(ENODATA, print_to_file(DEBUGFS "poison_random", "%d 3 1", getpid()));
+	EXPECT_EQ(ESRCH, write_text(DEBUGFS "poison_random", "4194303 1 1"));
+	EXPECT_EQ(0, counter("poisoned"));
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_random", "%d 2 1", getpid()));
+	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "poison_random", "%d 1 1", getpid()));
+	EXPECT_EQ(3, failed(self->memory));
+}
+
+TEST_F(doors, a_list_can_be_replayed)
+{
+	char *memory = self->memory, *list;
+
+	fill(memory, NR_PAGES, 1);
+	ASSERT_EQ(0, poison_addr(getpid(), memory + 3 * PAGE));
+	ASSERT_EQ(0, poison_pfn(pfn_of(memory + 9 * PAGE)));
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory + 20 * PAGE,
+				   memory + 22 * PAGE));
+	list = read_file(DEBUGFS "poisoned");
+	ASSERT_TRUE(unpoison_all());
+	EXPECT_EQ(0, failed(memory));
+	ASSERT_EQ(0, write_text(DEBUGFS "replay", list));
+	EXPECT_EQ(1 << 3 | 1 << 9 | 3 << 20, failed(memory));
+	EXPECT_EQ(EHWPOISON, write_text(DEBUGFS "replay", list));
+	ASSERT_TRUE(unpoison_all());
+	ASSERT_EQ(0, print_to_file(DEBUGFS "replay", "pid=%d address=%p\n", getpid(), memory));
+	EXPECT_EQ(1, failed(memory));
+	free(list);
+}
+
+TEST_F(doors, a_list_that_is_wrong_changes_nothing)
+{
+	char *memory = self->memory;
+
+	fill(memory, NR_PAGES, 1);
+	/* Cut off: the address could be another's. */
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "replay", "pid=%d address=%p", getpid(), memory));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "replay", "pid=%d address=%p\npid=1\n", getpid(), memory));
+	EXPECT_EQ(ENXIO, print_to_file(DEBUGFS "replay", "pid=%d address=%p\npid=%d address=%p\n", getpid(), memory,
+				       getpid(), &memory));
+	EXPECT_EQ(ESRCH, print_to_file(DEBUGFS "replay", "pid=%d address=%p\npid=4194303 address=%p\n", getpid(),
+				       memory, memory));
+	EXPECT_EQ(0, failed(memory));
+	EXPECT_EQ(0, counter("poisoned"));
+}
+
+TEST_F(doors, a_dry_run_lists_who_would_be_hit)
+{
+	char *memory = self->memory, *hits, line[128];
+	struct peer *child, *stranger;
+
+	fill(memory, NR_PAGES, 1);
+	child = fork_peer();
+	stranger = fork_peer();
+	peer_load(child, memory + 4 * PAGE);
+	prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0);
+	ASSERT_EQ(0, print_to_file(DEBUGFS "dry_run", "%d %p", getpid(), memory + 4 * PAGE + 8));
+	prctl(PR_MCE_KILL, PR_MCE_KILL_CLEAR, 0, 0, 0);
+	hits = read_file(DEBUGFS "dry_run");
+	snprintf(line, sizeof(line), "pid=%d address=%p tid=%d signal=BUS_MCEERR_AO\n", getpid(), memory + 4 * PAGE,
+		 getpid());
+	EXPECT_NE(NULL, strstr(hits, line));
+	snprintf(line, sizeof(line), "pid=%d address=%p tid=0 signal=none\n", child->pid, memory + 4 * PAGE);
+	EXPECT_NE(NULL, strstr(hits, line));
+	snprintf(line, sizeof(line), "pid=%d ", stranger->pid);
+	EXPECT_EQ(NULL, strstr(hits, line));
+	EXPECT_EQ(0, counter("poisoned"));
+	EXPECT_TRUE(filled(memory, 0, NR_PAGES, 1));
+	free(hits);
+}
+
+TEST_F(doors, a_dry_run_is_refused_as_the_failure_would_be)
+{
+	uint64_t pfn;
+
+	EXPECT_EQ(ENODATA, print_to_file(DEBUGFS "dry_run", "%d %p", getpid(), self->memory));
+	EXPECT_EQ(ENXIO, print_to_file(DEBUGFS "dry_run", "%d %p", getpid(), &pfn));
+	EXPECT_EQ(ENXIO, write_text(DEBUGFS "dry_run", "1"));
+	EXPECT_EQ(EINVAL, write_text(DEBUGFS "dry_run", "1 2 3"));
+	store(self->memory, 1);
+	pfn = pfn_of(self->memory);
+	EXPECT_EQ(0, print_to_file(DEBUGFS "dry_run", "%#lx", pfn));
+	ASSERT_EQ(0, poison_pfn(pfn));
+	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "dry_run", "%#lx", pfn));
+}
+
+TEST_F(doors, hard_offline_cannot_be_undone)
+{
+	struct poisoned page;
+	uint64_t pfn;
+
+	fill(self->memory, NR_PAGES, 1);
+	pfn = pfn_of(self->memory + PAGE);
+	EXPECT_EQ(ENXIO, write_text(DEBUGFS "hard_offline", "1"));
+	ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	EXPECT_SIGBUS(self->memory + PAGE + 8, load(self->memory + PAGE + 8));
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_STREQ("hardware", page.kind);
+	EXPECT_STREQ("hard_offline", page.door);
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	EXPECT_EQ(2, failed(self->memory));
+	ASSERT_EQ(0, madvise(self->memory + PAGE, PAGE, MADV_DONTNEED));
+	EXPECT_TRUE(zeroed(self->memory + PAGE, 1));
+	EXPECT_NE(pfn, pfn_of(self->memory + PAGE));
+}
+
+TEST_F(doors, the_hardware_overrides_a_drill)
+{
+	struct poisoned page;
+	uint64_t pfn;
+
+	store(self->memory, 1);
+	pfn = pfn_of(self->memory);
+	ASSERT_EQ(0, poison_pfn(pfn));
+	ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_STREQ("hardware", page.kind);
+	EXPECT_EQ(1, counter("poisoned"));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+}
+
+TEST_F(doors, rmap_lists_who_maps_a_page)
+{
+	char *memory = self->memory, *listed, expected[128];
+	struct peer *child;
+	uint64_t pfn;
+
+	fill(memory, NR_PAGES, 1);
+	pfn = pfn_of(memory);
+	child = fork_peer();
+	ASSERT_EQ(0, print_to_file(DEBUGFS "rmap", "%#lx", pfn));
+	listed = read_file(DEBUGFS "rmap");
+	/* What the parent could still write is mapped again when it is touched. */
+	EXPECT_STREQ("", listed);
+	load(memory);
+	peer_load(child, memory);
+	ASSERT_EQ(0, print_to_file(DEBUGFS "rmap", "%#lx", pfn));
+	listed = read_file(DEBUGFS "rmap");
+	snprintf(expected, sizeof(expected), "pid=%d address=%p\npid=%d address=%p\n", getpid(), memory, child->pid,
+		 memory);
+	EXPECT_STREQ(expected, listed);
+	ASSERT_EQ(0, print_to_file(DEBUGFS "rmap", "%#lx 0 %d", pfn, NR_PAGES));
+	listed = read_file(DEBUGFS "rmap");
+	EXPECT_STREQ(expected, listed);
+	/* Not at the addresses of other indices. */
+	ASSERT_EQ(0, print_to_file(DEBUGFS "rmap", "%#lx 1 %d", pfn, NR_PAGES));
+	listed = read_file(DEBUGFS "rmap");
+	EXPECT_STREQ("", listed);
+	EXPECT_EQ(ENXIO, write_text(DEBUGFS "rmap", "1"));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "rmap", "%#lx 1", pfn));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "rmap", "%#lx 2 1", pfn));
+}
+
+TEST_F(doors, verify_counts_what_it_has_checked)
+{
+	char *verdict, expected[128];
+
+	fill(self->memory, NR_PAGES, 1);
+	for (int page = 1; page < NR_PAGES; page += 2)
+		ASSERT_EQ(0, mprotect(self->memory + page * PAGE, PAGE, PROT_READ));
+	verdict = read_file(DEBUGFS "verify");
+	snprintf(expected, sizeof(expected), "ok vmas=%d trees=1 avcs=%d\n", NR_PAGES, NR_PAGES);
+	EXPECT_STREQ(expected, verdict);
+}
+
+TEST_F(doors, trace_events_tell_which_page_which_door_and_who)
+{
+	char line[256], *trace;
+	struct peer *child;
+	uint64_t pfn;
+
+	if (access(TRACEFS "trace", R_OK) && mount("tracefs", TRACEFS, "tracefs", 0, NULL))
+		SKIP(return, "no tracefs");
+	if (access(TRACEFS "events/anon_rmap/enable", W_OK))
+		SKIP(return, "no trace events: is CONFIG_EVENT_TRACING on?");
+	fill(self->memory, NR_PAGES, 1);
+	pfn = pfn_of(self->memory);
+	child = fork_peer();
+	peer_load(child, self->memory);
+	prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0);
+	signal(SIGBUS, SIG_IGN);
+	write_text(TRACEFS "trace", "\n");
+	ASSERT_EQ(0, write_text(TRACEFS "events/anon_rmap/enable", "1"));
+	ASSERT_EQ(0, poison_addr(getpid(), self->memory));
+	ASSERT_EQ(0, unpoison_pfn(pfn));
+	ASSERT_EQ(0, write_text(TRACEFS "events/anon_rmap/enable", "0"));
+	trace = read_file(TRACEFS "trace");
+	ASSERT_NE(NULL, trace);
+	snprintf(line, sizeof(line), "anon_rmap_action: pfn=%#lx index=0 action=poison door=poison_addr\n", pfn);
+	EXPECT_NE(NULL, strstr(trace, line));
+	snprintf(line, sizeof(line), "anon_rmap_hit: pfn=%#lx pid=%d address=%p tid=%d signal=BUS_MCEERR_AO\n", pfn,
+		 getpid(), self->memory, getpid());
+	EXPECT_NE(NULL, strstr(trace, line));
+	snprintf(line, sizeof(line), "anon_rmap_hit: pfn=%#lx pid=%d address=%p tid=0 signal=none\n", pfn, child->pid,
+		 self->memory);
+	EXPECT_NE(NULL, strstr(trace, line));
+	snprintf(line, sizeof(line), "anon_rmap_action: pfn=%#lx index=0 action=unpoison door=unpoison_pfn\n", pfn);
+	EXPECT_NE(NULL, strstr(trace, line));
+	free(trace);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Machine checks, as the processor reports them: QEMU's monitor injects them into CPU 1. See
+ * qemu/machine-check-test, which runs this.
+ */
+#include <sched.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include "fixture.h"
+#include "pool.h"
+
+#define MCE_CPU 1
+#define SECONDS 20
+
+/* An uncorrected error in the memory at physical address @pfn << PAGE_SHIFT. */
+enum error {
+	/* Found by the scrubber: nobody has used the data. */
+	ACTION_OPTIONAL,
+	/* Loaded by what runs in user mode on the CPU. */
+	ACTION_REQUIRED,
+};
+
+static void machine_check(enum error error, uint64_t pfn)
+{
+	const uint64_t status = error == ACTION_OPTIONAL ? 0xbd000000000000c0 : 0xbd80000000000134;
+
+	/* CPU, bank, IA32_MC1_STATUS, IA32_MCG_STATUS, IA32_MC1_ADDR, IA32_MC1_MISC. */
+	dprintf(STDOUT_FILENO, "monitor: mce %d 1 %#lx 0xf %#lx 0x8c\n", MCE_CPU, status, pfn << PAGE_SHIFT);
+}
+
+static bool await(bool (*condition)(uint64_t), uint64_t argument)
+{
+	time_t end = time(NULL) + SECONDS;
+
+	while (!condition(argument)) {
+		if (time(NULL) > end)
+			return false;
+		usleep(10000);
+	}
+	return true;
+}
+
+static bool is_poisoned(uint64_t pfn)
+{
+	struct poisoned page;
+
+	return read_poisoned(pfn, &page);
+}
+
+/* Processes are counted one by one. */
+static bool has_hit_two(uint64_t pfn)
+{
+	struct poisoned page;
+
+	return read_poisoned(pfn, &page) && page.hit == 2;
+}
+
+static bool is_bad_hardware(uint64_t pfn)
+{
+	struct poisoned page;
+
+	return read_poisoned(pfn, &page) && !strcmp(page.kind, "hardware");
+}
+
+/* Whether the kernel counts more than @kilobytes of bad memory. */
+static bool corrupted_more_than(uint64_t kilobytes)
+{
+	char *meminfo = read_file("/proc/meminfo");
+	char *line = meminfo ? strstr(meminfo, "HardwareCorrupted:") : NULL;
+	bool more = line && strtoul(strchr(line, ':') + 1, NULL, 10) > kilobytes;
+
+	free(meminfo);
+	return more;
+}
+
+static uint64_t corrupted(void)
+{
+	uint64_t kilobytes = 0;
+
+	while (corrupted_more_than(kilobytes))
+		kilobytes += PAGE / 1024;
+	return kilobytes;
+}
+
+/* Whether pages are device memory: the kernel's own handler calls the driver then. */
+static bool has_pool(void)
+{
+	uint64_t first_pfn;
+
+	return pool(&first_pfn);
+}
+
+/* Device memory is not in kpageflags. */
+static bool has_hwpoison_flag(uint64_t pfn)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t flags = 0;
+
+	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
+		flags = 0;
+	close(fd);
+	return flags & 1 << 19;
+}
+
+FIXTURE(machine_check)
+{
+	char *memory;
+	size_t pages;
+};
+
+FIXTURE_SETUP(machine_check)
+{
+	if (!getenv("MONITOR") || get_nprocs() <= MCE_CPU)
+		SKIP(return, "needs QEMU's monitor and a CPU %d", MCE_CPU);
+	self->pages = 16;
+	self->memory = map_device(self->pages, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, self->pages, 1);
+}
+
+/* In the parent, since the memory goes with the process. */
+FIXTURE_TEARDOWN_PARENT(machine_check)
+{
+	EXPECT_STREQ("", leak());
+}
+
+TEST_F(machine_check, action_optional)
+{
+	long total = counter("machine_checks_total");
+	struct poisoned page;
+	struct peer *child;
+	uint64_t pfn;
+
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(1UL << 32, peer_load(child, self->memory));
+	EXPECT_WORD(1UL << 32, load(self->memory));
+	pfn = pfn_of(self->memory);
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(has_hit_two, pfn));
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_STREQ("hardware", page.kind);
+	EXPECT_STREQ(has_pool() ? "device_memory" : "machine_check", page.door);
+	EXPECT_EQ(has_pool() ? total : total + 1, counter("machine_checks_total"));
+	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
+	EXPECT_SIGBUS(self->memory + 16, store(self->memory + 16, 1));
+	EXPECT_SIGBUS(self->memory + 8, peer_load(child, self->memory + 8));
+	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
+	EXPECT_NE(has_pool(), has_hwpoison_flag(pfn));
+}
+
+TEST_F(machine_check, failed_hardware_is_not_unpoisoned)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_poisoned, pfn));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	EXPECT_EQ(EHWPOISON, poison_pfn(pfn));
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+}
+
+TEST_F(machine_check, frame_is_never_used_again)
+{
+	long quarantined = counter("quarantined");
+	uint64_t pfn = pfn_of(self->memory);
+
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_poisoned, pfn));
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+	EXPECT_FALSE(is_poisoned(pfn));
+	EXPECT_EQ(quarantined + 1, counter("quarantined"));
+	EXPECT_NE(has_pool(), has_hwpoison_flag(pfn));
+	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
+	EXPECT_TRUE(zeroed(self->memory, 1));
+	EXPECT_NE(pfn, pfn_of(self->memory));
+}
+
+static bool is_quarantined(uint64_t frames)
+{
+	return counter("quarantined") == (long)frames;
+}
+
+TEST_F(machine_check, frame_of_the_pool_that_nobody_uses)
+{
+	long quarantined = counter("quarantined");
+	uint64_t pfn = pfn_of(self->memory);
+
+	if (!has_pool())
+		SKIP(return, "a frame that nobody uses is the kernel's");
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_quarantined, quarantined + 1));
+	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
+	EXPECT_TRUE(zeroed(self->memory, 1));
+	EXPECT_NE(pfn, pfn_of(self->memory));
+}
+
+TEST_F(machine_check, takes_the_place_of_a_drill)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	ASSERT_EQ(0, poison_pfn(pfn));
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_bad_hardware, pfn));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+}
+
+TEST_F(machine_check, memory_of_others_is_the_kernels)
+{
+	char *anonymous = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long total = counter("machine_checks_total"), poisonings = counter("poisonings_total");
+	uint64_t before = corrupted();
+
+	ASSERT_NE(MAP_FAILED, anonymous);
+	fill(anonymous, 2, 2);
+	machine_check(ACTION_OPTIONAL, pfn_of(anonymous));
+	ASSERT_TRUE(await(corrupted_more_than, before));
+	EXPECT_SIGBUS(anonymous + 8, load(anonymous + 8));
+	EXPECT_TRUE(filled(anonymous, 1, 1, 2));
+	EXPECT_EQ(total, counter("machine_checks_total"));
+	EXPECT_EQ(poisonings, counter("poisonings_total"));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+}
+
+/* What a process sees that reads @address on the CPU of the machine checks until it gets a signal. */
+struct victim {
+	pid_t pid;
+	volatile uint64_t loads;
+	struct access access;
+};
+
+static struct victim *start_victim(const char *address)
+{
+	struct victim *victim = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cpu_set_t cpus;
+	pid_t pid;
+
+	pid = fork();
+	if (pid) {
+		victim->pid = pid;
+		return victim;
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	CPU_ZERO(&cpus);
+	CPU_SET(MCE_CPU, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+	ATTEMPT(victim->access, for (;; victim->loads++) *(volatile const char *)address);
+	_exit(0);
+}
+
+/* The interrupts that the CPU of the machine checks has had. */
+static unsigned long interrupts(void)
+{
+	char *text = read_file("/proc/interrupts"), *rest = text, *line;
+	unsigned long sum = 0;
+
+	strsep(&rest, "\n");
+	while ((line = strsep(&rest, "\n"))) {
+		char *field = strchr(line, ':');
+		unsigned long count = 0;
+
+		if (!field++)
+			continue;
+		for (int cpu = 0; cpu <= MCE_CPU; cpu++)
+			count = strtoul(field, &field, 10);
+		sum += count;
+	}
+	free(text);
+	return sum;
+}
+
+/*
+ * Whether the victim runs in user mode and nowhere else, which is so when its CPU is not interrupted:
+ * in the kernel the machine check would be fatal.
+ */
+static bool is_undisturbed(uint64_t victim)
+{
+	volatile uint64_t *loads = &((struct victim *)victim)->loads;
+	uint64_t loads_before = *loads;
+	unsigned long interrupts_before = interrupts();
+
+	usleep(200000);
+	return *loads != loads_before && interrupts() == interrupts_before;
+}
+
+/* Lets another process use what is at @address when it fails; false if that did not get a signal. */
+static bool fail_in_use(const char *address, struct access *access)
+{
+	struct victim *victim = start_victim(address);
+	bool ended = false;
+
+	/* The fork has unmapped what is shared now. */
+	load(address);
+	if (await(is_undisturbed, (uint64_t)victim)) {
+		machine_check(ACTION_REQUIRED, pfn_of(address));
+		for (int i = 0; i < SECONDS * 100 && !ended; i++) {
+			ended = waitpid(victim->pid, NULL, WNOHANG) == victim->pid;
+			usleep(10000);
+		}
+	}
+	if (!ended) {
+		kill(victim->pid, SIGKILL);
+		waitpid(victim->pid, NULL, 0);
+	}
+	*access = victim->access;
+	return ended && access->signal;
+}
+
+TEST_F(machine_check, action_required)
+{
+	uint64_t pfn = pfn_of(self->memory);
+	struct access access;
+
+	ASSERT_TRUE(fail_in_use(self->memory, &access));
+	/* The kernel signals the process by itself, before the driver hears of it. */
+	if (has_pool())
+		EXPECT_SIGBUS(self->memory, access);
+	else
+		EXPECT_EQ(SIGBUS, access.signal);
+	ASSERT_TRUE(await(is_bad_hardware, pfn));
+	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
+	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
+}
+
+TEST_F(machine_check, action_required_in_memory_of_others_is_the_kernels)
+{
+	char *anonymous = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long total = counter("machine_checks_total");
+	struct access access;
+
+	ASSERT_NE(MAP_FAILED, anonymous);
+	fill(anonymous, 2, 2);
+	ASSERT_TRUE(fail_in_use(anonymous, &access));
+	EXPECT_SIGBUS(anonymous, access);
+	EXPECT_SIGBUS(anonymous + 8, load(anonymous + 8));
+	EXPECT_EQ(total, counter("machine_checks_total"));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+}
+
+TEST_HARNESS_MAIN

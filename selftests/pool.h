@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The pool of device memory. */
+#ifndef POOL_H
+#define POOL_H
+
+#include "anon_rmap.h"
+
+/* The number of pages of the pool, and its first frame; 0 if pages are system RAM. */
+static inline uint64_t pool(uint64_t *first_pfn)
+{
+	char *resources = read_file("/proc/iomem"), *rest = resources, *line;
+	uint64_t start, end, pages = 0;
+	int name;
+
+	while (!pages && (line = strsep(&rest, "\n"))) {
+		if (sscanf(line, " %lx-%lx : %n", &start, &end, &name) == 2 && !strcmp(line + name, "anon_rmap")) {
+			*first_pfn = start >> PAGE_SHIFT;
+			pages = (end - start + 1) >> PAGE_SHIFT;
+		}
+	}
+	free(resources);
+	return pages;
+}
+
+#endif
