@@ -311,8 +311,13 @@ impl Fault<'_> {
         let address = around.__bindgen_anon_1.address;
         // Aligned in addresses, so that the page table is the fault's.
         let window = (AROUND as usize) << PAGE_SHIFT;
-        let first = self.state.base().index(address & !(window - 1)).0;
-        let first = first.max(links.interval().start());
+        // The window can begin before the VMA, where there are no indices.
+        let start = self.state.base().address(Index(links.interval().start()));
+        let first = self
+            .state
+            .base()
+            .index((address & !(window - 1)).max(start))
+            .0;
         let last = self.state.base().index(address | (window - 1)).0;
         let last = last.min(links.interval().last());
         if first > last {
