@@ -228,8 +228,11 @@ static void choose_mremap(struct operation *operation, struct random *random)
 	if (vma.shared)
 		operation->to_pages = at_most(operation->to_pages, operation->pages);
 	else if (one_in(random, 50)) {
-		/* Without MREMAP_MAYMOVE it is another error. */
-		operation->argument |= MREMAP_MAYMOVE;
+		/*
+		 * Without MREMAP_MAYMOVE it is another error; and with MREMAP_FIXED core mm unmaps the target before
+		 * it asks the device, which refuses.
+		 */
+		operation->argument = MREMAP_MAYMOVE;
 		operation->pages = 0;
 	}
 	operation->to = random_below(random, ARENA_PAGES - operation->to_pages + 1);
