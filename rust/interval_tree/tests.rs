@@ -5,7 +5,7 @@
 use kernel::prelude::*;
 
 #[kunit_tests(anon_rmap_interval_tree)]
-mod tests {
+mod cases {
     use super::super::*;
 
     fn interval(start: u64, last: u64) -> Result<Interval> {
