@@ -95,6 +95,7 @@ static struct stage {
 		enum act act;
 	} roles[ROLES];
 	char *memory;
+	size_t size;
 	char lines[4096];
 } *stage;
 
@@ -103,11 +104,16 @@ static __thread enum role self;
 static void note(const char *format, ...)
 {
 	va_list arguments;
-	size_t size = strlen(stage->lines);
+	char line[128];
+	size_t size, at;
 
 	va_start(arguments, format);
-	vsnprintf(stage->lines + size, sizeof(stage->lines) - size, format, arguments);
+	size = vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
+	/* Two roles can have something to say at the same time. */
+	at = __atomic_fetch_add(&stage->size, size, __ATOMIC_RELAXED);
+	if (size < sizeof(line) && at + size < sizeof(stage->lines))
+		memcpy(stage->lines + at, line, size);
 }
 
 static void on_sigbus(int signal, siginfo_t *info, void *context)
