@@ -10,38 +10,55 @@
 //! # Structure
 //!
 //! The tree is a B+-tree, sorted by where the intervals start and augmented with where the last of
-//! a subtree ends. A node has up to ten slots of (start, last, pointer): in a leaf for an interval,
-//! above for a child. What is linked knows its leaf, so that it is removed or changed without a
-//! search from the root. A red-black tree with such an augmentation is what Linux has in C
-//! (`interval_tree_generic.h`). A walk of it reads one cache line, or two if the interval is behind
-//! a pointer as in an `anon_vma_chain`, for each of log2(n) levels; here it is a few lines that do
-//! not depend on each other, for each of about log7(n) levels.
+//! a subtree ends. A node has up to 15 slots of (start, last, pointer): in a leaf for an interval,
+//! above for a child. Each of the three is an array of its own.
 //!
-//! Measured beside Linux's template on one machine (Zen 4, gcc 14, rustc 1.85), time of this tree
-//! divided by that of the template, with the interval in the node / through a pointer. The range is
-//! that of disjoint, nested and shared intervals; an update shrinks an interval, as a split of a
-//! VMA does:
+//! * An inner node has its slots in order, so that six comparisons choose the child below which
+//!   something starts.
+//! * In a leaf slots stay where they are; a word, the permutation that the leaves of Masstree have,
+//!   says their order. An insertion or a removal changes that word and one slot. What is linked
+//!   knows its leaf and slot, so it is removed or changed without a search.
+//!
+//! A red-black tree with such an augmentation is what Linux has in C (`interval_tree_generic.h`). A
+//! walk of it reads one cache line, or two if the interval is behind a pointer as in an
+//! `anon_vma_chain`, for each of log2(n) levels; here it is a few lines that do not depend on each
+//! other, for each of about log10(n) levels.
+//!
+//! Measured beside Linux's template on one machine (a Xeon with 2 MiB of second-level cache for each core, gcc 14, rustc 1.85; other work went
+//! on), time of this tree divided by that of the template, with the interval in the node / through
+//! a pointer. The range is that of disjoint, nested and shared intervals; an update shrinks an
+//! interval, as a split of a VMA does:
 //!
 //! | intervals | stab                  | insert                | update                | remove                |
 //! | --------- | --------------------- | --------------------- | --------------------- | --------------------- |
-//! | 1,000     | 0.75-0.89 / 0.58-0.63 | 0.84-0.90 / 0.59-0.62 | 0.24-0.59 / 0.19-0.46 | 0.99-1.10 / 0.84-0.94 |
-//! | 10,000    | 0.63-0.70 / 0.32-0.40 | 0.70-0.71 / 0.32-0.41 | 0.25-0.56 / 0.14-0.30 | 1.14-1.25 / 0.58-0.69 |
-//! | 100,000   | 0.33-0.40 / 0.15-0.19 | 0.40-0.49 / 0.17-0.22 | 0.25-0.47 / 0.12-0.20 | 1.23-1.36 / 0.75-0.85 |
-//! | 1,000,000 | 0.35-0.38 / 0.25-0.27 | 0.44-0.49 / 0.24-0.33 | 0.17-0.42 / 0.11-0.22 | 1.29-1.64 / 0.84-1.02 |
+//! | 1,000     | 0.61-0.72 / 0.46-0.56 | 0.28-0.46 / 0.21-0.35 | 0.28-0.35 / 0.23-0.30 | 0.52-0.64 / 0.48-0.56 |
+//! | 10,000    | 0.48-0.59 / 0.26-0.36 | 0.27-0.31 / 0.14-0.19 | 0.23-0.29 / 0.15-0.19 | 0.54-0.67 / 0.37-0.45 |
+//! | 100,000   | 0.33-0.50 / 0.12-0.20 | 0.26-0.30 / 0.10-0.11 | 0.23-0.27 / 0.10-0.11 | 0.50-0.80 / 0.21-0.36 |
+//! | 1,000,000 | 0.29-0.54 / 0.20-0.27 | 0.26-0.33 / 0.15-0.18 | 0.15-0.23 / 0.08-0.13 | 0.35-0.76 / 0.23-0.48 |
 //!
-//! A removal is where the red-black tree is better: it reads a node and its neighbours, while here
-//! the slot has to be found in the leaf, others moved, and now and then two leaves merged. In
-//! instructions, which know nothing of caches and mispredicted branches, a stab costs 0.9 to 1.2
-//! times the kernel's, an update 0.4 to 1.1, an insertion 1.6 to 1.9, a removal 1.3 to 2.0 times.
-//! `make bench-tree` measures all this.
+//! Instructions in the kernel, which know nothing of caches and mispredicted branches, divided by
+//! those of the kernel's `interval_tree_*`. A move is an update to a random other place:
+//!
+//! | intervals | stab      | insert    | update    | move      | remove    | build     |
+//! | --------- | --------- | --------- | --------- | --------- | --------- | --------- |
+//! | 1,024     | 0.65-0.90 | 0.85-0.94 | 0.26-0.48 | 0.88-0.95 | 0.87-0.95 | 0.95-1.09 |
+//! | 4,096     | 0.63-0.88 | 0.90-0.96 | 0.25-0.47 | 0.95-0.99 | 0.86-0.92 | 0.94-1.07 |
+//! | 65,536    | 0.63-0.91 | 0.87-0.94 | 0.22-0.39 | 0.90-0.94 | 0.53-0.87 | 0.90-1.00 |
+//!
+//! What costs most is to split a leaf: some 360 instructions for every tenth insertion into a growing
+//! tree, which is why a small one takes more of them to build. A stab is limited by one branch for
+//! each level that is mispredicted, and by two cache misses there, one after the other, for the ends
+//! and for the pointer. Ends and pointers in one array were measured to save a twentieth of its time
+//! at a million intervals, and to take a fifth more instructions; to choose the child without a
+//! branch takes a third more. `make bench-tree` measures all this.
 //!
 //! # Memory
 //!
 //! A [`Reserved`] holds the memory of its value and one node, since it does not know what tree it
 //! will be linked in. The tree keeps as many nodes as its number of intervals can ever need, one in
-//! three, which is 85 bytes for each interval; the others come back as [`Surplus`]. With the C
-//! library's allocator, reserving and freeing take up to 2.5 times as long as for a node of the
-//! red-black tree; they are done outside of the lock.
+//! four, which is 128 bytes for each interval with the kernel's allocator; the others come back as
+//! [`Surplus`]. With the C library's allocator, reserving and freeing take up to 2.5 times as long
+//! as for a node of the red-black tree; they are done outside of the lock.
 //!
 //! # Examples
 //!
@@ -62,6 +79,7 @@
 //! ```
 
 mod node;
+mod order;
 mod overlapping;
 mod raw;
 mod tests;
@@ -81,11 +99,7 @@ use kernel::{
         AllocError,
         Flags, //
     },
-    prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    },
+    prelude::*, //
 };
 use node::{
     Hook,
@@ -181,6 +195,7 @@ impl<T> Reserved<T> {
     pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
         let hook = Hook {
             leaf: Ptr::dangling(),
+            slot: 0,
         };
         Ok(Self {
             entry: KBox::new(Entry { hook, value }, flags)?,
@@ -255,21 +270,18 @@ pub struct ForeignLink;
 /// # Invariants
 ///
 /// The hooks in `raw` are those of `Entry<T>`s, whose memory came from a `KBox` each and that belong to
-/// the tree. No other tree, of now or of the past, has the same `number`, unless that is zero: then the
-/// tree has had no value yet.
+/// the tree.
 pub struct IntervalTree<T> {
     raw: RawTree,
-    number: u64,
     _entries: PhantomData<Entry<T>>,
 }
 
 impl<T> IntervalTree<T> {
     /// An empty tree, without memory.
     pub const fn new() -> Self {
-        // INVARIANT: Without values, no number is needed.
+        // INVARIANT: There are no hooks.
         Self {
             raw: RawTree::new(),
-            number: 0,
             _entries: PhantomData,
         }
     }
@@ -278,12 +290,6 @@ impl<T> IntervalTree<T> {
     ///
     /// O(log n). It does not sleep, and neither allocates nor frees memory.
     pub fn insert(&mut self, reserved: Reserved<T>, interval: Interval) -> (Linked<T>, Surplus) {
-        static NEXT: Atomic<u64> = Atomic::<u64>::new(1);
-
-        if self.number == 0 {
-            // INVARIANT: 64 bits do not wrap.
-            self.number = NEXT.fetch_add(1, Relaxed);
-        }
         let Reserved { entry, node } = reserved;
         let entry = Ptr::new(NonNull::from(KBox::leak(entry)));
         // INVARIANT: The hook is that of an entry, which belongs to the tree from now on.
@@ -291,7 +297,7 @@ impl<T> IntervalTree<T> {
         // INVARIANT: The entry has just been linked, so this is the first `Linked` for it.
         let link = Linked {
             entry,
-            tree: self.number,
+            tree: self.raw.number(),
             _value: PhantomData,
         };
         (link, Surplus(surplus))
@@ -336,7 +342,7 @@ impl<T> IntervalTree<T> {
     /// [`ForeignLink`] if `link` is of another tree.
     pub fn interval(&self, link: &Linked<T>) -> Result<Interval, ForeignLink> {
         self.entry(link)?;
-        self.raw.interval(link.entry.cast()).ok_or(ForeignLink)
+        Ok(self.raw.interval(link.entry.cast()))
     }
 
     /// A value. O(1).
@@ -350,7 +356,7 @@ impl<T> IntervalTree<T> {
 
     #[inline]
     fn entry(&self, link: &Linked<T>) -> Result<&Entry<T>, ForeignLink> {
-        if link.tree != self.number {
+        if link.tree != self.raw.number() {
             return Err(ForeignLink);
         }
         // SAFETY: By the invariant of `Linked`, and no two trees have one number.
@@ -361,11 +367,13 @@ impl<T> IntervalTree<T> {
     ///
     /// With n intervals in the tree and k found, a query visits O(log n + k) nodes if those found lie together, as
     /// those around a point mostly do, and never more than O(log n) for each.
+    #[inline]
     pub fn overlapping(&self, range: Interval) -> Overlapping<'_, T> {
         Overlapping::new(&self.raw, range)
     }
 
     /// All intervals.
+    #[inline]
     pub fn iter(&self) -> Overlapping<'_, T> {
         self.overlapping(Interval::ALL)
     }

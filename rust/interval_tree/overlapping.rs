@@ -3,19 +3,13 @@
 //! Queries.
 
 use super::{
-    node::{
-        Node,
-        Ptr,
-        Slot, //
-    },
+    node::Node,
+    order::Slots,
     raw::RawTree,
     Entry,
     Interval, //
 };
-use core::{
-    marker::PhantomData,
-    slice, //
-};
+use core::marker::PhantomData;
 
 /// An iterator over the intervals of a tree that overlap a range, in order of start; among equal
 /// starts, those inserted earlier come first.
@@ -25,26 +19,39 @@ use core::{
 pub struct Overlapping<'a, T> {
     tree: &'a RawTree,
     range: Interval,
-    /// None when all have been found.
-    leaf: Option<Ptr<Node>>,
+    at: Position<'a>,
     /// What is left of the leaf.
-    slots: slice::Iter<'a, Slot>,
+    slots: Slots,
     visited: usize,
     _values: PhantomData<&'a T>,
+}
+
+/// A leaf, and how it was reached.
+#[derive(Clone, Copy)]
+struct Position<'a> {
+    /// None when all have been found.
+    leaf: Option<&'a Node>,
+    /// The slots of the nodes above, four bits each, the lowest node's in the lowest bits. In 16 levels there is
+    /// room for more intervals than memory has addresses.
+    path: u64,
+}
+
+impl Position<'_> {
+    const END: Self = Self {
+        leaf: None,
+        path: 0,
+    };
 }
 
 impl<'a, T> Overlapping<'a, T> {
     #[inline]
     pub(super) fn new(tree: &'a RawTree, range: Interval) -> Self {
-        let mut visited = 0;
-        let leaf = tree
-            .root()
-            .and_then(|root| tree.descend(root, range, &mut visited));
+        let (at, visited) = tree.first_position(range);
         Self {
             tree,
             range,
-            leaf,
-            slots: tree.slots(leaf),
+            at,
+            slots: at.leaf.map_or(Slots::NONE, |leaf| leaf.order().slots()),
             visited,
             _values: PhantomData,
         }
@@ -61,14 +68,15 @@ impl<'a, T> Iterator for Overlapping<'a, T> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let Interval { start, last } = self.range;
         loop {
+            let leaf = self.at.leaf?;
             // What starts behind the range also ends behind its start.
-            if let Some(slot) = self.slots.find(|slot| slot.last >= start) {
-                if slot.start > last {
+            let reaching = |slot: &usize| leaf.last(*slot) >= self.range.start;
+            if let Some(slot) = self.slots.find(reaching) {
+                let slot = leaf.slot(slot);
+                if slot.start > self.range.last {
                     // So does all that follows.
-                    self.leaf = None;
-                    self.slots = [].iter();
+                    self.at = Position::END;
                     return None;
                 }
                 // SAFETY: A leaf's slot links the hook of an entry, which lives as long as the tree is
@@ -76,54 +84,64 @@ impl<'a, T> Iterator for Overlapping<'a, T> {
                 let entry: &'a Entry<T> = unsafe { &*slot.hook().cast().as_ptr() };
                 return Some((slot.interval(), &entry.value));
             }
-            self.leaf = self
-                .tree
-                .next_leaf(self.leaf?, self.range, &mut self.visited);
-            self.slots = self.tree.slots(self.leaf);
+            let (next, visited) = self.tree.next_position(leaf, self.at.path, self.range);
+            self.at = next;
+            self.visited = self.visited.wrapping_add(visited);
+            self.slots = next.leaf?.order().slots();
         }
     }
 }
 
 impl RawTree {
+    /// The first leaf that reaches into `range`, or starts behind it; and the number of nodes visited.
     #[inline]
-    fn slots(&self, leaf: Option<Ptr<Node>>) -> slice::Iter<'_, Slot> {
-        leaf.map_or([].iter(), |leaf| self.node(leaf).slots().iter())
+    fn first_position(&self, range: Interval) -> (Position<'_>, usize) {
+        let Some(root) = self.root() else {
+            return (Position::END, 0);
+        };
+        self.descend(self.node(root), 0, range)
     }
 
-    /// The first leaf under `node` that may have an interval in `range`.
-    fn descend(
-        &self,
-        mut node: Ptr<Node>,
+    /// The same for what is below `node`, which reaches into `range` or starts behind it; `path` leads there.
+    #[inline]
+    fn descend<'a>(
+        &'a self,
+        mut node: &'a Node,
+        mut path: u64,
         range: Interval,
-        visited: &mut usize,
-    ) -> Option<Ptr<Node>> {
-        loop {
-            *visited += 1;
-            let this = self.node(node);
-            if this.is_leaf() {
-                return Some(node);
-            }
-            node = this.first_reaching(range)?.child();
+    ) -> (Position<'a>, usize) {
+        let visited = node.level.wrapping_add(1);
+        while !node.is_leaf() {
+            let Some(slot) = node.first_reaching(range.start) else {
+                return (Position::END, 1);
+            };
+            node = self.node(node.link(slot).cast());
+            path = path << 4 | slot as u64;
         }
+        let leaf = Some(node);
+        (Position { leaf, path }, visited)
     }
 
-    /// The first such leaf behind `node`.
-    fn next_leaf(
-        &self,
-        mut node: Ptr<Node>,
+    /// The same for what is behind the leaf `node`, to which `path` leads.
+    #[inline(never)] // so that what goes on in a leaf stays small
+    fn next_position<'a>(
+        &'a self,
+        mut node: &'a Node,
+        mut path: u64,
         range: Interval,
-        visited: &mut usize,
-    ) -> Option<Ptr<Node>> {
-        loop {
-            let (parent, place) = self.place(node)?;
-            let behind = self.node(parent).slots().get(place + 1..)?;
-            if let Some(slot) = behind.iter().find(|slot| slot.last >= range.start) {
-                if slot.start > range.last {
-                    return None;
+    ) -> (Position<'a>, usize) {
+        while let Some(parent) = node.parent {
+            node = self.node(parent);
+            let slot = path as usize % 16;
+            path >>= 4;
+            if let Some(slot) = node.next_reaching(slot, range.start) {
+                if node.start(slot) > range.last {
+                    break;
                 }
-                return self.descend(slot.child(), range, visited);
+                let child = self.node(node.link(slot).cast());
+                return self.descend(child, path << 4 | slot as u64, range);
             }
-            node = parent;
         }
+        (Position::END, 0)
     }
 }

@@ -9,23 +9,50 @@ use super::{
         Ptr,
         Slot,
         CAPACITY,
+        HALF,
         MIN, //
     },
     Interval, //
 };
 use core::ptr::NonNull;
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
 
 /// An upper bound of the nodes that `len` intervals can need.
 ///
 /// Nodes but the root have [`MIN`] slots or more. So there are at most `len / MIN` leaves, a `MIN`th of that
-/// right above them, and so on, and a root. It grows by at most one with each interval, which is why a
-/// reservation with one node suffices: the tree keeps nodes up to this bound and gives back the others.
+/// right above them, and so on: together less than `len / (MIN - 1)`; and a root. It grows by at most one with each
+/// interval, which is why a reservation with one node suffices: the tree keeps nodes up to this bound and gives
+/// back the others.
 pub(super) fn most_nodes(len: usize) -> usize {
-    if len == 0 {
-        0
+    len.div_ceil(MIN - 1)
+}
+
+/// Whether [`most_nodes`] is greater for one interval more than `len`.
+#[inline]
+fn next_needs_node(len: usize) -> bool {
+    len % (MIN - 1) == 0
+}
+
+/// Points `link` back to `slot` of `node`, which links it.
+///
+/// # Safety
+///
+/// `node` is of that `level`, in a tree to which the caller has exclusive access, and there is no reference to what is
+/// linked.
+#[inline]
+unsafe fn point_back(link: Ptr<()>, level: usize, node: Ptr<Node>, slot: usize) {
+    if level == 0 {
+        // SAFETY: By the precondition; a leaf links hooks, which the tree owns alone.
+        unsafe { *link.cast::<Hook>().as_ptr() = Hook { leaf: node, slot } };
     } else {
-        1 + len / (MIN - 1)
+        // SAFETY: By the precondition; an inner node links nodes, which the tree owns alone.
+        unsafe { (*link.cast::<Node>().as_ptr()).parent = Some(node) };
     }
 }
 
@@ -36,16 +63,18 @@ pub(super) fn most_nodes(len: usize) -> usize {
 /// - A [`Ptr`] in the tree, in a linked hook or among the spare nodes points to a live node or hook
 ///   that the tree owns alone. So a shared borrow of the tree allows reading all of them, and a
 ///   mutable one, writing.
+/// - Spare nodes use no slot.
 /// - The tree has [`most_nodes`]`(len)` nodes, spare ones included.
-/// - A slot of an inner node starts where its child starts or before, but not before the end of the
-///   child before it, and its `last` is the greatest one in the child.
+/// - What is below a slot of an inner node starts where the slot does, or later, and not behind where the next slot
+///   starts. The slot's `last` is the greatest one in the child.
+/// - No other tree, of now or of the past, has the same `number`, unless that is zero: then this one has had no interval
+///   yet.
 pub(super) struct RawTree {
     root: Option<Ptr<Node>>,
     /// Unused nodes, chained by `parent`.
     spare: Option<Ptr<Node>>,
-    /// Nodes in use and spare.
-    nodes: usize,
     len: usize,
+    number: u64,
 }
 
 impl RawTree {
@@ -54,19 +83,23 @@ impl RawTree {
         Self {
             root: None,
             spare: None,
-            nodes: 0,
             len: 0,
+            number: 0,
         }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn nodes(&self) -> usize {
-        self.nodes
+    /// A number that no other tree has; zero if this one has had no interval yet.
+    #[inline]
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
+    #[inline]
     pub(super) fn root(&self) -> Option<Ptr<Node>> {
         self.root
     }
@@ -96,94 +129,81 @@ impl RawTree {
 
     /// Reads a hook linked in this tree.
     #[inline]
-    pub(super) fn hook(&self, ptr: Ptr<Hook>) -> &Hook {
+    pub(super) fn hook(&self, ptr: Ptr<Hook>) -> Hook {
         // SAFETY: By the type invariant.
-        unsafe { &*ptr.as_ptr() }
+        unsafe { *ptr.as_ptr() }
     }
 
     #[inline]
-    fn hook_mut(&mut self, ptr: Ptr<Hook>) -> &mut Hook {
+    fn set_hook(&mut self, ptr: Ptr<Hook>, hook: Hook) {
         // SAFETY: By the type invariant.
-        unsafe { &mut *ptr.as_ptr() }
+        unsafe { *ptr.as_ptr() = hook };
     }
 
-    /// Keeps `node` if one more interval may need it; else gives it back.
-    fn stock(&mut self, node: KBox<Node>) -> Option<KBox<Node>> {
-        if self.nodes >= most_nodes(self.len + 1) {
-            return Some(node);
-        }
-        let node = Ptr::new(NonNull::from(KBox::leak(node)));
-        self.nodes += 1;
-        self.put_spare(node);
-        None
-    }
-
-    /// Gives a node up if the intervals left cannot need it.
-    fn unstock(&mut self) -> Option<KBox<Node>> {
-        if self.nodes <= most_nodes(self.len) {
-            return None;
-        }
-        let node = self.spare?;
-        self.spare = self.node(node).parent;
-        self.nodes -= 1;
-        // SAFETY: It came from a `KBox`, and no longer among the spare nodes, it is nobody's.
-        Some(unsafe { KBox::from_raw(node.as_ptr()) })
-    }
-
+    /// Keeps a node that uses no slot.
     fn put_spare(&mut self, node: Ptr<Node>) {
         let next = self.spare.replace(node);
         self.node_mut(node).parent = next;
     }
 
-    /// Takes a spare node, without slots.
-    ///
-    /// There is one: with it, the tree uses no more nodes than it has by its invariant.
-    fn take_spare(&mut self, level: u32) -> Option<Ptr<Node>> {
+    fn pop_spare(&mut self) -> Option<Ptr<Node>> {
         let node = self.spare?;
         self.spare = self.node(node).parent;
-        let this = self.node_mut(node);
-        this.level = level;
-        this.parent = None;
+        Some(node)
+    }
+
+    /// Takes a spare node.
+    ///
+    /// There is one: with it, the tree uses no more nodes than it has by its invariant.
+    fn take_spare(&mut self, level: usize) -> Option<Ptr<Node>> {
+        let node = self.pop_spare()?;
+        self.node_mut(node).make_fresh(level);
         Some(node)
     }
 
     /// Links `hook`, and returns the memory that the tree does not need.
+    #[inline]
     pub(super) fn insert(
         &mut self,
         hook: Ptr<Hook>,
         node: KBox<Node>,
         interval: Interval,
     ) -> Option<KBox<Node>> {
-        let surplus = self.stock(node);
-        self.len += 1;
+        let surplus = if next_needs_node(self.len) {
+            self.put_spare(Ptr::new(NonNull::from(KBox::leak(node))));
+            None
+        } else {
+            Some(node)
+        };
+        self.len = self.len.wrapping_add(1);
         self.link(hook, interval);
         surplus
     }
 
     /// Unlinks `hook`, and returns the memory that the tree needs no more.
+    #[inline]
     pub(super) fn remove(&mut self, hook: Ptr<Hook>) -> Option<KBox<Node>> {
-        self.unlink(hook);
-        self.len -= 1;
-        self.unstock()
+        let Hook { leaf, slot } = self.hook(hook);
+        self.unlink(leaf, slot);
+        self.len = self.len.wrapping_sub(1);
+        if !next_needs_node(self.len) {
+            return None;
+        }
+        let node = self.pop_spare()?;
+        // SAFETY: It came from a `KBox`, and no longer among the spare nodes, it is nobody's.
+        Some(unsafe { KBox::from_raw(node.as_ptr()) })
     }
 
     /// Gives `hook` another interval.
     pub(super) fn update(&mut self, hook: Ptr<Hook>, interval: Interval) {
-        let leaf = self.hook(hook).leaf;
-        let Some(index) = self.node(leaf).index_of_hook(hook) else {
-            return;
-        };
-        if !self.fits(leaf, index, interval.start) {
-            self.unlink(hook);
-            self.link(hook, interval);
-            return;
+        let Hook { leaf, slot } = self.hook(hook);
+        if !self.fits(leaf, slot, interval.start) {
+            self.unlink(leaf, slot);
+            return self.link(hook, interval);
         }
-        let Some(slot) = self.node_mut(leaf).slots_mut().get_mut(index) else {
-            return;
-        };
-        let before = slot.last;
-        slot.start = interval.start;
-        slot.last = interval.last;
+        let node = self.node_mut(leaf);
+        let before = node.last(slot);
+        node.set_interval(slot, interval);
         if interval.last > before {
             self.raise_last(leaf, interval.last);
         } else {
@@ -192,17 +212,17 @@ impl RawTree {
     }
 
     /// The interval of a linked hook.
-    pub(super) fn interval(&self, hook: Ptr<Hook>) -> Option<Interval> {
-        let leaf = self.node(self.hook(hook).leaf);
-        let index = leaf.index_of_hook(hook)?;
-        Some(leaf.slots().get(index)?.interval())
+    #[inline]
+    pub(super) fn interval(&self, hook: Ptr<Hook>) -> Interval {
+        let Hook { leaf, slot } = self.hook(hook);
+        self.node(leaf).slot(slot).interval()
     }
 
     /// The slot that starts last.
-    pub(super) fn last(&self) -> Option<&Slot> {
+    pub(super) fn last(&self) -> Option<Slot> {
         let mut node = self.node(self.root?);
         loop {
-            let slot = node.slots().last()?;
+            let slot = node.slot(node.nth(node.len().checked_sub(1)?));
             if node.is_leaf() {
                 return Some(slot);
             }
@@ -215,199 +235,219 @@ impl RawTree {
     }
 
     /// Whether an interval can start at `start` without leaving its place.
-    fn fits(&self, leaf: Ptr<Node>, index: usize, start: u64) -> bool {
-        let slots = self.node(leaf).slots();
-        let Some(slot) = slots.get(index) else {
-            return false;
-        };
-        if start == slot.start {
+    #[inline]
+    fn fits(&self, leaf: Ptr<Node>, slot: usize, start: u64) -> bool {
+        let node = self.node(leaf);
+        let before = node.start(slot);
+        if start == before {
             return true;
         }
-        // The first of a leaf is bounded by the slot above, which must not start later.
-        let after_previous = match index.checked_sub(1).and_then(|i| slots.get(i)) {
-            Some(previous) => previous.start <= start,
-            None => slot.start <= start,
-        };
-        let before_next = match slots.get(index + 1) {
-            Some(next) => start < next.start,
-            None => start < slot.start || self.start_behind(leaf).is_none_or(|next| start < next),
-        };
-        after_previous && before_next
+        if start < before {
+            // The first of a leaf is bounded by the nodes above, which must not start later.
+            let previous = node.order().previous(slot);
+            return previous.is_some_and(|previous| node.start(previous) <= start);
+        }
+        match node.order().next(slot) {
+            Some(next) => start < node.start(next),
+            None => self.start_behind(leaf).is_none_or(|next| start < next),
+        }
     }
 
     /// Where what is behind `node` may start.
     fn start_behind(&self, mut node: Ptr<Node>) -> Option<u64> {
         loop {
-            let (parent, index) = self.place(node)?;
-            if let Some(next) = self.node(parent).slots().get(index + 1) {
-                return Some(next.start);
+            let (parent, slot) = self.place(node)?;
+            let above = self.node(parent);
+            if slot + 1 < above.len() {
+                return Some(above.start(slot + 1));
             }
             node = parent;
         }
     }
 
-    /// The parent of `node` and its index there; none for the root.
+    /// The parent of `node` and its slot there; none for the root.
     #[inline]
     pub(super) fn place(&self, node: Ptr<Node>) -> Option<(Ptr<Node>, usize)> {
         let parent = self.node(node).parent?;
-        Some((parent, self.node(parent).index_of_child(node)?))
+        Some((parent, self.node(parent).slot_of(node)?))
     }
 
     /// Puts a slot for `hook` where `interval` belongs.
+    #[inline]
     fn link(&mut self, hook: Ptr<Hook>, interval: Interval) {
-        let slot = Slot {
-            start: interval.start,
-            last: interval.last,
-            link: hook.cast(),
+        if interval.start == u64::MAX {
+            return self.link_greatest(hook, interval);
+        }
+        self.link_below(hook, interval, Node::child_for, Node::rank_behind);
+    }
+
+    /// The same for an interval that starts as late as can be.
+    #[cold]
+    fn link_greatest(&mut self, hook: Ptr<Hook>, interval: Interval) {
+        let last = |node: &Node, _| node.len().saturating_sub(1);
+        self.link_below(hook, interval, last, |leaf, _| leaf.len());
+    }
+
+    /// The same; `child` says below which slot of an inner node what starts somewhere belongs, and `rank`, at which
+    /// rank of a leaf.
+    fn link_below(
+        &mut self,
+        hook: Ptr<Hook>,
+        interval: Interval,
+        child: impl Fn(&Node, u64) -> usize,
+        rank: impl Fn(&Node, u64) -> usize,
+    ) {
+        let Some(mut at) = self.root else {
+            return self.link_first(hook, interval);
         };
-        let Some(mut at) = self.root.or_else(|| {
-            self.root = self.take_spare(0);
-            self.root
-        }) else {
-            return;
-        };
-        loop {
-            let node = self.node_mut(at);
-            let index = node.upper_bound(slot.start);
-            if node.is_leaf() {
-                if node.is_full() {
-                    return self.split(at, index, slot);
-                }
-                return self.put_slot(at, index, slot);
+        let mut node = self.node_mut(at);
+        while !node.is_leaf() {
+            let slot = child(node, interval.start);
+            if node.last(slot) < interval.last {
+                node.set_last(slot, interval.last);
             }
-            let Some(below) = node.slots_mut().get_mut(index.saturating_sub(1)) else {
-                return;
-            };
-            if index == 0 {
-                // What belongs before the first child goes to the first child.
-                below.start = slot.start;
-            }
-            if below.last < slot.last {
-                below.last = slot.last;
-            }
-            at = below.child();
+            at = node.link(slot).cast();
+            node = self.node_mut(at);
+        }
+        let rank = rank(node, interval.start);
+        if node.is_full() {
+            return self.split(at, rank, hook, interval);
+        }
+        let slot = node.put(rank, Slot::for_hook(hook, interval));
+        self.set_hook(hook, Hook { leaf: at, slot });
+    }
+
+    /// The same in a tree without nodes.
+    #[cold]
+    fn link_first(&mut self, hook: Ptr<Hook>, interval: Interval) {
+        static NEXT: Atomic<u64> = Atomic::<u64>::new(1);
+
+        if self.number == 0 {
+            // INVARIANT: 64 bits do not wrap.
+            self.number = NEXT.fetch_add(1, Relaxed);
+        }
+        self.root = self.take_spare(0);
+        if self.root.is_some() {
+            self.link(hook, interval);
         }
     }
 
-    /// Puts `slot` at `index` in `node`, which is full and so has to be split; and so on with those above.
+    /// Puts a slot for `hook` at `rank` in the leaf `left`, which is full and so has to be split; and so on with
+    /// those above.
     #[cold]
-    fn split(&mut self, mut node: Ptr<Node>, mut index: usize, mut slot: Slot) {
-        const HALF: usize = CAPACITY / 2;
-
-        while self.node(node).is_full() {
-            let level = self.node(node).level;
+    fn split(&mut self, mut left: Ptr<Node>, mut rank: usize, hook: Ptr<Hook>, interval: Interval) {
+        let mut content = Slot::for_hook(hook, interval);
+        while self.node(left).is_full() {
+            let level = self.node(left).level;
             let Some(right) = self.take_spare(level) else {
                 return;
             };
             // SAFETY: A spare node is not one in use.
-            let (from, to) = unsafe { self.two_nodes_mut(node, right) };
-            from.move_tail(HALF, to);
-            self.adopt_all(right);
-            if index <= HALF {
-                self.put_slot(node, index, slot);
+            let (from, to) = unsafe { self.two_nodes_mut(left, right) };
+            // SAFETY: It is what a slot of the tree links.
+            from.split_off(to, |link, slot| unsafe {
+                point_back(link, level, right, slot)
+            });
+            if rank <= HALF {
+                self.put_slot(left, rank, content);
             } else {
-                self.put_slot(right, index - HALF, slot);
+                self.put_slot(right, rank - HALF, content);
             }
-            slot = self.slot_for(right);
+            content = self.slot_for(right);
+            if level > 0 {
+                self.node_mut(right).set_first_start(0);
+            }
 
-            let Some((parent, place)) = self.place(node) else {
+            let Some((parent, slot)) = self.place(left) else {
                 let Some(root) = self.take_spare(level + 1) else {
                     return;
                 };
-                let left = self.slot_for(node);
-                self.put_slot(root, 0, left);
-                self.put_slot(root, 1, slot);
+                let mut first = self.slot_for(left);
+                first.start = 0;
+                self.put_slot(root, 0, first);
+                self.put_slot(root, 1, content);
                 self.root = Some(root);
                 return;
             };
-            self.refresh(parent, place, node);
-            node = parent;
-            index = place + 1;
+            if content.last == self.node(parent).last(slot) {
+                // Or else the greatest end has stayed on the left.
+                self.refresh(parent, slot, left);
+            }
+            left = parent;
+            rank = slot + 1;
         }
-        self.put_slot(node, index, slot);
+        self.put_slot(left, rank, content);
     }
 
-    /// Puts `slot` at `index` in `node`, which is not full.
-    #[inline]
-    fn put_slot(&mut self, node: Ptr<Node>, index: usize, slot: Slot) {
-        self.node_mut(node).insert(index, slot);
-        let level = self.node(node).level;
-        self.adopt(node, level, slot);
+    /// Puts `content` at `rank` in `node`, which is not full.
+    fn put_slot(&mut self, node: Ptr<Node>, rank: usize, content: Slot) {
+        let slot = self.node_mut(node).insert(rank, content);
+        self.adopt(node, slot);
     }
 
-    /// Points what `slot` links back to `node`, where it is now.
-    #[inline]
-    fn adopt(&mut self, node: Ptr<Node>, level: u32, slot: Slot) {
-        if level == 0 {
-            self.hook_mut(slot.hook()).leaf = node;
-        } else {
-            self.node_mut(slot.child()).parent = Some(node);
-        }
-    }
-
-    fn adopt_all(&mut self, node: Ptr<Node>) {
-        let level = self.node(node).level;
-        let mut index = 0;
-        while let Some(&slot) = self.node(node).slots().get(index) {
-            self.adopt(node, level, slot);
-            index += 1;
-        }
+    /// Points what a slot of `node` links back to it.
+    fn adopt(&mut self, node: Ptr<Node>, slot: usize) {
+        let this = self.node(node);
+        // SAFETY: It is what a slot of the tree links.
+        unsafe { point_back(this.link(slot), this.level, node, slot) };
     }
 
     /// The slot by which an inner node links `node`.
     fn slot_for(&self, node: Ptr<Node>) -> Slot {
         let this = self.node(node);
         Slot {
-            start: this.slots().first().map_or(0, |slot| slot.start),
+            start: this.start(this.nth(0)),
             last: this.greatest_last(),
             link: node.cast(),
         }
     }
 
-    /// Brings the `last` of `node`'s slot, at `place` in `parent`, up to date.
-    fn refresh(&mut self, parent: Ptr<Node>, place: usize, node: Ptr<Node>) {
+    /// Brings the `last` of `node`'s slot in `parent` up to date.
+    fn refresh(&mut self, parent: Ptr<Node>, slot: usize, node: Ptr<Node>) {
         let last = self.node(node).greatest_last();
-        if let Some(slot) = self.node_mut(parent).slots_mut().get_mut(place) {
-            slot.last = last;
-        }
+        self.node_mut(parent).set_last(slot, last);
     }
 
     /// Tells the nodes above that `node` got an interval that ends at `last`.
     fn raise_last(&mut self, mut node: Ptr<Node>, last: u64) {
-        while let Some((parent, place)) = self.place(node) {
-            match self.node_mut(parent).slots_mut().get_mut(place) {
-                Some(slot) if slot.last < last => slot.last = last,
-                _ => return,
+        while let Some((parent, slot)) = self.place(node) {
+            let above = self.node_mut(parent);
+            if above.last(slot) >= last {
+                return;
+            }
+            above.set_last(slot, last);
+            node = parent;
+        }
+    }
+
+    /// Tells the nodes above that `leaf` lost an interval that ended at `last`.
+    #[inline]
+    fn lower_last(&mut self, leaf: Ptr<Node>, last: u64) {
+        if !self.node(leaf).leaf_reaches(last) {
+            self.lower_greatest(leaf, last);
+        }
+    }
+
+    /// The same for any node, if that was the greatest end below it.
+    #[inline(never)]
+    fn lower_greatest(&mut self, mut node: Ptr<Node>, last: u64) {
+        while let Some((parent, slot)) = self.place(node) {
+            self.refresh(parent, slot, node);
+            if self.node(parent).reaches(last) {
+                return;
             }
             node = parent;
         }
     }
 
-    /// Tells the nodes above that `node` lost an interval that ended at `last`.
-    fn lower_last(&mut self, mut node: Ptr<Node>, last: u64) {
-        while !self.node(node).reaches(last) {
-            let Some((parent, place)) = self.place(node) else {
-                return;
-            };
-            self.refresh(parent, place, node);
-            node = parent;
-        }
-    }
-
-    /// Takes the slot of `hook` out.
-    fn unlink(&mut self, hook: Ptr<Hook>) {
-        let leaf = self.hook(hook).leaf;
+    /// Empties a slot of a leaf.
+    #[inline(always)] // so that an update looks for the slot in the leaf's order once
+    fn unlink(&mut self, leaf: Ptr<Node>, slot: usize) {
         let node = self.node_mut(leaf);
-        let Some(index) = node.index_of_hook(hook) else {
-            return;
-        };
-        let Some(last) = node.slots().get(index).map(|slot| slot.last) else {
-            return;
-        };
-        node.remove(index);
+        let last = node.take(slot);
         if node.len() < MIN {
             self.refill(leaf, last);
-        } else if !node.reaches(last) {
+        } else {
             self.lower_last(leaf, last);
         }
     }
@@ -417,31 +457,35 @@ impl RawTree {
     #[cold]
     fn refill(&mut self, mut node: Ptr<Node>, last: u64) {
         loop {
-            let Some((parent, place)) = self.place(node) else {
+            let Some((parent, slot)) = self.place(node) else {
                 return self.shrink_root(node);
             };
-            let left_place = place.saturating_sub(1);
-            let slots = self.node(parent).slots();
-            let (Some(left), Some(right)) = (slots.get(left_place), slots.get(left_place + 1))
-            else {
-                return;
-            };
-            let (left, right) = (left.child(), right.child());
-            let merged = self.merge(left, right);
-            if !merged {
-                self.balance(left, right);
+            let above = self.node(parent);
+            let left_slot = slot.saturating_sub(1);
+            let right_slot = left_slot + 1;
+            let left = above.slot(left_slot).child();
+            let Slot { start, link, .. } = above.slot(right_slot);
+            let right = link.cast();
+            let inner = above.level > 1;
+            if inner {
+                self.node_mut(right).set_first_start(start);
             }
-            self.refresh(parent, left_place, left);
-            if merged {
-                self.node_mut(parent).remove(left_place + 1);
+            if self.merge(left, right) {
+                self.node_mut(parent).remove(right_slot);
             } else {
-                let slot = self.slot_for(right);
-                if let Some(place) = self.node_mut(parent).slots_mut().get_mut(left_place + 1) {
-                    *place = slot;
+                self.balance(left, right);
+                let content = self.slot_for(right);
+                if inner {
+                    self.node_mut(right).set_first_start(0);
                 }
+                self.node_mut(parent).set(right_slot, content);
             }
+            self.refresh(parent, left_slot, left);
             if self.node(parent).len() >= MIN {
-                return self.lower_last(parent, last);
+                if !self.node(parent).reaches(last) {
+                    self.lower_greatest(parent, last);
+                }
+                return;
             }
             node = parent;
         }
@@ -450,11 +494,10 @@ impl RawTree {
     /// Takes a root that is of no use out of the tree.
     fn shrink_root(&mut self, root: Ptr<Node>) {
         let node = self.node(root);
-        match (node.is_leaf(), node.slots()) {
-            (true, []) => self.root = None,
-            (false, [only]) => {
-                let child = only.child();
-                self.node_mut(root).remove(0);
+        match (node.is_leaf(), node.len()) {
+            (true, 0) => self.root = None,
+            (false, 1) => {
+                let child = self.node_mut(root).remove(0).child();
                 self.node_mut(child).parent = None;
                 self.root = Some(child);
             }
@@ -468,42 +511,42 @@ impl RawTree {
         if self.node(left).len() + self.node(right).len() > CAPACITY {
             return false;
         }
+        let level = self.node(left).level;
         // SAFETY: No two slots link the same node.
         let (to, from) = unsafe { self.two_nodes_mut(left, right) };
-        from.move_tail(0, to);
-        self.adopt_all(left);
+        // SAFETY: It is what a slot of the tree links.
+        from.move_all(to, |link, slot| unsafe {
+            point_back(link, level, left, slot)
+        });
         self.put_spare(right);
         true
     }
 
     /// Makes neighbours equally long.
     fn balance(&mut self, left: Ptr<Node>, right: Ptr<Node>) {
-        // SAFETY: No two slots link the same node.
-        let (l, r) = unsafe { self.two_nodes_mut(left, right) };
-        let half = (l.len() + r.len()) / 2;
-        while let Some(&first) = r.slots().first().filter(|_| l.len() < half) {
-            l.insert(l.len(), first);
-            r.remove(0);
+        let half = (self.node(left).len() + self.node(right).len()) / 2;
+        while self.node(left).len() < half {
+            let content = self.node_mut(right).remove(0);
+            let slot = self.node_mut(left).append(content);
+            self.adopt(left, slot);
         }
-        while let Some(&last) = l.slots().last().filter(|_| l.len() > half) {
-            r.insert(0, last);
-            l.remove(l.len() - 1);
+        while self.node(left).len() > half {
+            let end = self.node(left).len() - 1;
+            let content = self.node_mut(left).remove(end);
+            self.put_slot(right, 0, content);
         }
-        self.adopt_all(left);
-        self.adopt_all(right);
     }
 
     /// Empties the tree: hands each hook and each node's memory over.
     pub(super) fn clear(&mut self, mut each: impl FnMut(Ptr<Hook>)) {
-        let Self { root, spare, .. } = core::mem::replace(self, Self::new());
-        if let Some(root) = root {
+        let mut tree = core::mem::replace(self, Self::new());
+        if let Some(root) = tree.root {
             // SAFETY: The tree that owned the nodes is gone, and nobody else knows of them.
             unsafe { Self::free(root, &mut each) };
         }
-        let mut next = spare;
-        while let Some(node) = next {
-            // SAFETY: It came from a `KBox`, and the tree that owned it is gone.
-            next = unsafe { KBox::from_raw(node.as_ptr()) }.parent;
+        while let Some(node) = tree.pop_spare() {
+            // SAFETY: It came from a `KBox`, and no longer among the spare nodes, it is nobody's.
+            drop(unsafe { KBox::from_raw(node.as_ptr()) });
         }
     }
 

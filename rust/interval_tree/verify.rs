@@ -28,7 +28,8 @@ pub enum Violation {
     Links,
     /// The count of intervals is wrong.
     Count,
-    /// The tree has more or fewer nodes, used and spare, than its intervals call for.
+    /// The tree has more or fewer nodes, used and spare, than its intervals call for, or a node has something where nothing
+    /// is linked.
     Memory,
 }
 
@@ -55,7 +56,7 @@ impl RawTree {
         if check.intervals != self.len() {
             return Err(Violation::Count);
         }
-        if check.nodes != self.nodes() || check.nodes != most_nodes(self.len()) {
+        if check.nodes != most_nodes(self.len()) {
             return Err(Violation::Memory);
         }
         Ok(())
@@ -70,40 +71,45 @@ impl Check<'_> {
         self.nodes += 1;
         match above {
             None if node.parent.is_some() => return Err(Violation::Links),
-            None if node.slots().is_empty() => return Err(Violation::Balance),
+            None if node.len() == 0 => return Err(Violation::Balance),
             Some((parent, _)) if node.parent != Some(parent) => return Err(Violation::Links),
             Some((parent, _)) if node.level + 1 != self.tree.node(parent).level => {
                 return Err(Violation::Balance);
             }
-            Some(_) if node.slots().len() < MIN => return Err(Violation::Balance),
+            Some(_) if node.len() < MIN => return Err(Violation::Balance),
             Some((_, slot)) if node.greatest_last() != slot.last => {
                 return Err(Violation::Augmentation);
             }
             _ => {}
         }
-        for slot in node.slots() {
-            if slot.start < self.start {
-                return Err(Violation::Order);
-            }
+        for rank in 0..node.len() {
+            let slot = node.nth(rank);
+            let content = node.slot(slot);
             if node.is_leaf() {
-                self.interval(ptr, slot)?;
-            } else {
-                self.start = slot.start;
-                self.node(slot.child(), Some((ptr, *slot)))?;
+                let hook = self.tree.hook(content.hook());
+                if hook.leaf != ptr || hook.slot != slot {
+                    return Err(Violation::Links);
+                }
+                if content.last < content.start {
+                    return Err(Violation::Order);
+                }
+                self.intervals += 1;
+            } else if rank == 0 && content.start != 0 {
+                return Err(Violation::Augmentation);
+            }
+            if node.is_leaf() || rank > 0 {
+                if content.start < self.start {
+                    return Err(Violation::Order);
+                }
+                self.start = content.start;
+            }
+            if !node.is_leaf() {
+                self.node(content.child(), Some((ptr, content)))?;
             }
         }
-        Ok(())
-    }
-
-    fn interval(&mut self, leaf: Ptr<Node>, slot: &Slot) -> Result<(), Violation> {
-        if slot.last < slot.start {
-            return Err(Violation::Order);
+        if !node.unused_are_empty() {
+            return Err(Violation::Memory);
         }
-        if self.tree.hook(slot.hook()).leaf != leaf {
-            return Err(Violation::Links);
-        }
-        self.start = slot.start;
-        self.intervals += 1;
         Ok(())
     }
 }

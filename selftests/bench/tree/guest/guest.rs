@@ -33,35 +33,37 @@ module! {
 
 /// One side of the comparison. The operations run in batches, each a loop in that side's own language.
 trait Tree: Sized {
-    /// Memory for one interval, before insertion.
+    type Interval;
+    /// One interval and memory for it, before insertion.
     type Unlinked;
+    /// What an insertion gives.
+    type Inserted;
     /// One linked interval.
     type Linked;
     /// One that is linked no more.
     type Removed;
-    /// What is left to free after an insertion.
-    type Surplus;
 
     const NAME: &'static str;
 
     fn new() -> Result<Self>;
+    fn interval(interval: (u64, u64)) -> Result<Self::Interval>;
     fn prepare(interval: (u64, u64), payload: u64) -> Result<Self::Unlinked>;
-    /// The results are written to arrays that are as long.
+    /// Empties `unlinked` into `inserted`, which is empty and has room.
     fn insert(
         &mut self,
-        unlinked: KVec<Self::Unlinked>,
-        intervals: &[(u64, u64)],
-        linked: &mut [Option<Self::Linked>],
-        surplus: &mut [Option<Self::Surplus>],
+        unlinked: &mut KVec<Self::Unlinked>,
+        inserted: &mut KVec<Self::Inserted>,
     ) -> Result;
-    /// The results are written to an array that is as long.
+    fn linked(inserted: Self::Inserted) -> Self::Linked;
+    /// Empties `linked` into `removed`, which is empty and has room.
     fn remove(
         &mut self,
-        linked: KVec<Self::Linked>,
-        removed: &mut [Option<Self::Removed>],
+        linked: &mut KVec<Self::Linked>,
+        removed: &mut KVec<Self::Removed>,
     ) -> Result;
     fn free(removed: Self::Removed);
-    fn update(&mut self, linked: &[Self::Linked], starts: &[u64], lasts: &[u64]) -> Result;
+    /// Gives each of `linked` another interval; there are as many.
+    fn update(&mut self, linked: &[Self::Linked], intervals: &[Self::Interval]) -> Result;
     /// A sum over what was found.
     fn stab(&self, points: &[u64]) -> u64;
     fn walk(&self) -> u64;
@@ -127,14 +129,6 @@ impl<T: Tree> Linked<T> {
     }
 }
 
-fn nones<X>(count: usize) -> Result<KVec<Option<X>>> {
-    let mut vec = KVec::with_capacity(count, GFP_KERNEL)?;
-    for _ in 0..count {
-        vec.push(None, GFP_KERNEL)?;
-    }
-    Ok(vec)
-}
-
 /// Counts the instructions of `f`, undisturbed by interrupts.
 fn count<R>(f: impl FnOnce() -> R) -> (u64, R) {
     let interrupts = kernel::interrupt::local_interrupt_disable();
@@ -151,19 +145,15 @@ fn insert<T: Tree>(
     ids: &[usize],
     linked: &mut Linked<T>,
 ) -> Result<u64> {
-    let mut intervals = KVec::with_capacity(ids.len(), GFP_KERNEL)?;
     let mut unlinked = KVec::with_capacity(ids.len(), GFP_KERNEL)?;
-    let mut links = nones(ids.len())?;
-    let mut surplus = nones(ids.len())?;
+    let mut inserted = KVec::with_capacity(ids.len(), GFP_KERNEL)?;
     for id in ids {
         let interval = *pool.get(*id).ok_or(EINVAL)?;
-        intervals.push(interval, GFP_KERNEL)?;
         unlinked.push(T::prepare(interval, *id as u64)?, GFP_KERNEL)?;
     }
-    let (instructions, result) =
-        count(|| tree.insert(unlinked, &intervals, &mut links, &mut surplus));
+    let (instructions, result) = count(|| tree.insert(&mut unlinked, &mut inserted));
     result?;
-    linked.put(ids, links.into_iter().flatten())?;
+    linked.put(ids, inserted.into_iter().map(T::linked))?;
     Ok(instructions)
 }
 
@@ -172,13 +162,11 @@ fn update<T: Tree>(
     links: &[T::Linked],
     intervals: impl Iterator<Item = (u64, u64)>,
 ) -> Result<u64> {
-    let mut starts = KVec::with_capacity(links.len(), GFP_KERNEL)?;
-    let mut lasts = KVec::with_capacity(links.len(), GFP_KERNEL)?;
-    for (start, last) in intervals {
-        starts.push(start, GFP_KERNEL)?;
-        lasts.push(last, GFP_KERNEL)?;
+    let mut new = KVec::with_capacity(links.len(), GFP_KERNEL)?;
+    for interval in intervals {
+        new.push(T::interval(interval)?, GFP_KERNEL)?;
     }
-    let (instructions, result) = count(|| tree.update(links, &starts, &lasts));
+    let (instructions, result) = count(|| tree.update(links, &new));
     result?;
     Ok(instructions)
 }
@@ -230,14 +218,12 @@ fn run<T: Tree>(shape: Shape, pool: &[(u64, u64)], rounds: usize) -> Result<u64>
         let ids = take_absent(&mut random, &removed_ids)?;
         inserts += insert(&mut tree, pool, &ids, &mut linked)?;
 
-        let (ids, links) = linked.take(&mut random, BATCH)?;
-        let mut removed = nones(BATCH)?;
-        let (instructions, result) = count(|| tree.remove(links, &mut removed));
+        let (ids, mut links) = linked.take(&mut random, BATCH)?;
+        let mut removed = KVec::with_capacity(BATCH, GFP_KERNEL)?;
+        let (instructions, result) = count(|| tree.remove(&mut links, &mut removed));
         result?;
         removes += instructions;
-        for removed in removed.into_iter().flatten() {
-            T::free(removed);
-        }
+        removed.into_iter().for_each(T::free);
         removed_ids = ids;
 
         // A split of a VMA shrinks its interval from either side; then it is grown back.
@@ -277,12 +263,10 @@ fn run<T: Tree>(shape: Shape, pool: &[(u64, u64)], rounds: usize) -> Result<u64>
 
     while !linked.ids.is_empty() {
         let count = linked.ids.len().min(BATCH);
-        let (_, links) = linked.take(&mut random, count)?;
-        let mut removed = nones(count)?;
-        tree.remove(links, &mut removed)?;
-        for removed in removed.into_iter().flatten() {
-            T::free(removed);
-        }
+        let (_, mut links) = linked.take(&mut random, count)?;
+        let mut removed = KVec::with_capacity(count, GFP_KERNEL)?;
+        tree.remove(&mut links, &mut removed)?;
+        removed.into_iter().for_each(T::free);
     }
     Ok(sum)
 }

@@ -18,10 +18,11 @@ use kernel::prelude::*;
 pub(crate) struct Ours(IntervalTree<u64>);
 
 impl Tree for Ours {
-    type Unlinked = Reserved<u64>;
+    type Interval = Interval;
+    type Unlinked = (Reserved<u64>, Interval);
+    type Inserted = (Linked<u64>, Surplus);
     type Linked = Linked<u64>;
     type Removed = Removed<u64>;
-    type Surplus = Surplus;
 
     const NAME: &'static str = "ours";
 
@@ -29,38 +30,43 @@ impl Tree for Ours {
         Ok(Self(IntervalTree::new()))
     }
 
-    fn prepare(_interval: (u64, u64), payload: u64) -> Result<Self::Unlinked> {
-        Ok(Reserved::new(payload, GFP_KERNEL)?)
+    fn interval((start, last): (u64, u64)) -> Result<Interval> {
+        Interval::new(start, last).ok_or(EINVAL)
+    }
+
+    fn prepare(interval: (u64, u64), payload: u64) -> Result<Self::Unlinked> {
+        Ok((
+            Reserved::new(payload, GFP_KERNEL)?,
+            Self::interval(interval)?,
+        ))
     }
 
     #[inline(never)]
     fn insert(
         &mut self,
-        unlinked: KVec<Self::Unlinked>,
-        intervals: &[(u64, u64)],
-        linked: &mut [Option<Self::Linked>],
-        surplus: &mut [Option<Surplus>],
+        unlinked: &mut KVec<Self::Unlinked>,
+        inserted: &mut KVec<Self::Inserted>,
     ) -> Result {
-        let places = linked.iter_mut().zip(surplus);
-        for ((reserved, (start, last)), (linked, surplus)) in
-            unlinked.into_iter().zip(intervals).zip(places)
-        {
-            let interval = Interval::new(*start, *last).ok_or(EINVAL)?;
-            let (link, left) = self.0.insert(reserved, interval);
-            *linked = Some(link);
-            *surplus = Some(left);
+        for (reserved, interval) in unlinked.drain_all() {
+            let new = self.0.insert(reserved, interval);
+            inserted.push_within_capacity(new).map_err(|_| ENOMEM)?;
         }
         Ok(())
+    }
+
+    fn linked((link, _): Self::Inserted) -> Self::Linked {
+        link
     }
 
     #[inline(never)]
     fn remove(
         &mut self,
-        linked: KVec<Self::Linked>,
-        removed: &mut [Option<Self::Removed>],
+        linked: &mut KVec<Self::Linked>,
+        removed: &mut KVec<Self::Removed>,
     ) -> Result {
-        for (link, removed) in linked.into_iter().zip(removed) {
-            *removed = Some(self.0.remove(link).map_err(|_| EINVAL)?);
+        for link in linked.drain_all() {
+            let old = self.0.remove(link).map_err(|_| EINVAL)?;
+            removed.push_within_capacity(old).map_err(|_| ENOMEM)?;
         }
         Ok(())
     }
@@ -70,10 +76,9 @@ impl Tree for Ours {
     }
 
     #[inline(never)]
-    fn update(&mut self, linked: &[Self::Linked], starts: &[u64], lasts: &[u64]) -> Result {
-        for ((link, start), last) in linked.iter().zip(starts).zip(lasts) {
-            let interval = Interval::new(*start, *last).ok_or(EINVAL)?;
-            self.0.update(link, interval).map_err(|_| EINVAL)?;
+    fn update(&mut self, linked: &[Self::Linked], intervals: &[Interval]) -> Result {
+        for (link, interval) in linked.iter().zip(intervals) {
+            self.0.update(link, *interval).map_err(|_| EINVAL)?;
         }
         Ok(())
     }

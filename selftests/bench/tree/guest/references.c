@@ -30,7 +30,7 @@ u64 bench_cycles(void);
 	void name##_insert(struct reference *reference, struct reference_node **nodes, size_t n);  \
 	void name##_remove(struct reference *reference, struct reference_node **nodes, size_t n);  \
 	void name##_update(struct reference *reference, struct reference_node **nodes,             \
-			   const u64 *starts, const u64 *lasts, size_t n);                         \
+			   const u64 (*intervals)[2], size_t n);                                   \
 	u64 name##_stab(struct reference *reference, const u64 *points, size_t n);                 \
 	u64 name##_walk(struct reference *reference)
 
@@ -88,13 +88,13 @@ void kernel_c_remove(struct reference *reference, struct reference_node **nodes,
 		interval_tree_remove(&nodes[i]->tree, &reference->root);
 }
 
-void kernel_c_update(struct reference *reference, struct reference_node **nodes, const u64 *starts,
-		     const u64 *lasts, size_t n)
+void kernel_c_update(struct reference *reference, struct reference_node **nodes,
+		     const u64 (*intervals)[2], size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		interval_tree_remove(&nodes[i]->tree, &reference->root);
-		nodes[i]->tree.start = starts[i];
-		nodes[i]->tree.last = lasts[i];
+		nodes[i]->tree.start = intervals[i][0];
+		nodes[i]->tree.last = intervals[i][1];
 		interval_tree_insert(&nodes[i]->tree, &reference->root);
 	}
 }
@@ -137,12 +137,12 @@ void list_remove(struct reference *reference, struct reference_node **nodes, siz
 		list_del(&nodes[i]->list);
 }
 
-void list_update(struct reference *reference, struct reference_node **nodes, const u64 *starts,
-		 const u64 *lasts, size_t n)
+void list_update(struct reference *reference, struct reference_node **nodes,
+		 const u64 (*intervals)[2], size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		nodes[i]->tree.start = starts[i];
-		nodes[i]->tree.last = lasts[i];
+		nodes[i]->tree.start = intervals[i][0];
+		nodes[i]->tree.last = intervals[i][1];
 	}
 }
 

@@ -4,7 +4,6 @@
 
 use crate::Tree;
 use core::{
-    convert::Infallible,
     ffi::c_void,
     ptr::NonNull, //
 };
@@ -55,8 +54,7 @@ macro_rules! declare {
             fn $update(
                 reference: *mut c_void,
                 nodes: *const Node,
-                starts: *const u64,
-                lasts: *const u64,
+                intervals: *const [u64; 2],
                 n: usize,
             );
             fn $stab(reference: *mut c_void, points: *const u64, n: usize) -> u64;
@@ -66,10 +64,11 @@ macro_rules! declare {
         pub(crate) struct $type(Reference);
 
         impl Tree for $type {
+            type Interval = [u64; 2];
             type Unlinked = Node;
+            type Inserted = Node;
             type Linked = Node;
             type Removed = Node;
-            type Surplus = Infallible;
 
             const NAME: &'static str = $name;
 
@@ -77,32 +76,30 @@ macro_rules! declare {
                 Ok(Self(Reference::new()?))
             }
 
+            fn interval((start, last): (u64, u64)) -> Result<[u64; 2]> {
+                Ok([start, last])
+            }
+
             fn prepare((start, last): (u64, u64), payload: u64) -> Result<Node> {
                 // SAFETY: It has no precondition.
                 NonNull::new(unsafe { reference_new_node(start, last, payload) }).ok_or(ENOMEM)
             }
 
-            fn insert(
-                &mut self,
-                unlinked: KVec<Node>,
-                _intervals: &[(u64, u64)],
-                linked: &mut [Option<Node>],
-                _surplus: &mut [Option<Infallible>],
-            ) -> Result {
+            fn insert(&mut self, unlinked: &mut KVec<Node>, inserted: &mut KVec<Node>) -> Result {
                 // SAFETY: A live tree, and nodes that are in none.
                 unsafe { $insert(self.0 .0.as_ptr(), unlinked.as_ptr(), unlinked.len()) };
-                for (linked, node) in linked.iter_mut().zip(unlinked) {
-                    *linked = Some(node);
-                }
+                core::mem::swap(unlinked, inserted);
                 Ok(())
             }
 
-            fn remove(&mut self, linked: KVec<Node>, removed: &mut [Option<Node>]) -> Result {
+            fn linked(inserted: Node) -> Node {
+                inserted
+            }
+
+            fn remove(&mut self, linked: &mut KVec<Node>, removed: &mut KVec<Node>) -> Result {
                 // SAFETY: A live tree and nodes of it.
                 unsafe { $remove(self.0 .0.as_ptr(), linked.as_ptr(), linked.len()) };
-                for (removed, node) in removed.iter_mut().zip(linked) {
-                    *removed = Some(node);
-                }
+                core::mem::swap(linked, removed);
                 Ok(())
             }
 
@@ -111,8 +108,8 @@ macro_rules! declare {
                 unsafe { reference_free_node(removed.as_ptr()) };
             }
 
-            fn update(&mut self, linked: &[Node], starts: &[u64], lasts: &[u64]) -> Result {
-                if starts.len() != linked.len() || lasts.len() != linked.len() {
+            fn update(&mut self, linked: &[Node], intervals: &[[u64; 2]]) -> Result {
+                if intervals.len() != linked.len() {
                     return Err(EINVAL);
                 }
                 // SAFETY: A live tree and nodes of it; the arrays are equally long.
@@ -120,8 +117,7 @@ macro_rules! declare {
                     $update(
                         self.0 .0.as_ptr(),
                         linked.as_ptr(),
-                        starts.as_ptr(),
-                        lasts.as_ptr(),
+                        intervals.as_ptr(),
                         linked.len(),
                     )
                 };

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The order of a leaf's slots, so that these stay where they are when others come and go.
+//!
+//! A permutation in one word is what the border nodes of Masstree have (Mao, Kohler, Morris: "Cache craftiness for fast
+//! multicore key-value storage"), there for readers without locks.
+
+/// A permutation of the slots 1 to 15 of a leaf: those in use, in order, then the others in any; and how many are in use.
+///
+/// # Invariants
+///
+/// Of the 16 digits of 4 bits, the least significant one is how many slots are in use. In the others each slot is
+/// once, and the first in order is the least significant.
+#[derive(Clone, Copy)]
+pub(super) struct Order(u64);
+
+const BITS: u32 = 4;
+
+/// A one in each digit for a slot.
+const ONES: u64 = 0x1111_1111_1111_1110;
+
+impl Order {
+    /// No slot is in use.
+    // INVARIANT: Each slot is there once.
+    pub(super) const EMPTY: Self = Self(0xfedc_ba98_7654_3210);
+
+    /// How many slots there are.
+    pub(super) const CAPACITY: usize = 15;
+
+    /// How many slots are in use.
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        self.0 as usize % 16
+    }
+
+    /// The same order with the first `len` slots in use, at most [`CAPACITY`](Self::CAPACITY).
+    #[inline]
+    pub(super) fn with_len(self, len: usize) -> Self {
+        // INVARIANT: The digits for slots are the same.
+        Self(self.0 & !15 | len as u64 & 15)
+    }
+
+    /// The bits from the digit of `rank` on.
+    #[inline]
+    fn behind(rank: usize) -> (u64, u32) {
+        let shift = (rank as u32).wrapping_mul(BITS).wrapping_add(BITS);
+        (u64::MAX.wrapping_shl(shift), shift)
+    }
+
+    /// The slot at `rank`, which is less than [`CAPACITY`](Self::CAPACITY).
+    #[inline]
+    pub(super) fn slot(self, rank: usize) -> usize {
+        let (_, shift) = Self::behind(rank);
+        self.0.wrapping_shr(shift) as usize % 16
+    }
+
+    /// The slot in front of `slot`, which is in use.
+    #[inline]
+    pub(super) fn previous(self, slot: usize) -> Option<usize> {
+        // In front of the first is the count.
+        let place = self.place(slot).wrapping_sub(BITS);
+        (place != 0).then_some(self.0.wrapping_shr(place) as usize % 16)
+    }
+
+    /// The slot in use behind `slot`, which is in use.
+    #[inline]
+    pub(super) fn next(self, slot: usize) -> Option<usize> {
+        let place = self.place(slot).wrapping_add(BITS);
+        let end = (self.len() as u32).wrapping_mul(BITS).wrapping_add(BITS);
+        (place < end).then_some(self.0.wrapping_shr(place) as usize % 16)
+    }
+
+    /// The lowest bit of the digit that is `slot`.
+    #[inline]
+    fn place(self, slot: usize) -> u32 {
+        let differing = self.0 ^ (slot as u64).wrapping_mul(ONES);
+        // The lowest digit of zero is found exactly: a borrow comes from such a digit, and goes up.
+        let zero = differing.wrapping_sub(ONES) & !differing & (ONES << (BITS - 1));
+        zero.trailing_zeros() & !(BITS - 1)
+    }
+
+    /// Takes a slot that is not in use, of which there must be one, to be at `rank`.
+    #[inline]
+    pub(super) fn insert(&mut self, rank: usize) -> usize {
+        let (behind, shift) = Self::behind(rank);
+        let slot = self.0 >> (u64::BITS - BITS);
+        let moved = (self.0 & behind) << BITS;
+        // INVARIANT: The digit that is shifted out comes in again. The count is less than 15, so nothing carries.
+        self.0 = (self.0 & !behind | moved | slot.wrapping_shl(shift)).wrapping_add(1);
+        slot as usize
+    }
+
+    /// Gives up `slot`, which is in use.
+    #[inline]
+    pub(super) fn remove(&mut self, slot: usize) {
+        let behind = u64::MAX.wrapping_shl(self.place(slot));
+        let moved = self.0 >> BITS & behind;
+        let last = (slot as u64) << (u64::BITS - BITS);
+        // INVARIANT: The digit that is shifted over is that of the slot, which comes in again. The count is not zero, so
+        // nothing borrows.
+        self.0 = (self.0 & !behind | moved | last).wrapping_sub(1);
+    }
+
+    /// The slots in use, in order.
+    #[inline]
+    pub(super) fn slots(self) -> Slots {
+        let unused = u64::MAX.wrapping_shl((self.len() as u32).wrapping_mul(BITS));
+        Slots(self.0 >> BITS & !unused)
+    }
+
+    /// The slots that are not in use.
+    #[inline]
+    pub(super) fn unused(self) -> Slots {
+        Slots(self.0 >> BITS).skip_slots(self.len())
+    }
+}
+
+/// Some slots in order. No slot is zero, which so is the end.
+#[derive(Clone, Copy)]
+pub(super) struct Slots(u64);
+
+impl Slots {
+    pub(super) const NONE: Self = Self(0);
+
+    /// All but the first `count`.
+    #[inline]
+    pub(super) fn skip_slots(self, count: usize) -> Self {
+        Self(self.0.wrapping_shr((count as u32).wrapping_mul(BITS)))
+    }
+}
+
+impl Iterator for Slots {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let slot = self.0 as usize % 16;
+        self.0 >>= BITS;
+        (slot != 0).then_some(slot)
+    }
+}
