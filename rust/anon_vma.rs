@@ -20,6 +20,7 @@ use crate::{
     },
     stats, //
 };
+use core::ptr;
 use kernel::{
     mm::Mm,
     new_mutex,
@@ -59,6 +60,19 @@ pub(crate) struct Mapping {
     pub(crate) address: usize,
     /// The number of pages.
     pub(crate) pages: u64,
+}
+
+impl Mapping {
+    /// Where `avc`, which covers the indices `covered`, puts those in `range`.
+    fn new(avc: &Avc, covered: Interval, range: Interval) -> Self {
+        let first = covered.start().max(range.start());
+        let last = covered.last().min(range.last());
+        Self {
+            mm: avc.mm.clone(),
+            address: avc.base.address(Index(first)),
+            pages: last - first + 1,
+        }
+    }
 }
 
 /// What a walk has cost and found.
@@ -129,14 +143,8 @@ impl AnonVma {
         for (covered, avc) in overlapping.by_ref() {
             mappings += 1;
             if mappings > skip as u64 {
-                let first = covered.start().max(range.start());
-                let last = covered.last().min(range.last());
                 // Too many for the capacity: the caller sees that from the number of mappings.
-                let _ = found.push_within_capacity(Mapping {
-                    mm: avc.mm.clone(),
-                    address: avc.base.address(Index(first)),
-                    pages: last - first + 1,
-                });
+                let _ = found.push_within_capacity(Mapping::new(avc, covered, range));
             }
         }
         let walk = Walk {
@@ -152,8 +160,37 @@ impl AnonVma {
         walk
     }
 
-    /// A number that changes when a VMA has been moved, which a walk can have missed: one that
-    /// started before may have found the old place only.
+    /// The first place behind the address `after` where `mm` may map pages with indices in `range`.
+    /// Takes O(log n + k), allocates nothing.
+    pub(crate) fn next_place(
+        &self,
+        mm: &Mm,
+        range: Interval,
+        after: Option<usize>,
+    ) -> Option<Mapping> {
+        let avcs = self.avcs.lock();
+        let mut overlapping = avcs.tree.overlapping(range);
+        let mut next: Option<Mapping> = None;
+        for (covered, avc) in overlapping.by_ref() {
+            if !ptr::eq(avc.mm.as_raw(), mm.as_raw()) {
+                continue;
+            }
+            let place = Mapping::new(avc, covered, range);
+            if after.is_none_or(|after| place.address > after)
+                && next
+                    .as_ref()
+                    .is_none_or(|next| place.address < next.address)
+            {
+                next = Some(place);
+            }
+        }
+        stats::WALKS.inc();
+        stats::WALK_NODES.add(overlapping.visited() as u64);
+        next
+    }
+
+    /// A number that changes when pages are about to be moved to another VMA. What a walk has found for an
+    /// address space holds for as long as this stays the same, as seen under its mmap lock.
     pub(crate) fn generation(&self) -> u64 {
         self.avcs.lock().generation
     }

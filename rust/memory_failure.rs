@@ -184,9 +184,9 @@ impl Prepared {
                 let victim = Victim::of(mm, address, failure.action);
                 event::hit(pfn, place, victim.as_ref());
                 if let Some(victim) = victim {
-                    // What finds no room came into being after the holders were counted, and
-                    // will be signalled when it touches the page.
-                    let _ = victims.push_within_capacity(victim);
+                    // There is room, but for what came into being after the holders were counted. For
+                    // whom there is no memory is signalled when it touches the page.
+                    let _ = victims.push(victim, GFP_KERNEL | __GFP_NOWARN);
                 }
             }
         });

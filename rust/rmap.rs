@@ -5,6 +5,11 @@
 //! A walk reads one interval tree under its lock. What it finds is where the page may be mapped: the
 //! VMA can have been unmapped since, or hold another page there. So it is looked up again, under the
 //! mmap lock of its process, before anything is done to it.
+//!
+//! A page can be moved meanwhile, but only within an address space, and with the mmap lock held for
+//! writing. So it is enough to see each address space at one time: if pages have been moved in the tree since
+//! it was read, the places of the address space are looked up again under its mmap lock. A walk thus ends
+//! however many moves go on.
 
 use crate::{
     anon::Anon,
@@ -28,7 +33,8 @@ use core::{
 use kernel::{
     mm::{
         virt::VmaRef,
-        MmWithUser, //
+        MmWithUser,
+        MmapReadGuard, //
     },
     page::PAGE_SIZE,
     prelude::*,
@@ -54,24 +60,40 @@ fn reserve_range(anon_vma: &AnonVma, range: Interval) -> Result<KVec<Mapping>> {
     )?)
 }
 
-/// Calls `visit` for each place where a page of `anon_vma` with an index in `range` may be mapped, until
-/// it breaks; for some twice, if VMAs change meanwhile. Returns what the last pass has cost.
+/// What a visit has found at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// All that there was to be seen.
+    Done,
+    /// No VMA. It may have been taken away a moment ago by munmap, which clears the page tables later, with
+    /// the mmap lock held for reading only.
+    NoVma,
+}
+
+/// Calls `visit`, with the mmap lock, for each place where a page of `anon_vma` with an index in `range` may be
+/// mapped, until it breaks; for some twice, if VMAs change meanwhile. Returns what the walk has cost.
 ///
 /// The range is that of one index, of several, or [all](Interval::ALL) for a page whose index is not
-/// known. A place to which pages are moved during the walk is visited too.
+/// known. A place to which pages are moved during the walk is visited too. What is mapped anew during the
+/// walk may be missed: see [`unmap`] for how that is excluded.
 ///
-/// Takes O(log n + k): n VMAs in the tree, k that cover a part of the range. `visit` is called without
-/// locks.
+/// Takes O(log n + k): n VMAs in the tree, k that cover a part of the range; for each address space again, if
+/// pages are moved meanwhile. Takes mmap locks, so the caller must hold none, and no lock of the driver.
 pub(crate) fn walk<B>(
     anon_vma: &AnonVma,
     range: Interval,
     room: &mut KVec<Mapping>,
-    mut visit: impl FnMut(&Mapping) -> ControlFlow<B>,
+    mut visit: impl FnMut(&MmWithUser, &MmapReadGuard<'_>, &Mapping) -> ControlFlow<B, Visit>,
 ) -> ControlFlow<B, Walk> {
     let mut done = 0;
     let mut changes = None;
     loop {
         let walk = anon_vma.walk(range, done, room);
+        if walk.mappings as usize > room.capacity() && grow(room, walk.mappings as usize) {
+            done = 0;
+            continue;
+        }
+        // There is no memory for all of them: portions.
         if changes.replace(walk.changes) != Some(walk.changes) && done > 0 {
             // The order may be another than that of the last portion: count from the start again.
             done = 0;
@@ -79,14 +101,63 @@ pub(crate) fn walk<B>(
         }
         done += room.len();
         for mapping in room.drain_all() {
-            visit(&mapping)?;
+            visit_safely(anon_vma, range, walk.generation, &mapping, &mut visit)?;
         }
         if done as u64 >= walk.mappings {
-            if anon_vma.generation() == walk.generation {
-                return ControlFlow::Continue(walk);
-            }
-            done = 0;
+            return ControlFlow::Continue(walk);
         }
+    }
+}
+
+/// Makes room for more than `mappings`, if there is memory.
+fn grow(room: &mut KVec<Mapping>, mappings: usize) -> bool {
+    room.clear();
+    // Twice as much, since they can become more until the next look.
+    room.reserve(2 * mappings, GFP_KERNEL | __GFP_NOWARN)
+        .is_ok()
+}
+
+/// Visits `mapping`, which was found at `generation` of the tree; if pages have been moved since then, all
+/// places of its address space.
+fn visit_safely<B>(
+    anon_vma: &AnonVma,
+    range: Interval,
+    generation: u64,
+    mapping: &Mapping,
+    visit: &mut impl FnMut(&MmWithUser, &MmapReadGuard<'_>, &Mapping) -> ControlFlow<B, Visit>,
+) -> ControlFlow<B> {
+    // Without users nobody accesses the address space any more.
+    let Some(mm) = mapping.mm.mmget_not_zero() else {
+        return ControlFlow::Continue(());
+    };
+    let mut known = true;
+    loop {
+        let mut seen = Visit::Done;
+        {
+            let mmap_lock = mm.mmap_read_lock();
+            if known && anon_vma.generation() == generation {
+                seen = visit(&mm, &mmap_lock, mapping)?;
+            } else {
+                let mut after = None;
+                while let Some(mapping) = anon_vma.next_place(&mm, range, after) {
+                    after = Some(mapping.address);
+                    if visit(&mm, &mmap_lock, &mapping)? == Visit::NoVma {
+                        seen = Visit::NoVma;
+                    }
+                }
+            }
+        }
+        if seen == Visit::Done {
+            return ControlFlow::Continue(());
+        }
+        // Getting the lock for writing means that munmap is through. It closes VMAs before it gives the lock
+        // up, so there is no such place in the tree any more.
+        // SAFETY: `mm` has users, and the lock is not held.
+        unsafe {
+            helpers::anon_rmap_mmap_write_lock(mm.as_raw());
+            helpers::anon_rmap_mmap_write_unlock(mm.as_raw());
+        }
+        known = false;
     }
 }
 
@@ -95,66 +166,54 @@ pub(crate) fn walk<B>(
 ///
 /// The caller must have made sure that no mapping is installed any more, by a change under the anon's
 /// lock that faults look at. Then there is none when this returns, also while VMAs are split, moved,
-/// forked or unmapped at the same time. Returns what the last walk has cost.
+/// forked or unmapped at the same time. Returns what the walk has cost.
 ///
-/// Takes O(log n + k): n VMAs in the tree, k that cover the index. Sleeps; takes the mmap locks of the
-/// processes it finds, so the caller must hold none, and no lock of the driver.
+/// Takes the time of a [`walk`]. Sleeps; takes the mmap locks of the processes it finds, so the caller must
+/// hold none, and no lock of the driver.
 pub(crate) fn unmap(
     anon: &Anon,
     mut room: KVec<Mapping>,
     mut holder: impl FnMut(&MmWithUser, usize),
 ) -> Walk {
     let index = Interval::point(anon.index().0);
-    let walked = walk(anon.anon_vma(), index, &mut room, |mapping| {
-        unmap_one(anon, mapping, &mut holder);
-        ControlFlow::<Infallible>::Continue(())
-    });
+    let walked = walk(
+        anon.anon_vma(),
+        index,
+        &mut room,
+        |mm, mmap_lock, mapping| {
+            let unmapped = with_vma(anon, mmap_lock, mapping, |vma, state| {
+                if state.amap().lock().holds(anon) {
+                    holder(mm, mapping.address);
+                }
+                let before = anon.lock().mapcount();
+                // SAFETY: The VMA has this amap and base, and the mmap lock is held.
+                unsafe { zap(vma.as_ptr(), state.amap(), state.base(), index) };
+                let after = anon.lock().mapcount();
+                stats::ZAPPED.add(before.saturating_sub(after));
+            });
+            ControlFlow::<Infallible, _>::Continue(unmapped.err().unwrap_or(Visit::Done))
+        },
+    );
     match walked {
         ControlFlow::Continue(walk) => walk,
         ControlFlow::Break(never) => match never {},
     }
 }
 
-/// Zaps one mapping, if it still is one.
-fn unmap_one(anon: &Anon, mapping: &Mapping, holder: &mut impl FnMut(&MmWithUser, usize)) {
-    // Without users nobody accesses the address space any more.
-    let Some(mm) = mapping.mm.mmget_not_zero() else {
-        return;
-    };
-    let zapped = with_vma(anon, &mm, mapping, |vma, state| {
-        if state.amap().lock().holds(anon) {
-            holder(&mm, mapping.address);
-        }
-        let index = Interval::point(anon.index().0);
-        let before = anon.lock().mapcount();
-        // SAFETY: The VMA has this amap and base, and the mmap lock is held.
-        unsafe { zap(vma.as_ptr(), state.amap(), state.base(), index) };
-        let after = anon.lock().mapcount();
-        stats::ZAPPED.add(before.saturating_sub(after));
-    });
-    if zapped.is_none() {
-        // munmap takes a VMA away before it clears the page tables, and does the latter with the mmap
-        // lock held for reading only. Getting it for writing means that it is through.
-        // SAFETY: `mm` has users, and the lock is not held.
-        unsafe {
-            helpers::anon_rmap_mmap_write_lock(mm.as_raw());
-            helpers::anon_rmap_mmap_write_unlock(mm.as_raw());
-        }
-    }
-}
-
-/// What `f` makes of the VMA of `mapping` under the mmap lock, if it still puts the index of `anon` there.
+/// What `f` makes of the VMA of `mapping`, if it still puts the index of `anon` there; else what there is.
 fn with_vma<R>(
     anon: &Anon,
-    mm: &MmWithUser,
+    mmap_lock: &MmapReadGuard<'_>,
     mapping: &Mapping,
     f: impl FnOnce(&VmaRef, &VmaState) -> R,
-) -> Option<R> {
-    let mmap_lock = mm.mmap_read_lock();
-    let vma = mmap_lock.vma_lookup(mapping.address)?;
+) -> Result<R, Visit> {
+    let vma = mmap_lock.vma_lookup(mapping.address).ok_or(Visit::NoVma)?;
     // SAFETY: The VMA is locked by the mmap lock.
-    let state = unsafe { VmaState::of(vma.as_ptr()) }?;
-    (state.base().index(mapping.address) == anon.index()).then(|| f(vma, &state))
+    match unsafe { VmaState::of(vma.as_ptr()) } {
+        Some(state) if state.base().index(mapping.address) == anon.index() => Ok(f(vma, &state)),
+        // Something else is mapped there since.
+        _ => Err(Visit::Done),
+    }
 }
 
 /// An address of a process.
@@ -183,8 +242,8 @@ pub(crate) fn mapped_at(anon: &Anon, range: Interval) -> Result<RBTree<Place, ()
         anon.anon_vma(),
         range,
         &mut room,
-        |mapping| match add_mapped(pfn, mapping, &mut places) {
-            Ok(()) => ControlFlow::Continue(()),
+        |mm, mmap_lock, mapping| match add_mapped(pfn, mm, mmap_lock, mapping, &mut places) {
+            Ok(()) => ControlFlow::Continue(Visit::Done),
             Err(error) => ControlFlow::Break(error),
         },
     );
@@ -195,12 +254,14 @@ pub(crate) fn mapped_at(anon: &Anon, range: Interval) -> Result<RBTree<Place, ()
 }
 
 /// Adds to `places` those addresses of `mapping` at which the page table maps frame `pfn`.
-fn add_mapped(pfn: u64, mapping: &Mapping, places: &mut RBTree<Place, ()>) -> Result {
-    let Some(mm) = mapping.mm.mmget_not_zero() else {
-        return Ok(());
-    };
-    let pid = process::pid(&mm);
-    let mmap_lock = mm.mmap_read_lock();
+fn add_mapped(
+    pfn: u64,
+    mm: &MmWithUser,
+    mmap_lock: &MmapReadGuard<'_>,
+    mapping: &Mapping,
+    places: &mut RBTree<Place, ()>,
+) -> Result {
+    let pid = process::pid(mm);
     for page in 0..mapping.pages as usize {
         let address = mapping.address + page * PAGE_SIZE;
         // Page tables are there for as long as a VMA is.
@@ -226,24 +287,26 @@ pub(crate) fn holders<T>(
     let index = Interval::point(anon.index().0);
     let mut holders = KVec::<(Place, T)>::new();
     let mut room = reserve(anon)?;
-    let walked = walk(anon.anon_vma(), index, &mut room, |mapping| {
-        let Some(mm) = mapping.mm.mmget_not_zero() else {
-            return ControlFlow::Continue(());
-        };
-        let holds = with_vma(anon, &mm, mapping, |_, state| {
-            state.amap().lock().holds(anon)
-        });
-        let place = Place {
-            pid: process::pid(&mm),
-            address: mapping.address,
-        };
-        if holds == Some(true) && holders.iter().all(|(known, _)| *known != place) {
-            if let Err(error) = holders.push((place, examine(&mm, place)), GFP_KERNEL) {
-                return ControlFlow::Break(error);
+    let walked = walk(
+        anon.anon_vma(),
+        index,
+        &mut room,
+        |mm, mmap_lock, mapping| {
+            let holds = with_vma(anon, mmap_lock, mapping, |_, state| {
+                state.amap().lock().holds(anon)
+            });
+            let place = Place {
+                pid: process::pid(mm),
+                address: mapping.address,
+            };
+            if holds == Ok(true) && holders.iter().all(|(known, _)| *known != place) {
+                if let Err(error) = holders.push((place, examine(mm, place)), GFP_KERNEL) {
+                    return ControlFlow::Break(error);
+                }
             }
-        }
-        ControlFlow::Continue(())
-    });
+            ControlFlow::Continue(Visit::Done)
+        },
+    );
     if let ControlFlow::Break(error) = walked {
         return Err(error.into());
     }

@@ -77,7 +77,7 @@ counters! {
     MACHINE_CHECKS: "machine_checks_total",
     /// Pages moved to another frame by soft offline.
     SOFT_OFFLINES: "soft_offlines_total",
-    /// rmap walks; an injection that finds mappings moving walks again.
+    /// rmap walks; an injection that finds pages moving walks again for each process.
     WALKS: "walks_total",
     /// Tree nodes that walks have visited.
     WALK_NODES: "walk_nodes_total",

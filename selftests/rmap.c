@@ -162,4 +162,64 @@ TEST_F(rmap, moved_vmas_are_found)
 	}
 }
 
+/* Moves a page between two places until the process is killed; it shares all pages with its parent. */
+static void keep_moving(char *memory)
+{
+	char *places = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *from = memory;
+
+	load(memory);
+	for (size_t i = 0;; i++) {
+		char *to = places + (i & 1) * PAGE;
+
+		mremap(from, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+		from = to;
+	}
+}
+
+TEST_F(rmap, an_injection_ends_though_sharers_move_all_the_time)
+{
+	enum { SHARERS = 40, MOVERS = 4, INJECTIONS = 20 };
+	struct peer *sharers[SHARERS];
+	pid_t movers[MOVERS];
+
+	fill(self->memory, PAGES, 1);
+	for (int i = 0; i < SHARERS; i++) {
+		sharers[i] = fork_peer();
+		ASSERT_NE(NULL, sharers[i]);
+	}
+	for (int i = 0; i < MOVERS; i++) {
+		pid_t parent = getpid();
+
+		movers[i] = fork();
+		ASSERT_LE(0, movers[i]);
+		if (!movers[i]) {
+			die_with(parent);
+			keep_moving(self->memory + PAGES / 2 * PAGE);
+		}
+	}
+	for (int i = 0; i < INJECTIONS; i++) {
+		char *bad = self->memory + (i & 1 ? i : PAGES / 2) * PAGE;
+		uint64_t pfn;
+		long walks;
+
+		for (int j = 0; j < SHARERS; j++)
+			EXPECT_WORD(word(1, (bad - self->memory) / PAGE), peer_load(sharers[j], bad));
+		EXPECT_WORD(word(1, (bad - self->memory) / PAGE), load(bad));
+		pfn = pfn_of(bad);
+		walks = counter("walks_total");
+		ASSERT_EQ(0, poison_addr(getpid(), bad));
+		walks = counter("walks_total") - walks;
+		/* Each sharer once more, or twice if it is on the move. */
+		EXPECT_GE(1 + 3 * (1 + SHARERS + MOVERS), walks);
+		EXPECT_SIGBUS(bad, load(bad));
+		for (int j = 0; j < SHARERS; j++)
+			EXPECT_SIGBUS(bad, peer_load(sharers[j], bad));
+		ASSERT_EQ(0, unpoison_pfn(pfn));
+	}
+	for (int i = 0; i < MOVERS; i++) {
+		kill(movers[i], SIGKILL);
+		waitpid(movers[i], NULL, 0);
+	}
+}
+
 TEST_HARNESS_MAIN
