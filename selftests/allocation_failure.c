@@ -237,6 +237,62 @@ static int read_debugfs(struct scene *scene)
 		       ENOMEM : 0;
 }
 
+/* Poisons some pages in one go: all of them or none. */
+static int poison_some(struct scene *scene)
+{
+	return print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), scene->memory + MIDDLE * PAGE,
+			     scene->memory + (MIDDLE + SOME) * PAGE);
+}
+
+static bool some_are_poisoned(struct scene *scene)
+{
+	for (size_t i = MIDDLE; i < MIDDLE + SOME; i++)
+		if (load(scene->memory + i * PAGE).code != BUS_MCEERR_AR)
+			return false;
+	return kept_but_the_middle(scene);
+}
+
+static int soft_offline(struct scene *scene)
+{
+	return print_to_file(DEBUGFS "soft_offline", "%#lx", scene->pfn);
+}
+
+static bool is_offline(struct scene *scene)
+{
+	return all_kept(scene) && pfn_of(scene->memory + MIDDLE * PAGE) != scene->pfn && !unpoison_pfn(scene->pfn);
+}
+
+static int ask_who_would_be_hit(struct scene *scene)
+{
+	return print_to_file(DEBUGFS "dry_run", "%#lx", scene->pfn);
+}
+
+static int ask_who_maps_it(struct scene *scene)
+{
+	return print_to_file(DEBUGFS "rmap", "%#lx", scene->pfn);
+}
+
+static bool it_is_listed(struct scene *scene, const char *file)
+{
+	char *text = read_file(file), line[64];
+	bool listed;
+
+	snprintf(line, sizeof(line), "pid=%d address=%p", getpid(), scene->memory + MIDDLE * PAGE);
+	listed = text && strstr(text, line);
+	free(text);
+	return listed;
+}
+
+static bool hits_are_listed(struct scene *scene)
+{
+	return it_is_listed(scene, DEBUGFS "dry_run") && all_kept(scene);
+}
+
+static bool mappings_are_listed(struct scene *scene)
+{
+	return it_is_listed(scene, DEBUGFS "rmap") && all_kept(scene);
+}
+
 FIXTURE(allocation_failure)
 {
 	char unused;
@@ -267,6 +323,10 @@ VARIANT(shrink, is_shrunk);
 VARIANT(fork_a_child, has_a_child);
 VARIANT(poison, is_poisoned);
 VARIANT(poison_and_unpoison, all_kept, .with_child = true);
+VARIANT(poison_some, some_are_poisoned);
+VARIANT(soft_offline, is_offline);
+VARIANT(ask_who_would_be_hit, hits_are_listed);
+VARIANT(ask_who_maps_it, mappings_are_listed);
 VARIANT(read_debugfs, all_kept);
 
 /* The same with memory that is shared copy-on-write. */
@@ -279,6 +339,7 @@ VARIANT_SHARED(move_shared, move, is_moved);
 VARIANT_SHARED(move_the_middle_of_shared, move_the_middle, the_middle_is_moved);
 VARIANT_SHARED(fork_shared, fork_a_child, has_a_child);
 VARIANT_SHARED(poison_shared, poison, is_poisoned);
+VARIANT_SHARED(soft_offline_shared, soft_offline, is_offline);
 
 #define FAULTS "/sys/kernel/debug/"
 
