@@ -170,9 +170,6 @@ impl Content {
 
 impl Drop for Content {
     fn drop(&mut self) {
-        if self.poison() == Some(Poison::Hardware) {
-            stats::QUARANTINED.inc();
-        }
         // Whoever has pinned the page holds a reference of its own.
         // SAFETY: By the invariant the content owns the page.
         drop(unsafe { OwnedPage::from_raw(self.raw_page()) });
@@ -213,11 +210,12 @@ impl Anon {
     ///
     /// [`ENOMEM`]; [`ENOSPC`] if no device memory is left. May sleep.
     pub(crate) fn zeroed(anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
-        Self::new(
-            OwnedPage::alloc(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?,
-            anon_vma,
-            index,
-        )
+        loop {
+            let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
+            if let Some(anon) = Self::new(page, anon_vma.clone(), index)? {
+                return Ok(anon);
+            }
+        }
     }
 
     /// A copy of the page of `source`, at the same index of `anon_vma`.
@@ -230,20 +228,25 @@ impl Anon {
     /// As for [`Self::zeroed`]; [`EHWPOISON`] if `source` is poisoned, or turns out to be while it is
     /// copied.
     pub(crate) fn copy_of(source: &Self, anon_vma: Arc<AnonVma>) -> Result<ARef<Self>> {
-        let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
-        let content = source.lock();
-        if content.poison().is_some() {
-            return Err(EHWPOISON);
+        loop {
+            let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
+            let content = source.lock();
+            if content.poison().is_some() {
+                return Err(EHWPOISON);
+            }
+            let copied = copy_page(&page.borrow(), &content.page());
+            let pfn = content.pfn();
+            drop(content);
+            copied.inspect_err(|_| copy::failed(source.into(), pfn))?;
+            if let Some(anon) = Self::new(page, anon_vma.clone(), source.index)? {
+                stats::COPIES.inc();
+                return Ok(anon);
+            }
         }
-        let copied = copy_page(&page.borrow(), &content.page());
-        let pfn = content.pfn();
-        drop(content);
-        copied.inspect_err(|_| copy::failed(source.into(), pfn))?;
-        stats::COPIES.inc();
-        Self::new(page, anon_vma, source.index)
     }
 
-    fn new(page: OwnedPage, anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
+    /// An anon that owns `page`; `None` if the page has failed when it was nobody's yet. [`ENOMEM`].
+    fn new(page: OwnedPage, anon_vma: Arc<AnonVma>, index: Index) -> Result<Option<ARef<Self>>> {
         let raw = page.borrow().as_ptr();
         let anon = KBox::pin_init(
             pin_init!(Self {
@@ -261,7 +264,10 @@ impl Anon {
         unsafe { frame::remember(raw, anon.as_ptr()) };
         stats::ANONS.inc();
         // SAFETY: `refs` started with one, which this reference takes over.
-        Ok(unsafe { ARef::from_raw(anon) })
+        let anon = unsafe { ARef::from_raw(anon) };
+        // Whoever reports a failure from here on finds the anon.
+        // SAFETY: The page is the anon's.
+        Ok((!unsafe { helpers::anon_rmap_page_hwpoison(raw) }).then_some(anon))
     }
 
     /// Locks the anon. Sleeps. Comes after the lock of an amap, before that of an anon_vma.
@@ -366,6 +372,7 @@ impl Migration<'_> {
     ///
     /// * [`EBUSY`]: the page is in use: it is pinned, or has not been unmapped everywhere.
     /// * [`EHWPOISON`]: it has been poisoned meanwhile, or fails now.
+    /// * [`ENOMEM`]: `to` has failed.
     ///
     /// `to` is given back then.
     pub(crate) fn move_to(&self, to: OwnedPage) -> Result<(), (Error, OwnedPage)> {
@@ -391,10 +398,15 @@ impl Migration<'_> {
         }
         let new = to.borrow().as_ptr();
         // SAFETY: Both are pages of ours, the new one with no charge of its own. The anon owns it from
-        // here on, and forgets it in `dec_ref`.
+        // here on, and forgets it in `dec_ref`, unless it turns out to be bad. As in `Anon::new`, whoever
+        // reports that later finds the anon.
         unsafe {
-            helpers::anon_rmap_page_move_charge(from, new);
             frame::remember(new, self.0);
+            if helpers::anon_rmap_page_hwpoison(new) {
+                frame::forget(new);
+                return Err((ENOMEM, to));
+            }
+            helpers::anon_rmap_page_move_charge(from, new);
         }
         frame::put_aside(content.replace(to));
         Ok(())

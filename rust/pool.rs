@@ -2,7 +2,10 @@
 
 //! Where pages come from: system RAM, or a reserved range that is [device memory](device_memory).
 
-use crate::helpers;
+use crate::{
+    helpers,
+    stats, //
+};
 use core::{
     mem::ManuallyDrop,
     ptr::NonNull, //
@@ -72,8 +75,15 @@ impl OwnedPage {
 
 impl Drop for OwnedPage {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the reference is ours. What has the flag for bad pages goes back
-        // neither to the page allocator nor to the device memory.
+        // What has the flag for bad pages goes back neither to the page allocator nor to the device
+        // memory, which counts it when the last reference goes.
+        // SAFETY: By the invariant the page is valid.
+        if unsafe { helpers::anon_rmap_page_hwpoison(self.0.as_ptr()) }
+            && DeviceMemory::get().is_none()
+        {
+            stats::QUARANTINED.inc();
+        }
+        // SAFETY: By the invariant the reference is ours.
         unsafe { helpers::anon_rmap_put_page(self.0.as_ptr()) };
     }
 }
@@ -87,7 +97,7 @@ pub(crate) fn page(pfn: u64) -> Option<NonNull<bindings::page>> {
     }
 }
 
-/// Puts a page, which has the flag for bad pages, out of use until [`reinstate`].
+/// Puts a page, which has the flag for bad pages, out of use until [`reinstate`], and counts it.
 pub(crate) fn retire(page: OwnedPage) {
     match DeviceMemory::get() {
         // Stays in use as far as the pool is concerned.
@@ -95,6 +105,7 @@ pub(crate) fn retire(page: OwnedPage) {
         // Once freed it could not be got back: the reference is kept.
         None => {
             page.into_raw();
+            stats::QUARANTINED.inc();
         }
     }
 }
@@ -105,6 +116,7 @@ pub(crate) fn retire(page: OwnedPage) {
 ///
 /// `page` must have been retired, and this must be the only call since then.
 pub(crate) unsafe fn reinstate(page: NonNull<bindings::page>) {
+    stats::QUARANTINED.dec();
     match DeviceMemory::get() {
         Some(pool) => pool.reinstate(page),
         // SAFETY: `retire` has kept the reference.

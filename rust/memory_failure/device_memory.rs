@@ -62,25 +62,22 @@ pub(crate) unsafe extern "C" fn memory_failure(
 ///
 /// # Errors
 ///
-/// [`EBUSY`] if the frame is changing hands; those of [`poison`].
+/// [`ENXIO`] if the frame holds nothing and its hardware has not really failed; those of [`poison`].
 fn fail(pfn: u64, kind: Poison, action: Action) -> Result {
-    match frame::lookup(pfn) {
-        Some(anon) => poison(
-            &anon,
-            Failure {
-                kind,
-                door: Door::DeviceMemory,
-                action,
-                pfn: Some(pfn),
-                place: None,
-            },
-        ),
-        None => fail_free(pfn, kind),
+    let failure = Failure {
+        kind,
+        door: Door::DeviceMemory,
+        action,
+        pfn: Some(pfn),
+        place: None,
+    };
+    if let Some(anon) = frame::lookup(pfn) {
+        match poison(&anon, failure) {
+            // A soft offline has just moved the page.
+            Err(error) if error == ENXIO => (),
+            result => return result,
+        }
     }
-}
-
-/// Takes frame `pfn`, which holds nothing, out of use if its hardware has failed.
-fn fail_free(pfn: u64, kind: Poison) -> Result {
     let pool = DeviceMemory::get().ok_or(ENXIO)?;
     let page = pool.page(pfn).ok_or(ENXIO)?;
     if kind == Poison::Simulated {
@@ -90,14 +87,13 @@ fn fail_free(pfn: u64, kind: Poison) -> Result {
     if frame::condemn(pfn) {
         return Ok(());
     }
-    let free = pool.take(page);
     // SAFETY: The page is one of the pool's.
     unsafe { helpers::anon_rmap_page_set_hwpoison(page.as_ptr()) };
-    if free {
+    if pool.take(page) {
         stats::QUARANTINED.inc();
-        Ok(())
-    } else {
-        // Whoever has it gives it up and finds the flag then.
-        Err(EBUSY)
+        return Ok(());
     }
+    // It is changing hands. Whoever has it finds the flag when he makes it an anon's or gives it up; or he
+    // has made it one before he could.
+    frame::lookup(pfn).map_or(Ok(()), |anon| poison(&anon, failure))
 }

@@ -108,8 +108,9 @@ fn fail(pfn: c_ulong) -> Result {
     }
     let pfn = pfn as u64;
     let Some(anon) = frame::lookup(pfn) else {
-        // In a frame that soft offline has put aside nothing is left to be done.
-        return frame::condemn(pfn).then_some(()).ok_or(ENXIO);
+        fail_aside(pfn)?;
+        stats::MACHINE_CHECKS.inc();
+        return Ok(());
     };
     stats::MACHINE_CHECKS.inc();
     let failure = Failure {
@@ -122,6 +123,14 @@ fn fail(pfn: c_ulong) -> Result {
     match poison(&anon, failure) {
         // Handled before.
         Err(error) if error == EHWPOISON => Ok(()),
+        // A soft offline has just moved the page.
+        Err(error) if error == ENXIO => fail_aside(pfn),
         result => result,
     }
+}
+
+/// Handles the failure of frame `pfn` if a soft offline has put it aside: nothing is left to be done but to
+/// remember it. [`ENXIO`] if none has.
+fn fail_aside(pfn: u64) -> Result {
+    frame::condemn(pfn).then_some(()).ok_or(ENXIO)
 }

@@ -57,7 +57,6 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
     let migration = anon.begin_migration(pfn)?;
     rmap::unmap(&anon, room, |_, _| ());
     move_patiently(&migration, page)?;
-    stats::QUARANTINED.inc();
     stats::SOFT_OFFLINES.inc();
     event::action(
         pfn,
@@ -87,7 +86,5 @@ fn move_patiently(migration: &Migration<'_>, mut to: OwnedPage) -> Result {
 ///
 /// [`ENXIO`] if none has.
 pub(crate) fn unpoison(pfn: u64) -> Result {
-    frame::take_back(pfn)?;
-    stats::QUARANTINED.dec();
-    Ok(())
+    frame::take_back(pfn)
 }

@@ -9,7 +9,8 @@
 use super::OwnedPage;
 use crate::{
     helpers,
-    memory_failure, //
+    memory_failure,
+    stats, //
 };
 use core::ptr::{
     self,
@@ -183,10 +184,18 @@ impl DeviceMemory {
 
     /// A page, with one reference; [`ENOSPC`]. Takes O(n / 64) for n pages if nearly all are used.
     pub(super) fn alloc(&self, zero: bool) -> Result<OwnedPage> {
-        let index = self.take_any().ok_or(ENOSPC)?;
-        let page = self
-            .page((self.start >> PAGE_SHIFT) + index)
-            .ok_or(ENOSPC)?;
+        let page = loop {
+            let index = self.take_any().ok_or(ENOSPC)?;
+            let page = self
+                .page((self.start >> PAGE_SHIFT) + index)
+                .ok_or(ENOSPC)?;
+            // SAFETY: The page is one of ours.
+            if !unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
+                break page;
+            }
+            // It failed while it was given back. Its bit stays set.
+            stats::QUARANTINED.inc();
+        };
         // SAFETY: The page is nobody's, so it is ours to set up; this takes a reference, and locks the
         // page.
         unsafe {
@@ -268,7 +277,7 @@ impl PinnedDrop for DeviceMemory {
     }
 }
 
-/// Takes a page back, unless it is bad.
+/// Takes a page back, unless it is bad: then its bit stays set.
 ///
 /// # Safety
 ///
@@ -278,7 +287,9 @@ unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
         return;
     };
     // SAFETY: Core mm passes a folio of ours, whose first member is its page.
-    if !unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
+    if unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
+        stats::QUARANTINED.inc();
+    } else {
         pool.reinstate(page);
     }
 }
