@@ -178,7 +178,7 @@ static void keep_moving(char *memory)
 
 TEST_F(rmap, an_injection_ends_though_sharers_move_all_the_time)
 {
-	enum { SHARERS = 40, MOVERS = 4, INJECTIONS = 20 };
+	enum { SHARERS = 24, MOVERS = 4, INJECTIONS = 8 };
 	struct peer *sharers[SHARERS];
 	pid_t movers[MOVERS];
 
