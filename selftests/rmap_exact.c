@@ -182,10 +182,14 @@ static long compare(struct process *processes, int nr_processes)
 	size_t count = 0;
 	long pages = 0;
 	char *verdict;
+	int depth = 0;
 
-	for (int i = 0; i < nr_processes; i++)
+	for (int i = 0; i < nr_processes; i++) {
+		if (processes[i].depth > depth)
+			depth = processes[i].depth;
 		count += add_entries(processes[i].peer->pid, entries + count,
 				     sizeof(entries) / sizeof(*entries) - count);
+	}
 	qsort(entries, count, sizeof(*entries), by_frame);
 	for (size_t first = 0, next; first < count; first = next) {
 		char question[64];
@@ -208,7 +212,8 @@ static long compare(struct process *processes, int nr_processes)
 		pages = -1;
 	}
 	free(verdict);
-	ksft_print_msg("%d processes, %ld pages, mapped %zu times\n", nr_processes, pages, count);
+	ksft_print_msg("%d processes, forked %d deep, %ld pages, mapped %zu times\n", nr_processes, depth, pages,
+		       count);
 	return pages;
 }
 
