@@ -92,8 +92,7 @@ impl Reservation {
             record: Record {
                 index,
                 failure,
-                // SAFETY: No requirements.
-                since: unsafe { bindings::ktime_get_mono_fast_ns() },
+                since: 0,
                 holders: KVec::with_capacity(holders, GFP_KERNEL)?,
             },
         })
@@ -105,10 +104,13 @@ pub(crate) struct Removed {
     _node: RBTreeNode<u64, Record>,
 }
 
-/// Records that the page in frame `pfn` is poisoned. The caller holds the lock of its anon, and the
-/// page was not poisoned before.
+/// Records that the page in frame `pfn` is poisoned now; what was recorded of a drill on it is dropped. The
+/// caller holds the lock of its anon.
 pub(crate) fn insert(pfn: u64, reservation: Reservation) {
-    let node = reservation.node.into_node(pfn, reservation.record);
+    let Reservation { node, mut record } = reservation;
+    // SAFETY: No requirements.
+    record.since = unsafe { bindings::ktime_get_mono_fast_ns() };
+    let node = node.into_node(pfn, record);
     let old = POISONED.lock().get_or_insert_with(RBTree::new).insert(node);
     if old.is_none() {
         stats::POISONED.inc();
