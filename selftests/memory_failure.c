@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A poisoned page is refused to all who share it, and nothing else is. */
+#include <linux/futex.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "fixture.h"
@@ -413,6 +416,77 @@ FIXTURE_SETUP(private_memory_failure)
 FIXTURE_TEARDOWN_PARENT(private_memory_failure)
 {
 	EXPECT_STREQ("", leak());
+}
+
+/* Adds what came of a system call to @text. */
+#define SAY(name, call) do {						\
+	long result = (errno = 0, (long)(call));			\
+									\
+	snprintf(text + strlen(text), room - strlen(text), "%s: %ld, %s\n", name, result, strerror(errno)); \
+} while (0)
+
+/* What system calls say that are given @bad, the address of a failed page. */
+static void try_system_calls(char *bad, char *text, size_t room)
+{
+	char buffer[PAGE] __attribute__((aligned(PAGE)));
+	struct iovec here = { buffer, 8 }, there = { bad, 8 }, whole = { bad, PAGE };
+	int pipes[2], mem = open("/proc/self/mem", O_RDWR), status;
+	int file = open("/tmp/anon_rmap.direct", O_RDWR | O_CREAT | O_TRUNC | O_DIRECT, 0600);
+	pid_t parent = getpid(), child;
+
+	*text = '\0';
+	unlink("/tmp/anon_rmap.direct");
+	if (pipe(pipes))
+		return;
+	SAY("write", write(pipes[1], bad, 8));
+	SAY("content", write(pipes[1], "content", 8));
+	SAY("read", read(pipes[0], bad, 8));
+	SAY("vmsplice", vmsplice(pipes[1], &whole, 1, 0));
+	SAY("direct write", pwrite(file, bad, PAGE, 0));
+	SAY("direct content", pwrite(file, buffer, PAGE, 0));
+	SAY("direct read", pread(file, bad, PAGE, 0));
+	SAY("read of mem", pread(mem, buffer, 8, (off_t)bad));
+	SAY("write of mem", pwrite(mem, buffer, 8, (off_t)bad));
+	SAY("process_vm_readv", process_vm_readv(getpid(), &here, 1, &there, 1, 0));
+	SAY("process_vm_writev", process_vm_writev(getpid(), &here, 1, &there, 1, 0));
+	SAY("futex", syscall(SYS_futex, bad, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0));
+	SAY("populate for reading", madvise(bad, PAGE, MADV_POPULATE_READ));
+	SAY("populate for writing", madvise(bad, PAGE, MADV_POPULATE_WRITE));
+	SAY("mlock", mlock(bad, PAGE));
+	child = fork();
+	if (!child) {
+		die_with(parent);
+		for (;;)
+			pause();
+	}
+	SAY("attach", ptrace(PTRACE_ATTACH, child, NULL, NULL));
+	waitpid(child, &status, 0);
+	SAY("peek", ptrace(PTRACE_PEEKDATA, child, bad, NULL));
+	SAY("poke", ptrace(PTRACE_POKEDATA, child, bad, 7L));
+	kill(child, SIGKILL);
+	waitpid(child, &status, 0);
+	close(file);
+	close(mem);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+TEST_F(private_memory_failure, system_calls_fail_as_for_anonymous_memory)
+{
+	char *anonymous = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char ours[2048], theirs[2048];
+	struct access access;
+	volatile int failed = 0;
+
+	store(anonymous, 1);
+	ATTEMPT(access, failed = madvise(anonymous, PAGE, MADV_HWPOISON));
+	if (failed)
+		SKIP(return, "no MADV_HWPOISON");
+	ASSERT_EQ(0, poison_addr(getpid(), self->bad));
+	try_system_calls(anonymous, theirs, sizeof(theirs));
+	try_system_calls(self->bad, ours, sizeof(ours));
+	EXPECT_STREQ(theirs, ours);
+	EXPECT_NE(NULL, strstr(ours, "write: -1, Bad address\n"));
 }
 
 TEST_F(private_memory_failure, a_copy_made_before_is_intact)
