@@ -298,7 +298,7 @@ static void *read_slots(void *thread)
 
 static void *move(void *thread)
 {
-	struct random random = disturb(thread);
+	struct random random = { seed * 64 + (uintptr_t)thread };
 
 	while (!atomic_load(&world->stop)) {
 		unsigned int page = below(&random, PAGES), to;
@@ -326,7 +326,7 @@ static char *map_there(void *address, size_t pages)
 
 static void *unmap(void *thread)
 {
-	struct random random = disturb(thread);
+	struct random random = { seed * 64 + (uintptr_t)thread };
 
 	while (!atomic_load(&world->stop)) {
 		unsigned int page = below(&random, PAGES - 4);
@@ -396,6 +396,9 @@ static void fail_pages_on_the_move(void)
 			wrong("a fresh page can't be written", &access, place_of(page));
 			continue;
 		}
+		/* Whoever waits for the mutex gets it now. */
+		if (below(&random, 2))
+			sched_yield();
 		error = poison_pfn(pfn);
 		/* It may have been unmapped by all. */
 		if (error && error != ENXIO) {
