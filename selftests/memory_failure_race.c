@@ -302,11 +302,13 @@ static void *move(void *thread)
 
 	while (!atomic_load(&world->stop)) {
 		unsigned int page = below(&random, PAGES), to;
+		int flags;
 
 		pthread_mutex_lock(&places);
 		to = !slot_of[page];
-		if (mremap(place_of(page), PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, slots[to] + page * PAGE) !=
-		    MAP_FAILED)
+		/* Now and then something stays where it was, but not the page. */
+		flags = MREMAP_MAYMOVE | MREMAP_FIXED | (below(&random, 2) ? MREMAP_DONTUNMAP : 0);
+		if (mremap(place_of(page), PAGE, PAGE, flags, slots[to] + page * PAGE) != MAP_FAILED)
 			slot_of[page] = to;
 		pthread_mutex_unlock(&places);
 		atomic_fetch_add(&world->moves, 1);

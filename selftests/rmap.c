@@ -162,25 +162,64 @@ TEST_F(rmap, moved_vmas_are_found)
 	}
 }
 
-/* Moves a page between two places until the process is killed; it shares all pages with its parent. */
-static void keep_moving(char *memory)
-{
-	char *places = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *from = memory;
+/* A process that moves a page, which it shares with its parent, all the time, and sometimes reads it. */
+struct mover {
+	pid_t pid;
+	volatile bool stop;
+	sem_t go, done;
+	char *place;
+	struct access access;
+};
 
+static void keep_moving(struct mover *mover, char *memory)
+{
+	char *places = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	mover->place = memory;
 	load(memory);
 	for (size_t i = 0;; i++) {
+		/* What is left at the old place looks as before, but does not have the page. */
+		int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (i & 2 ? MREMAP_DONTUNMAP : 0);
 		char *to = places + (i & 1) * PAGE;
 
-		mremap(from, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-		from = to;
+		if (mremap(mover->place, PAGE, PAGE, flags, to) != MAP_FAILED)
+			mover->place = to;
+		if (mover->stop) {
+			mover->access = load(mover->place);
+			sem_post(&mover->done);
+			while (sem_wait(&mover->go))
+				;
+			load(mover->place);
+			sem_post(&mover->done);
+		}
 	}
 }
 
-TEST_F(rmap, an_injection_ends_though_sharers_move_all_the_time)
+/* Stops a mover and lets it read its page. */
+static struct access stop_and_load(struct mover *mover)
+{
+	mover->stop = true;
+	while (sem_wait(&mover->done))
+		;
+	mover->stop = false;
+	return mover->access;
+}
+
+/* Lets a mover map its page again, and move on. */
+static void move_on(struct mover *mover)
+{
+	sem_post(&mover->go);
+	while (sem_wait(&mover->done))
+		;
+}
+
+TEST_F(rmap, an_injection_ends_and_misses_nothing_though_sharers_move_all_the_time)
 {
 	enum { SHARERS = 24, MOVERS = 4, INJECTIONS = 8 };
 	struct peer *sharers[SHARERS];
-	pid_t movers[MOVERS];
+	struct mover *movers = mmap(NULL, MOVERS * sizeof(*movers), PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *moved = self->memory + PAGES / 2 * PAGE;
 
 	fill(self->memory, PAGES, 1);
 	for (int i = 0; i < SHARERS; i++) {
@@ -188,17 +227,20 @@ TEST_F(rmap, an_injection_ends_though_sharers_move_all_the_time)
 		ASSERT_NE(NULL, sharers[i]);
 	}
 	for (int i = 0; i < MOVERS; i++) {
-		pid_t parent = getpid();
+		pid_t parent = getpid(), pid;
 
-		movers[i] = fork();
-		ASSERT_LE(0, movers[i]);
-		if (!movers[i]) {
+		sem_init(&movers[i].go, 1, 0);
+		sem_init(&movers[i].done, 1, 0);
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid) {
 			die_with(parent);
-			keep_moving(self->memory + PAGES / 2 * PAGE);
+			keep_moving(&movers[i], moved);
 		}
+		movers[i].pid = pid;
 	}
 	for (int i = 0; i < INJECTIONS; i++) {
-		char *bad = self->memory + (i & 1 ? i : PAGES / 2) * PAGE;
+		char *bad = i & 1 ? self->memory + i * PAGE : moved;
 		uint64_t pfn;
 		long walks;
 
@@ -211,14 +253,24 @@ TEST_F(rmap, an_injection_ends_though_sharers_move_all_the_time)
 		walks = counter("walks_total") - walks;
 		/* Each sharer once more, or twice if it is on the move. */
 		EXPECT_GE(1 + 3 * (1 + SHARERS + MOVERS), walks);
+		for (int j = 0; j < MOVERS; j++) {
+			struct access access = stop_and_load(&movers[j]);
+
+			if (bad == moved)
+				EXPECT_SIGBUS(movers[j].place, access);
+			else
+				EXPECT_WORD(word(1, PAGES / 2), access);
+		}
 		EXPECT_SIGBUS(bad, load(bad));
 		for (int j = 0; j < SHARERS; j++)
 			EXPECT_SIGBUS(bad, peer_load(sharers[j], bad));
 		ASSERT_EQ(0, unpoison_pfn(pfn));
+		for (int j = 0; j < MOVERS; j++)
+			move_on(&movers[j]);
 	}
 	for (int i = 0; i < MOVERS; i++) {
-		kill(movers[i], SIGKILL);
-		waitpid(movers[i], NULL, 0);
+		kill(movers[i].pid, SIGKILL);
+		waitpid(movers[i].pid, NULL, 0);
 	}
 }
 
