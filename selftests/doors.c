@@ -4,7 +4,10 @@
  * offline; the files that tell who would be hit and who maps a page; and the trace events.
  */
 #include "fixture.h"
+#include <linux/perf_event.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
 
 #define NR_PAGES 32
 #define TRACEFS "/sys/kernel/tracing/"
@@ -303,15 +306,21 @@ TEST_F(doors, verify_counts_what_it_has_checked)
 	EXPECT_STREQ(expected, verdict);
 }
 
+/* Whether there are trace events. */
+static bool has_events(void)
+{
+	if (access(TRACEFS "trace", R_OK) && mount("tracefs", TRACEFS, "tracefs", 0, NULL))
+		return false;
+	return !access(TRACEFS "events/anon_rmap/enable", W_OK);
+}
+
 TEST_F(doors, trace_events_tell_which_page_which_door_and_who)
 {
 	char line[256], *trace;
 	struct peer *child;
 	uint64_t pfn;
 
-	if (access(TRACEFS "trace", R_OK) && mount("tracefs", TRACEFS, "tracefs", 0, NULL))
-		SKIP(return, "no tracefs");
-	if (access(TRACEFS "events/anon_rmap/enable", W_OK))
+	if (!has_events())
 		SKIP(return, "no trace events: is CONFIG_EVENT_TRACING on?");
 	fill(self->memory, NR_PAGES, 1);
 	pfn = pfn_of(self->memory);
@@ -337,6 +346,36 @@ TEST_F(doors, trace_events_tell_which_page_which_door_and_who)
 	snprintf(line, sizeof(line), "anon_rmap_action: pfn=%#lx index=0 action=unpoison door=unpoison_pfn\n", pfn);
 	EXPECT_NE(NULL, strstr(trace, line));
 	free(trace);
+}
+
+TEST_F(doors, perf_counts_trace_events)
+{
+	struct perf_event_attr attr = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr) };
+	int fds[64], cpus = get_nprocs_conf();
+	uint64_t sum = 0, count, pfn;
+	char *id;
+
+	id = has_events() ? read_file(TRACEFS "events/anon_rmap/anon_rmap_action/id") : NULL;
+	if (!id || cpus > 64)
+		SKIP(return, "no trace events");
+	attr.config = atoi(id);
+	for (int cpu = 0; cpu < cpus; cpu++) {
+		fds[cpu] = syscall(SYS_perf_event_open, &attr, -1, cpu, -1, 0);
+		if (fds[cpu] < 0)
+			SKIP(return, "no perf: %s", strerror(errno));
+	}
+	fill(self->memory, NR_PAGES, 1);
+	pfn = pfn_of(self->memory);
+	for (int i = 0; i < 5; i++) {
+		ASSERT_EQ(0, poison_addr(getpid(), self->memory));
+		ASSERT_EQ(0, unpoison_pfn(pfn));
+	}
+	for (int cpu = 0; cpu < cpus; cpu++) {
+		ASSERT_EQ(sizeof(count), read(fds[cpu], &count, sizeof(count)));
+		sum += count;
+		close(fds[cpu]);
+	}
+	EXPECT_EQ(10, sum);
 }
 
 TEST_HARNESS_MAIN
