@@ -8,6 +8,9 @@
 //! ended: not before, since until then page tables map the pages, and somebody who shares them must
 //! not find himself alone with them.
 //!
+//! What is shared memory to the user stays, as in shared anonymous memory. It is blocked, too: core mm frees
+//! page tables that become empty, and a fault that has made sure of having one must not lose it.
+//!
 //! Core mm says the same when it looks for a huge page to split on the border of a VMA that it changes,
 //! and clears nothing. Then the VMA is locked for writing, and for `MADV_DONTNEED` only for reading.
 //!
@@ -122,12 +125,16 @@ unsafe extern "C" fn invalidate_range_end(
     }
 }
 
-/// Takes what core mm has cleared out of the amap, unless it was cleared for us.
+/// Takes what core mm has cleared out of the amap, unless it was cleared for us or is shared memory.
 fn discard(amap: &Amap, indices: Interval) {
     let mut pool = NodePool::new();
     loop {
         let mut slots = amap.lock();
         if slots.blocked.is_own(indices) {
+            return;
+        }
+        if amap.sharing() == Sharing::Shared {
+            slots.blocked.end(indices);
             return;
         }
         let needed = slots
@@ -154,8 +161,8 @@ fn overlaps(vmas: &Vmas, range: &bindings::mmu_notifier_range) -> bool {
         .is_ok_and(|pages| vmas.by_page.overlapping(pages).next().is_some())
 }
 
-/// Calls `f` for each part of `range` that is private memory of the device and is really going to be
-/// cleared, under the lock of the address space.
+/// Calls `f` for each part of `range` that is memory of the device and is really going to be cleared, under
+/// the lock of the address space.
 ///
 /// Core mm holds the mmap lock or the VMA's lock, so the VMAs in `range` stay as they are until the
 /// clearing has ended.
@@ -169,8 +176,7 @@ fn for_each_cleared(
     };
     let vmas = space.vmas().lock();
     for (covered, state) in vmas.by_page.overlapping(cleared) {
-        // What is shared stays, as in shared anonymous memory.
-        if state.amap().sharing() == Sharing::Shared || state.is_write_locked(&vmas) {
+        if state.is_write_locked(&vmas) {
             continue;
         }
         let start = covered.start().max(cleared.start()) as usize;

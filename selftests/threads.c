@@ -138,6 +138,39 @@ TEST_F(threads, no_update_is_lost_while_others_fork)
 	EXPECT_LT(0, total);
 }
 
+TEST_F(threads, no_update_is_lost_while_shared_memory_is_discarded)
+{
+	/* What one page table maps: it can be freed when it is empty, and is needed again at once. */
+	const size_t table = 512 * PAGE;
+	char *memory = map_device(2 * 512, MAP_SHARED);
+	char *aligned = (char *)(((uintptr_t)memory + table - 1) & ~(table - 1));
+	struct work work[COUNTERS];
+	pthread_t threads[COUNTERS];
+	uint64_t total = 0;
+
+	ASSERT_NE(MAP_FAILED, memory);
+	for (int i = 0; i < COUNTERS; i++) {
+		work[i] = (struct work){ aligned, self->shared, i };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, count, &work[i]));
+	}
+	for (long end = now() + MILLISECONDS; now() < end;) {
+		ASSERT_EQ(0, madvise(aligned, table, MADV_DONTNEED));
+	}
+	self->shared->stop = true;
+	for (int i = 0; i < COUNTERS; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < COUNTERS; i++) {
+		uint64_t rounds = ((uint64_t *)aligned)[i];
+
+		total += rounds;
+		for (size_t page = 0; page < PAGES; page++) {
+			EXPECT_EQ(rounds, ((uint64_t *)(aligned + page * PAGE))[i]);
+		}
+	}
+	EXPECT_EQ((uint64_t)self->shared->accesses, total);
+	EXPECT_LT(0, total);
+}
+
 /* Writes the same number to the first and then to the last page. */
 static void *count_in_order(void *argument)
 {
