@@ -44,8 +44,8 @@ use kernel::{
 
 /// Room for what a walk from `anon` finds; [`ENOMEM`].
 ///
-/// A walk that finds more works through it in portions, so the room need not be enough; but it must be
-/// there before something is begun that can't be undone.
+/// A walk that finds more makes more room, or works through it in portions, so the room need not be enough; but
+/// it must be there before something is begun that can't be undone.
 pub(crate) fn reserve(anon: &Anon) -> Result<KVec<Mapping>> {
     reserve_range(anon.anon_vma(), Interval::point(anon.index().0))
 }
