@@ -3,6 +3,7 @@
 #ifndef RANDOM_H
 #define RANDOM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct random {
@@ -22,6 +23,19 @@ static inline uint64_t next(struct random *random)
 static inline uint64_t below(struct random *random, uint64_t limit)
 {
 	return next(random) % limit;
+}
+
+static inline bool one_in(struct random *random, uint64_t n)
+{
+	return !below(random, n);
+}
+
+/* The numbers of one step: they don't depend on what other steps have drawn. */
+static inline struct random random_of_step(uint64_t seed, uint64_t step)
+{
+	struct random of_seed = { seed };
+
+	return (struct random){ next(&of_seed) + step * 0xd1342543de82ef95 };
 }
 
 #endif

@@ -9,7 +9,7 @@
 #define DIFFERENTIAL_OPERATIONS_H
 
 #include "arena.h"
-#include "random.h"
+#include "../random.h"
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -89,7 +89,7 @@ static size_t size_of(const struct operation *operation)
 
 static unsigned int random_length(struct random *random)
 {
-	return 1 + random_below(random, one_in(random, 16) ? ARENA_PAGES : 8);
+	return 1 + below(random, one_in(random, 16) ? ARENA_PAGES : 8);
 }
 
 static unsigned int at_most(unsigned int a, unsigned int b)
@@ -100,9 +100,9 @@ static unsigned int at_most(unsigned int a, unsigned int b)
 static void choose_range(struct operation *operation, struct random *random)
 {
 	/* Where many operations meet, or anywhere. */
-	operation->page = random_below(random, one_in(random, 3) ? ARENA_PAGES : 128);
+	operation->page = below(random, one_in(random, 3) ? ARENA_PAGES : 128);
 	operation->pages = at_most(random_length(random), ARENA_PAGES - operation->page);
-	operation->value = random_bits(random);
+	operation->value = next(random);
 }
 
 /* For what copies: not more than a pipe takes. */
@@ -121,7 +121,7 @@ static int random_protection(struct random *random)
 		PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_NONE,
 	};
 
-	return protections[random_below(random, sizeof(protections) / sizeof(*protections))];
+	return protections[below(random, sizeof(protections) / sizeof(*protections))];
 }
 
 /* A word in each page. */
@@ -235,7 +235,7 @@ static void choose_mremap(struct operation *operation, struct random *random)
 		operation->argument = MREMAP_MAYMOVE;
 		operation->pages = 0;
 	}
-	operation->to = random_below(random, ARENA_PAGES - operation->to_pages + 1);
+	operation->to = below(random, ARENA_PAGES - operation->to_pages + 1);
 }
 
 static void perform_mremap(const struct operation *operation, enum side side, struct outcome *outcome)
@@ -267,7 +267,7 @@ static const int advices[] = {
 static void choose_madvise(struct operation *operation, struct random *random)
 {
 	choose_range(operation, random);
-	operation->argument = advices[random_below(random, sizeof(advices) / sizeof(*advices))];
+	operation->argument = advices[below(random, sizeof(advices) / sizeof(*advices))];
 }
 
 static void perform_madvise(const struct operation *operation, enum side side, struct outcome *outcome)

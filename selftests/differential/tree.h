@@ -134,7 +134,7 @@ static bool perform_exit(const struct operation *operation, char *failure, size_
 static void choose_target(struct operation *operation, struct random *random)
 {
 	choose_short_range(operation, random);
-	operation->target = tree->processes[nth_alive(random_below(random, nr_alive()))].pid;
+	operation->target = tree->processes[nth_alive(below(random, nr_alive()))].pid;
 }
 
 static void choose_fault_range(struct operation *operation, struct random *random)
@@ -177,7 +177,7 @@ static const struct kind *choose_kind(struct random *random)
 
 	for (unsigned int i = 0; i < NR_KINDS; i++)
 		weight += kinds[i].weight;
-	for (chosen = random_below(random, weight); chosen >= kind->weight; kind++)
+	for (chosen = below(random, weight); chosen >= kind->weight; kind++)
 		chosen -= kind->weight;
 	return kind;
 }
@@ -186,7 +186,7 @@ static const struct kind *choose_kind(struct random *random)
 static bool compare_touched(unsigned int page, unsigned int pages, struct random *random, char *failure, size_t size)
 {
 	for (unsigned int i = 0; pages && i < 2; i++)
-		if (!same_page(page + random_below(random, pages), failure, size))
+		if (!same_page(page + below(random, pages), failure, size))
 			return false;
 	return true;
 }
@@ -278,7 +278,7 @@ static void live(void)
 		if (exiting || tree->step % BURST == 0) {
 			struct random random = random_of_step(~tree->seed, tree->step / BURST);
 
-			next = nth_alive(random_below(&random, nr_alive()));
+			next = nth_alive(below(&random, nr_alive()));
 		}
 		if (next == self)
 			continue;
