@@ -88,7 +88,10 @@ impl Content {
     const POISON: usize = Self::SIMULATED | Self::HARDWARE;
     /// Tag for a page that is being replaced, see [`Anon::begin_migration`].
     const MIGRATING: usize = 4;
-    const TAGS: usize = Self::POISON | Self::MIGRATING;
+    /// Tag for a page that was mapped for writing and has not been shared since, see
+    /// [`Self::may_be_written`].
+    const EXCLUSIVE: usize = 8;
+    const TAGS: usize = Self::POISON | Self::MIGRATING | Self::EXCLUSIVE;
 
     fn new(page: OwnedPage) -> Self {
         // INVARIANT: The page is owned, and given back in `drop`.
@@ -135,6 +138,30 @@ impl Content {
     /// Whether the page is about to be replaced by another, so that it must not be mapped now.
     pub(crate) fn is_migrating(&self) -> bool {
         self.0 & Self::MIGRATING != 0
+    }
+
+    /// Whether the only amap that holds the page may write to it. To be asked under that amap's lock.
+    ///
+    /// Not if somebody else has a reference to the page (`vmsplice`, `O_DIRECT`) who may have got it
+    /// when the page was shared, or was still empty: he would see what is written. Whoever has got one
+    /// since the page is exclusive is to see it.
+    pub(crate) fn may_be_written(&self) -> bool {
+        // SAFETY: The page is valid as long as `self` is.
+        self.is_exclusive() || !unsafe { helpers::anon_rmap_page_is_in_use(self.page().as_ptr()) }
+    }
+
+    /// Whether the page was mapped for writing and has not been shared since.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.0 & Self::EXCLUSIVE != 0
+    }
+
+    /// Notes that the page is mapped for writing, or is to be shared copy-on-write.
+    pub(crate) fn set_exclusive(&mut self, exclusive: bool) {
+        // INVARIANT: Only tags change.
+        self.0 &= !Self::EXCLUSIVE;
+        if exclusive {
+            self.0 |= Self::EXCLUSIVE;
+        }
     }
 
     /// Replaces the page by `page`, and returns the old one.
@@ -220,8 +247,8 @@ impl Anon {
 
     /// A copy of the page of `source`, at the same index of `anon_vma`.
     ///
-    /// The caller's reference to `source` must be that of an amap which shares it, so that nobody
-    /// writes to it. Takes the lock of `source`.
+    /// Nobody may write to `source` meanwhile, or the caller has to find out and drop the copy. Takes the
+    /// lock of `source`.
     ///
     /// # Errors
     ///
@@ -458,8 +485,7 @@ impl Share {
 }
 
 impl Slot<'_, Share> {
-    /// Whether the page may be written in place: nobody else can reach it through an amap. To be
-    /// asked under the amap's lock.
+    /// Whether nobody else can reach the page through an amap. To be asked under the amap's lock.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.unshared && self.value.is_only()
     }

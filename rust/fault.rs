@@ -160,7 +160,10 @@ impl Fault<'_> {
             return self.fill(&mut slots, reserve);
         };
         let anon = slot.value.anon();
-        if !self.write || amap.sharing() == Sharing::Shared || slot.is_exclusive() {
+        if !self.write
+            || amap.sharing() == Sharing::Shared
+            || (slot.is_exclusive() && anon.lock().may_be_written())
+        {
             return match self.link(&mut slots, anon.anon_vma(), reserve) {
                 Ok(()) => Look::Done(self.map(&slots, &anon)),
                 Err(need) => need,
@@ -195,7 +198,7 @@ impl Fault<'_> {
         }
     }
 
-    /// Replaces `source`, which the amap shares with others, by the reserved copy, and maps that.
+    /// Replaces `source`, which others may use too, by the reserved copy, and maps that.
     fn copy(&self, source: ARef<Anon>, reserve: &mut Reserve) -> Look {
         let anon = match &reserve.page {
             Some((anon, Origin::Copy(of))) if ptr::eq::<Anon>(&**of, &*source) => anon.clone(),
@@ -214,14 +217,19 @@ impl Fault<'_> {
         if let Some(refusal) = self.refusal(&slots) {
             return Look::Done(refusal);
         }
-        // As long as the amap shares the source, nobody can have written to it. If it is no longer
-        // shared, another thread can.
         match slots.anons.get(self.index.0) {
-            Some(slot) if slot.value.is(&source) && !slot.is_exclusive() => (),
+            Some(slot) if slot.value.is(&source) => (),
             _ => return Look::Done(RETRY),
         }
-        if source.lock().poison().is_some() {
-            return Look::Done(HWPOISON);
+        {
+            let content = source.lock();
+            if content.poison().is_some() {
+                return Look::Done(HWPOISON);
+            }
+            // If nobody else uses it any more another thread can have written to it.
+            if content.is_exclusive() {
+                return Look::Done(RETRY);
+            }
         }
         if let Err(need) = self.link(&mut slots, anon.anon_vma(), reserve) {
             return need;
@@ -282,17 +290,19 @@ impl Fault<'_> {
             return RETRY;
         }
         let result = {
-            let content = anon.lock();
+            let mut content = anon.lock();
             if content.poison().is_some() {
                 return HWPOISON;
             }
             if content.is_migrating() {
                 return RETRY;
             }
-            // SAFETY: `vmf` and the page are valid. By the amap's rule the entry is empty or maps
-            // this page.
+            if self.write {
+                content.set_exclusive(true);
+            }
+            // SAFETY: `vmf` and the page are valid. By the amap's rule the entry maps no other page.
             unsafe {
-                bindings::vmf_insert_page_mkwrite(self.vmf, content.page().as_ptr(), self.write)
+                helpers::anon_rmap_vmf_insert_page(self.vmf, content.page().as_ptr(), self.write)
             }
         };
         if !self.write && result == RETRY {

@@ -19,6 +19,7 @@ use kernel::{
 extern "C" {
     pub(crate) fn anon_rmap_page_to_pfn(page: *const bindings::page) -> c_ulong;
     pub(crate) fn anon_rmap_page_maybe_dma_pinned(page: *mut bindings::page) -> bool;
+    pub(crate) fn anon_rmap_page_is_in_use(page: *const bindings::page) -> bool;
     pub(crate) fn anon_rmap_page_mapcount(page: *const bindings::page) -> c_int;
     pub(crate) fn anon_rmap_refcount_inc_not_zero(refs: *const bindings::refcount_t) -> bool;
     pub(crate) fn anon_rmap_mmap_write_lock(mm: *mut bindings::mm_struct);
@@ -35,6 +36,11 @@ extern "C" {
         mm: *mut bindings::mm_struct,
     ) -> *mut bindings::task_struct;
     pub(crate) fn anon_rmap_vmf_install_page_table(vmf: *mut bindings::vm_fault) -> bool;
+    pub(crate) fn anon_rmap_vmf_insert_page(
+        vmf: *mut bindings::vm_fault,
+        page: *mut bindings::page,
+        write: bool,
+    ) -> bindings::vm_fault_t;
     pub(crate) fn anon_rmap_current_mremap(start: *mut c_ulong, len: *mut c_ulong) -> bool;
 }
 

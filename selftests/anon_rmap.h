@@ -30,6 +30,12 @@
 #define PAGE_SHIFT 12
 #define PAGE (1UL << PAGE_SHIFT)
 
+/* Newer than the C library. */
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+
 /* Maps @pages pages of the device; @flags as for mmap(). */
 static inline char *map_device(size_t pages, int flags)
 {

@@ -33,6 +33,14 @@ FIXTURE_TEARDOWN_PARENT(fixture_name)					\
 }									\
 struct fixture_name##_needs_a_semicolon
 
+/* Private memory of the device, or anonymous memory: for tests that both have to pass. */
+static inline char *map_private(bool device, size_t pages)
+{
+	if (device)
+		return map_device(pages, MAP_PRIVATE);
+	return mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
 #define EXPECT_WORD(expected_value, seen) do {				\
 	struct access seen_access = (seen);				\
 									\

@@ -2,12 +2,6 @@
 /* Guard pages (MADV_GUARD_INSTALL): fork then copies page tables, which it does not do otherwise. */
 #include "fixture.h"
 
-/* Newer than the C library. */
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
-#endif
-
 FIXTURE_ON_DEVICE(guard, 64);
 
 TEST_F(guard, no_access_until_it_is_removed)

@@ -102,7 +102,7 @@ TEST_F(threads, no_update_is_lost_while_others_fork)
 		work[i] = (struct work){ self->memory, self->shared, i };
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, count, &work[i]));
 	}
-	for (long end = now() + MILLISECONDS; now() < end;) {
+	for (int forks = 0; forks < 200; forks++) {
 		pid_t pid = fork();
 
 		ASSERT_LE(0, pid);
@@ -114,7 +114,7 @@ TEST_F(threads, no_update_is_lost_while_others_fork)
 
 				for (int j = 0; j < COUNTERS; j++)
 					before[j] = words[j];
-				words[COUNTERS] = 1;
+				words[COUNTERS]++;
 				for (int j = 0; j < COUNTERS; j++)
 					if (words[j] != before[j])
 						_exit(1);
@@ -134,6 +134,8 @@ TEST_F(threads, no_update_is_lost_while_others_fork)
 			EXPECT_EQ(rounds, ((uint64_t *)(self->memory + page * PAGE))[i]);
 		}
 	}
+	for (size_t page = 0; page < PAGES; page++)
+		EXPECT_WORD(0, load(self->memory + page * PAGE + COUNTERS * sizeof(uint64_t)));
 	EXPECT_EQ((uint64_t)self->shared->accesses, total);
 	EXPECT_LT(0, total);
 }
@@ -293,6 +295,23 @@ TEST_F(threads_touch, while_memory_is_discarded)
 	END_THREADS();
 	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));
 	EXPECT_EQ(0, counter("anons"));
+}
+
+/* Core mm puts guard markers into page tables without a hook being called, also while a page is mapped there. */
+TEST_F(threads_touch, while_guard_pages_come_and_go)
+{
+	unsigned int seed = 5;
+
+	for (long end = now() + MILLISECONDS; now() < end;) {
+		size_t first = rand_r(&seed) % PAGES, pages = 1 + rand_r(&seed) % 32;
+
+		if (first + pages > PAGES)
+			pages = PAGES - first;
+		ASSERT_EQ(0, madvise(self->memory + first * PAGE, pages * PAGE, MADV_GUARD_INSTALL));
+		EXPECT_SIGSEGV(store(self->memory + first * PAGE, 7));
+		ASSERT_EQ(0, madvise(self->memory + first * PAGE, pages * PAGE, MADV_GUARD_REMOVE));
+	}
+	END_THREADS();
 }
 
 TEST_F(threads_touch, while_memory_is_moved)

@@ -37,6 +37,15 @@ int anon_rmap_page_mapcount(const struct page *page)
 	return folio_mapcount(page_folio(page));
 }
 
+/* Whether there are references to @page besides the owner's and those of page tables. */
+bool anon_rmap_page_is_in_use(const struct page *page);
+bool anon_rmap_page_is_in_use(const struct page *page)
+{
+	const struct folio *folio = page_folio(page);
+
+	return folio_ref_count(folio) > 1 + folio_mapcount(folio);
+}
+
 bool anon_rmap_refcount_inc_not_zero(refcount_t *refs);
 bool anon_rmap_refcount_inc_not_zero(refcount_t *refs)
 {
@@ -145,6 +154,43 @@ bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf)
 		spin_unlock(ptl);
 	}
 	return !pmd_none(pmdp_get_lockless(vmf->pmd));
+}
+
+/* Whether @page is mapped at the fault's address. */
+static bool anon_rmap_vmf_maps(const struct vm_fault *vmf, struct page *page)
+{
+	bool maps = false;
+	pmd_t pmd;
+	pte_t pte;
+
+	/* Page tables are freed after a grace period. */
+	rcu_read_lock();
+	pmd = pmdp_get_lockless(vmf->pmd);
+	if (pmd_present(pmd) && !pmd_leaf(pmd)) {
+		pte = ptep_get_lockless(pte_offset_kernel(&pmd, vmf->address));
+		maps = pte_present(pte) && pte_pfn(pte) == page_to_pfn(page);
+		WARN_ON_ONCE(pte_present(pte) && !maps);
+	}
+	rcu_read_unlock();
+	return maps;
+}
+
+/*
+ * Maps @page at the fault's address, writable if @write. The caller sees to it
+ * that nothing else is mapped there, and that it stays mapped during the call.
+ *
+ * But core mm puts guard markers (MADV_GUARD_INSTALL) into empty entries at any
+ * time, which vmf_insert_page_mkwrite() takes for another page and warns of if
+ * it is to map for writing. What is mapped already is safe from them.
+ */
+vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write);
+vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write)
+{
+	vm_fault_t result = vmf_insert_page_mkwrite(vmf, page, false);
+
+	if (!write || result != VM_FAULT_NOPAGE || !anon_rmap_vmf_maps(vmf, page))
+		return result;
+	return vmf_insert_page_mkwrite(vmf, page, true);
 }
 
 /*

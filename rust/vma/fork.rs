@@ -103,7 +103,7 @@ impl VmaState {
 
         // From here on nobody writes through a page table, but a device may, to pages that are
         // pinned: these stay the parent's, and the child gets a copy.
-        let pinned = self.pinned(indices)?;
+        let pinned = self.give_up_exclusivity(indices)?;
         self.amap.share_range(indices, child)?;
         for index in pinned {
             if let Err(error) = self.copy_to_child(index, child) {
@@ -116,8 +116,9 @@ impl VmaState {
         Ok(())
     }
 
-    /// Those of `indices` whose page is the parent's alone and pinned; [`ENOMEM`].
-    fn pinned(&self, indices: Interval) -> Result<KVec<Index>> {
+    /// Makes the pages at `indices` ones that may be shared, but for those that are pinned: these are
+    /// returned. [`ENOMEM`].
+    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVec<Index>> {
         let mut pinned = KVec::new();
         loop {
             let mut count = 0;
@@ -127,10 +128,16 @@ impl VmaState {
                 let mut from = indices.start();
                 while let Some((first, last)) = slots.anons.next_unshared(from, indices.last()) {
                     for (index, slot) in slots.anons.iter_range(first, last) {
-                        if slot.is_exclusive() && slot.value.lock().maybe_dma_pinned() {
+                        let mut content = slot.value.lock();
+                        if !content.is_exclusive() {
+                            continue;
+                        }
+                        if content.maybe_dma_pinned() {
                             count += 1;
                             // What finds no room is counted, and found again below.
                             let _ = pinned.push_within_capacity(Index(index));
+                        } else {
+                            content.set_exclusive(false);
                         }
                     }
                     if last >= indices.last() {
@@ -154,7 +161,10 @@ impl VmaState {
         };
         let copy = match Anon::copy_of(&anon, child.anon_vma().clone()) {
             // Nobody can use it; that the child inherits it makes no difference to the parent.
-            Err(error) if error == EHWPOISON => return Ok(()),
+            Err(error) if error == EHWPOISON => {
+                anon.lock().set_exclusive(false);
+                return Ok(());
+            }
             result => result?,
         };
         child.insert(copy)

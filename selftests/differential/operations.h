@@ -14,12 +14,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-/* Newer than the C library. */
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
-#endif
-
 struct operation {
 	const struct kind *kind;
 	/* The range. */
