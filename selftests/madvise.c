@@ -221,6 +221,35 @@ TEST_F(madvise, locked_memory_is_mapped)
 	EXPECT_TRUE(filled(memory, 12, PAGES - 12, 2));
 }
 
+TEST_F(madvise, all_memory_can_be_locked)
+{
+	char *later;
+
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, mlockall(MCL_CURRENT | MCL_FUTURE));
+	later = map_device(PAGES, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, later);
+	for (size_t i = 0; i < PAGES; i++) {
+		EXPECT_NE(0, pfn_of(self->memory + i * PAGE));
+		EXPECT_NE(0, pfn_of(later + i * PAGE));
+	}
+	EXPECT_EQ(-1, madvise(later, PAGES * PAGE, MADV_DONTNEED));
+	EXPECT_EQ(EINVAL, errno);
+	ASSERT_EQ(0, munlockall());
+	fill(later, PAGES, 2);
+	ASSERT_EQ(0, madvise(later, PAGES * PAGE, MADV_DONTNEED));
+	EXPECT_TRUE(zeroed(later, PAGES));
+	EXPECT_TRUE(zeroed(self->memory, PAGES));
+	/* What is locked is in page tables once it is touched. */
+	ASSERT_EQ(0, mlockall(MCL_FUTURE | MCL_ONFAULT));
+	later = map_device(PAGES, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, later);
+	EXPECT_EQ(0, pfn_of(later));
+	EXPECT_WORD(0, load(later));
+	EXPECT_NE(0, pfn_of(later));
+	ASSERT_EQ(0, munlockall());
+}
+
 TEST_F(madvise, cold_and_pageout_lose_nothing)
 {
 	EXPECT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_COLD));

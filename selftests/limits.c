@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Limits hold for memory of the device as they do for anonymous memory, which these tests are done on too. */
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "fixture.h"
+
+FIXTURE(limits)
+{
+};
+
+FIXTURE_VARIANT(limits)
+{
+	bool device;
+};
+
+FIXTURE_VARIANT_ADD(limits, device) { .device = true };
+FIXTURE_VARIANT_ADD(limits, anonymous) { .device = false };
+
+FIXTURE_SETUP(limits)
+{
+}
+
+FIXTURE_TEARDOWN_PARENT(limits)
+{
+	EXPECT_STREQ("", leak());
+}
+
+/* The size of this process's address space, in bytes; 0 if it can't be read. */
+static size_t address_space(void)
+{
+	char *statm = read_file("/proc/self/statm");
+	size_t pages = statm ? strtoul(statm, NULL, 10) : 0;
+
+	free(statm);
+	return pages * PAGE;
+}
+
+TEST_F(limits, address_space)
+{
+	struct rlimit limit, former;
+	char *memory, *more;
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_AS, &former));
+	limit = (struct rlimit){ address_space() + 64 * PAGE, former.rlim_max };
+	ASSERT_LT(64 * PAGE, limit.rlim_cur);
+	ASSERT_EQ(0, setrlimit(RLIMIT_AS, &limit));
+	memory = map_private(variant->device, 32);
+	ASSERT_NE(MAP_FAILED, memory);
+	fill(memory, 32, 1);
+	EXPECT_EQ(MAP_FAILED, map_private(variant->device, 33));
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_EQ(MAP_FAILED, mremap(memory, 32 * PAGE, 65 * PAGE, MREMAP_MAYMOVE));
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_TRUE(filled(memory, 0, 32, 1));
+	memory = mremap(memory, 32 * PAGE, 64 * PAGE, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, memory);
+	EXPECT_TRUE(filled(memory, 0, 32, 1));
+	ASSERT_EQ(0, setrlimit(RLIMIT_AS, &former));
+	more = map_private(variant->device, 33);
+	ASSERT_NE(MAP_FAILED, more);
+	EXPECT_TRUE(zeroed(more, 33));
+}
+
+/* A memory cgroup in a hierarchy of its own place in /tmp. */
+#define CGROUPS "/tmp/anon_rmap.cgroups"
+#define CGROUP CGROUPS "/limited"
+#define LIMIT_PAGES 4096UL
+
+static void remove_cgroup(void)
+{
+	rmdir(CGROUP);
+	umount(CGROUPS);
+	rmdir(CGROUPS);
+}
+
+/* Makes the cgroup with its limit. False if there are no cgroups. */
+static bool make_cgroup(void)
+{
+	static const char on[] = "+memory";
+
+	mkdir(CGROUPS, 0700);
+	if (mount("none", CGROUPS, "cgroup2", 0, NULL)) {
+		rmdir(CGROUPS);
+		return false;
+	}
+	if (!write_file(CGROUPS "/cgroup.subtree_control", on, strlen(on)) && !mkdir(CGROUP, 0700) &&
+	    !print_to_file(CGROUP "/memory.max", "%lu", LIMIT_PAGES * PAGE))
+		return true;
+	remove_cgroup();
+	return false;
+}
+
+/* The pages that are charged to the cgroup. */
+static long charged(void)
+{
+	char *current = read_file(CGROUP "/memory.current");
+	long pages = current ? strtol(current, NULL, 10) / (long)PAGE : -1;
+
+	free(current);
+	return pages;
+}
+
+/* How many processes were killed for want of memory in the cgroup. */
+static long killed(void)
+{
+	char *events = read_file(CGROUP "/memory.events");
+	long count = counter_in(events, "oom_kill");
+
+	free(events);
+	return count;
+}
+
+static long enter_cgroup(void *unused, long value)
+{
+	(void)unused;
+	(void)value;
+	return print_to_file(CGROUP "/cgroup.procs", "%d", getpid());
+}
+
+static long fill_here(void *memory, long pages)
+{
+	fill(memory, pages, 1);
+	return 0;
+}
+
+static long drop_here(void *memory, long pages)
+{
+	return madvise(memory, pages * PAGE, MADV_DONTNEED) ? errno : 0;
+}
+
+TEST_F(limits, memory_is_charged_to_the_cgroup)
+{
+	const long some = LIMIT_PAGES / 2;
+	char *memory = map_private(variant->device, some);
+	struct peer *child;
+	long before;
+
+	ASSERT_NE(MAP_FAILED, memory);
+	if (!make_cgroup())
+		SKIP(return, "no memory cgroups");
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	ASSERT_EQ(0, peer_call(child, enter_cgroup, NULL, 0));
+	before = charged();
+	peer_call(child, fill_here, memory, some);
+	/* In batches, and with page tables and nodes of the amap. */
+	EXPECT_LE(before + some - 64, charged());
+	EXPECT_GE(before + some + some / 16, charged());
+	ASSERT_EQ(0, peer_call(child, drop_here, memory, some));
+	EXPECT_GE(before + some / 16, charged());
+	peer_call(child, fill_here, memory, some);
+	EXPECT_LE(before + some - 64, charged());
+	end_peer(child);
+	/* What is charged in batches, and what is freed with a delay. */
+	for (int attempt = 0; attempt < 200 && charged() > some / 16; attempt++)
+		usleep(10000);
+	EXPECT_GE(some / 16, charged());
+	EXPECT_EQ(0, killed());
+	remove_cgroup();
+}
+
+TEST_F(limits, who_wants_more_than_the_cgroup_may_have_is_killed)
+{
+	const long many = 2 * LIMIT_PAGES;
+	char *memory = map_private(variant->device, many);
+	struct peer *bystander;
+	int status;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, memory);
+	fill(memory, 8, 1);
+	if (!make_cgroup())
+		SKIP(return, "no memory cgroups");
+	bystander = fork_peer();
+	ASSERT_NE(NULL, bystander);
+	pid = fork();
+	if (!pid) {
+		enter_cgroup(NULL, 0);
+		fill(memory, many, 2);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGKILL, WTERMSIG(status));
+	EXPECT_EQ(1, killed());
+	/* It was not theirs. */
+	EXPECT_TRUE(filled(memory, 0, 8, 1));
+	EXPECT_WORD(word(1, 7), peer_load(bystander, memory + 7 * PAGE));
+	for (int attempt = 0; attempt < 200 && charged() > LIMIT_PAGES / 16; attempt++)
+		usleep(10000);
+	EXPECT_GE(LIMIT_PAGES / 16, charged());
+	remove_cgroup();
+}
+
+TEST_HARNESS_MAIN
