@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 
-.PHONY: help demo test host-test bench-tree modules selftests shell rustfmtcheck clean distclean
+.PHONY: help demo test host-test programs bench-tree modules selftests shell rustfmtcheck clean distclean
 
 help:
 	@echo 'make demo          run the poison drill in a guest, on the stock Debian kernel'
 	@echo 'make test          run all tests: on the host, and in guests with the stock and the debug kernel'
 	@echo 'make host-test     run the tests that need no kernel'
+	@echo 'make programs      run python3, redis-server, stress-ng and tests of the kernel on memory of the device, in a guest'
 	@echo 'make bench-tree    measure the interval tree, on the host and in a guest; results in build/bench/'
 	@echo 'make shell         an interactive guest with the module loaded'
 	@echo 'make modules       build anon_rmap.ko for the stock Debian kernel, in build/stock/'
@@ -26,6 +27,9 @@ test:
 
 host-test:
 	@qemu/host-test
+
+programs:
+	@qemu/programs $(PROGRAMS)
 
 bench-tree:
 	@selftests/bench/tree/run

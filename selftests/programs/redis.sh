@@ -6,7 +6,7 @@
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
 . "$(dirname "$0")/ktap.sh"
 
-keys=200000
+keys=${REDIS_KEYS:-200000}
 port=6390
 value=$(printf '%0400d' 7)
 

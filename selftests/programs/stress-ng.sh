@@ -5,7 +5,7 @@
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
 . "$(dirname "$0")/ktap.sh"
 
-seconds=${1:-15}
+seconds=${STRESS_SECONDS:-15}
 
 plan 5 stress-ng
 

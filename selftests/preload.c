@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A program that knows nothing of the device runs on its memory, by preload/. The program is this one, with the name
+ * of what it is to do. Programs of others are in programs/.
+ */
+#include "fixture.h"
+
+#define PAGES 64
+#define REPORT "/tmp/anon_rmap.preload"
+
+/* Whether @address is in a mapping of the device. */
+static bool on_device(const void *address)
+{
+	char *maps = read_file("/proc/self/maps"), *rest = maps, *line;
+	uintptr_t start, end;
+	bool ours = false;
+
+	while ((line = strsep(&rest, "\n")))
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2 && start <= (uintptr_t)address &&
+		    (uintptr_t)address < end)
+			ours = strstr(line, DEVICE);
+	free(maps);
+	return ours;
+}
+
+static char *map(int flags)
+{
+	return mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+}
+
+/* What programs do with their memory; 0 if it is right, or the number of what is not. */
+static int use_memory(void)
+{
+	char *memory = map(MAP_PRIVATE);
+	int status;
+	pid_t pid;
+
+	if (memory == MAP_FAILED || !on_device(memory))
+		return 1;
+	if (!zeroed(memory, PAGES))
+		return 2;
+	fill(memory, PAGES, 1);
+	pid = fork();
+	if (!pid) {
+		if (!filled(memory, 0, PAGES, 1))
+			_exit(1);
+		fill(memory, PAGES, 2);
+		_exit(!filled(memory, 0, PAGES, 2));
+	}
+	if (waitpid(pid, &status, 0) != pid || status)
+		return 3;
+	if (!filled(memory, 0, PAGES, 1))
+		return 4;
+	memory = mremap(memory, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);
+	if (memory == MAP_FAILED || !filled(memory, 0, PAGES, 1) || !zeroed(memory + PAGES * PAGE, PAGES))
+		return 5;
+	if (msync(memory, PAGE, MS_SYNC))
+		return 6;
+	return 0;
+}
+
+static int use_failed_page(void)
+{
+	char *memory = map(MAP_PRIVATE);
+
+	signal(SIGBUS, SIG_DFL);
+	fill(memory, PAGES, 1);
+	if (poison_addr(getpid(), memory + PAGE))
+		return 1;
+	fill(memory, PAGES, 2);
+	return 2;
+}
+
+static int maps_stack(void)
+{
+	return on_device(map(MAP_PRIVATE | MAP_STACK));
+}
+
+static int maps_shared(void)
+{
+	return on_device(map(MAP_SHARED));
+}
+
+static const struct {
+	const char *name;
+	int (*function)(void);
+} uses[] = {
+	{ "memory", use_memory },
+	{ "failed-page", use_failed_page },
+	{ "stack", maps_stack },
+	{ "shared", maps_shared },
+};
+
+/* The wait status of this program doing @use under anon_rmap-run with @option, or that of a failure to run. */
+static int run(const char *option, const char *use)
+{
+	int status = -1;
+	pid_t pid;
+
+	unlink(REPORT);
+	pid = fork();
+	if (!pid) {
+		char self[256] = "";
+
+		if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
+			execlp("anon_rmap-run", "anon_rmap-run", "--require", "--malloc=none", option, "--", self, use,
+			       NULL);
+		_exit(127);
+	}
+	waitpid(pid, &status, 0);
+	return status;
+}
+
+FIXTURE(preload)
+{
+};
+
+FIXTURE_SETUP(preload)
+{
+}
+
+FIXTURE_TEARDOWN_PARENT(preload)
+{
+	unlink(REPORT);
+	EXPECT_STREQ("", leak());
+}
+
+TEST_F(preload, memory_is_served_and_reported)
+{
+	unsigned long mappings = 0, bytes = 0;
+	char *report, *served;
+
+	ASSERT_EQ(0, run("--report=" REPORT, "memory"));
+	report = read_file(REPORT);
+	ASSERT_NE(NULL, report);
+	served = strstr(report, ": served ");
+	ASSERT_NE(NULL, served);
+	ASSERT_EQ(2, sscanf(served, ": served %lu mappings, %lu bytes", &mappings, &bytes));
+	EXPECT_LE(1, mappings);
+	EXPECT_LE(PAGES * PAGE, bytes);
+	EXPECT_NE(NULL, strstr(report, "mapped now: "));
+	free(report);
+}
+
+TEST_F(preload, a_failed_page_kills_the_program)
+{
+	int status = run("--report=" REPORT, "failed-page");
+
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_EQ(SIGBUS, WTERMSIG(status));
+}
+
+TEST_F(preload, stacks_and_shared_memory_are_not_served)
+{
+	EXPECT_EQ(0, run("--report=" REPORT, "stack"));
+	EXPECT_EQ(0, run("--report=" REPORT, "shared"));
+}
+
+TEST_F(preload, shared_memory_is_served_if_asked_for)
+{
+	int status = run("--shared", "shared");
+
+	ASSERT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(1, WEXITSTATUS(status));
+}
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc == 2 && i < sizeof(uses) / sizeof(*uses); i++)
+		if (!strcmp(argv[1], uses[i].name))
+			return uses[i].function();
+	return test_harness_run(argc, argv);
+}
