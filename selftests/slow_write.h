@@ -80,13 +80,14 @@ static inline int begin_slow_write(struct slow_write *write, void *target, size_
 /* Lets the write end, with what is at @data (SLOW_WRITE_PAGES pages); returns 0 or the errno. */
 static inline int end_slow_write(struct slow_write *write, const void *data)
 {
+	struct pollfd ended = { .fd = write->ended, .events = POLLIN };
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)write->source,
 		.src = (uintptr_t)data,
 		.len = SLOW_WRITE_PAGES * PAGE,
 	};
 
-	if (ioctl(write->uffd, UFFDIO_COPY, &copy))
+	if (!poll(&ended, 1, 0) && ioctl(write->uffd, UFFDIO_COPY, &copy))
 		return errno;
 	pthread_join(write->thread, NULL);
 	forget_slow_write(write);

@@ -10,9 +10,7 @@
 
 #include "arena.h"
 #include "../random.h"
-#include <pthread.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
+#include "../slow_write.h"
 
 struct operation {
 	const struct kind *kind;
@@ -247,14 +245,13 @@ static void perform_mremap(const struct operation *operation, enum side side, st
 }
 
 /*
- * Not here: MADV_FREE, MADV_WIPEONFORK and MADV_REMOVE, which a driver's mapping refuses; and
- * MADV_WILLNEED, which without swap is an error for anonymous memory only. MADV_GUARD_INSTALL lets a
+ * Not here: MADV_FREE, MADV_WIPEONFORK and MADV_REMOVE, which a driver's mapping refuses. MADV_GUARD_INSTALL lets a
  * driver know only of pages that are in page tables: it is done on empty pages.
  */
 static const int advices[] = {
 	MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_DONTFORK, MADV_DOFORK,
 	MADV_DOFORK, MADV_DONTDUMP, MADV_DODUMP, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLD,
-	MADV_PAGEOUT, MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_HUGEPAGE, MADV_NOHUGEPAGE,
+	MADV_PAGEOUT, MADV_WILLNEED, MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_HUGEPAGE, MADV_NOHUGEPAGE,
 	MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_GUARD_REMOVE,
 };
 
@@ -343,7 +340,7 @@ static void perform_proc_mem_read(const struct operation *operation, enum side s
 }
 
 /* A driver's pages can't be written by force: only where the process itself could. */
-static void choose_proc_mem_write(struct operation *operation, struct random *random)
+static void choose_writable(struct operation *operation, struct random *random)
 {
 	struct vma vma;
 
@@ -384,6 +381,74 @@ static bool perform_compare(const struct operation *operation, char *failure, si
 {
 	(void)operation;
 	return same_arena(failure, size);
+}
+
+/*
+ * Pipes that keep pages (not copies of them) from one step to another, and from parents to children: whether a write
+ * shows in there depends on who else has the page, and has had it. What is put there was written before: an empty
+ * page is there or not, depending on who has locked it when.
+ */
+static int pipes[NR_SIDES][2];
+
+static void perform_hold(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	struct iovec pages = { start_of(operation, side), size_of(operation) };
+
+	perform_write(operation, side, outcome);
+	if (!outcome->signal)
+		set_result(outcome, vmsplice(pipes[side][1], &pages, 1, SPLICE_F_NONBLOCK));
+}
+
+static void perform_read_held(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	static char copy[MAX_COPIED_PAGES * PAGE];
+
+	set_result(outcome, read(pipes[side][0], copy, size_of(operation)));
+	if (outcome->value > 0)
+		add_data(outcome, copy, outcome->value);
+}
+
+/* All that is mapped now or later; not for writing, which would populate stacks of threads. */
+static void choose_mlockall(struct operation *operation, struct random *random)
+{
+	static const int flags[] = { MCL_CURRENT, MCL_CURRENT | MCL_ONFAULT, MCL_FUTURE | MCL_ONFAULT };
+
+	choose_range(operation, random);
+	operation->argument = flags[below(random, sizeof(flags) / sizeof(*flags))];
+}
+
+static bool perform_mlockall(const struct operation *operation, char *failure, size_t size)
+{
+	if (!mlockall(operation->argument))
+		return true;
+	snprintf(failure, size, "mlockall: %s", strerror(errno));
+	return false;
+}
+
+static bool perform_munlockall(const struct operation *operation, char *failure, size_t size)
+{
+	(void)operation;
+	if (!munlockall())
+		return true;
+	snprintf(failure, size, "munlockall: %s", strerror(errno));
+	return false;
+}
+
+/* A child that has the parent's memory, not a copy. */
+static bool perform_vfork(const struct operation *operation, char *failure, size_t size)
+{
+	pid_t pid = vfork();
+
+	if (!pid) {
+		for (enum side side = 0; side < NR_SIDES; side++)
+			store(start_of(operation, side), operation->value);
+		_exit(0);
+	}
+	if (pid < 0) {
+		snprintf(failure, size, "vfork: %s", strerror(errno));
+		return false;
+	}
+	return same_page(operation->page, failure, size);
 }
 
 /*

@@ -122,6 +122,45 @@ static bool perform_fork(const struct operation *operation, char *failure, size_
 	return true;
 }
 
+/*
+ * As fork, while the kernel writes to memory of the parent: it has pinned the pages, and they stay the parent's. So does
+ * what the parent itself writes to the last of them.
+ */
+static bool perform_fork_while_written(const struct operation *operation, char *failure, size_t size)
+{
+	size_t written = size_of(operation) - PAGE / 2;
+	struct slow_write writes[NR_SIDES];
+	unsigned int before = self;
+	int error = 0;
+
+	if (!operation->pages)
+		return true;
+	for (enum side side = 0; !error && side < NR_SIDES; side++)
+		error = begin_slow_write(&writes[side], start_of(operation, side), written);
+	if (error) {
+		snprintf(failure, size, "a write can't begin: %s", strerror(error));
+		return false;
+	}
+	if (!perform_fork(operation, failure, size))
+		return false;
+	if (self != before) {
+		for (enum side side = 0; side < NR_SIDES; side++)
+			forget_slow_write(&writes[side]);
+		return true;
+	}
+	for (enum side side = 0; !error && side < NR_SIDES; side++) {
+		store(start_of(operation, side) + written, operation->value);
+		error = end_slow_write(&writes[side], pattern(operation));
+	}
+	if (error || writes[DEVICE_SIDE].written != writes[ANONYMOUS_SIDE].written) {
+		snprintf(failure, size, "written: %ld errno %d, to anonymous memory %ld errno %d; %s",
+			 writes[DEVICE_SIDE].written, writes[DEVICE_SIDE].error, writes[ANONYMOUS_SIDE].written,
+			 writes[ANONYMOUS_SIDE].error, strerror(error));
+		return false;
+	}
+	return same_pages(operation->page, operation->pages, failure, size);
+}
+
 static bool perform_exit(const struct operation *operation, char *failure, size_t size)
 {
 	(void)operation;
@@ -156,15 +195,21 @@ static const struct kind kinds[] = {
 	{ "mlock2", 2, choose_mlock, perform_mlock, NULL },
 	{ "munlock", 3, choose_range, perform_munlock, NULL },
 	{ "vmsplice", 2, choose_short_range, perform_vmsplice, NULL },
+	{ "vmsplice to keep", 4, choose_writable, perform_hold, NULL },
+	{ "read what was kept", 3, choose_short_range, perform_read_held, NULL },
+	{ "mlockall", 1, choose_mlockall, NULL, perform_mlockall },
+	{ "munlockall", 2, choose_range, NULL, perform_munlockall },
 	{ "process_vm_readv", 2, choose_target, perform_process_vm_readv, NULL },
 	{ "process_vm_writev", 3, choose_target, perform_process_vm_writev, NULL },
 	{ "read /proc/self/mem", 1, choose_short_range, perform_proc_mem_read, NULL },
-	{ "write /proc/self/mem", 2, choose_proc_mem_write, perform_proc_mem_write, NULL },
+	{ "write /proc/self/mem", 2, choose_writable, perform_proc_mem_write, NULL },
 	{ "write() from", 2, choose_short_range, perform_write_from, NULL },
 	{ "read() to", 2, choose_short_range, perform_read_to, NULL },
 	{ "threads write", 1, choose_fault_range, NULL, perform_threads },
 	{ "fork", 3, choose_range, NULL, perform_fork },
-	{ "exit", 2, choose_range, NULL, perform_exit },
+	{ "fork while written", 2, choose_writable, NULL, perform_fork_while_written },
+	{ "vfork", 1, choose_range, NULL, perform_vfork },
+	{ "exit", 3, choose_range, NULL, perform_exit },
 	{ "compare all", 2, choose_range, NULL, perform_compare },
 };
 
@@ -330,6 +375,9 @@ static void run_tree(void)
 		signal(SIGCHLD, SIG_IGN);
 		tree->processes[0].pid = getpid();
 		file_fd = memfd_create("differential", MFD_CLOEXEC);
+		for (enum side side = 0; side < NR_SIDES; side++)
+			if (pipe2(pipes[side], O_CLOEXEC | O_NONBLOCK))
+				abort();
 		for (enum side side = 0; side < NR_SIDES; side++)
 			map_side(side, 0, ARENA_PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE);
 		live();

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What core mm does not let a driver do like anonymous memory (README.md, "Limits"), as it is: so that it is noticed
+ * when it changes, and that nothing worse comes of it.
+ */
+#include <linux/futex.h>
+#include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "fixture.h"
+
+#define PAGES 16
+
+FIXTURE(differences)
+{
+	char *memory;
+};
+
+FIXTURE_VARIANT(differences)
+{
+	bool device;
+};
+
+FIXTURE_VARIANT_ADD(differences, device) { .device = true };
+FIXTURE_VARIANT_ADD(differences, anonymous) { .device = false };
+
+FIXTURE_SETUP(differences)
+{
+	self->memory = map_private(variant->device, PAGES);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(differences)
+{
+	EXPECT_STREQ("", leak());
+}
+
+/* What the call does: an errno with the device, but success with anonymous memory. */
+#define EXPECT_REFUSED(device_errno, call) do {				\
+	long refused_result = (call), refused_errno = errno;		\
+									\
+	if (variant->device) {						\
+		EXPECT_EQ(-1, refused_result);				\
+		EXPECT_EQ(device_errno, refused_errno);			\
+	} else {							\
+		EXPECT_LE(0, refused_result);				\
+	}								\
+} while (0)
+
+TEST_F(differences, ptrace_does_not_write_where_the_process_itself_could_not)
+{
+	struct peer *child;
+	int status;
+
+	ASSERT_EQ(0, mprotect(self->memory, PAGE, PROT_READ));
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	ASSERT_EQ(0, ptrace(PTRACE_ATTACH, child->pid, NULL, NULL));
+	ASSERT_EQ(child->pid, waitpid(child->pid, &status, 0));
+	EXPECT_REFUSED(EIO, ptrace(PTRACE_POKEDATA, child->pid, self->memory, 7L));
+	EXPECT_EQ(0, ptrace(PTRACE_POKEDATA, child->pid, self->memory + PAGE, 8L));
+	ASSERT_EQ(0, ptrace(PTRACE_DETACH, child->pid, NULL, NULL));
+	EXPECT_WORD(variant->device ? word(1, 0) : 7, peer_load(child, self->memory));
+	EXPECT_WORD(8, peer_load(child, self->memory + PAGE));
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+}
+
+TEST_F(differences, long_term_pins_for_writing_are_refused)
+{
+	struct io_uring_params parameters = {};
+	struct iovec buffer = { self->memory, PAGES * PAGE };
+	int ring = syscall(SYS_io_uring_setup, 1, &parameters);
+
+	if (ring < 0)
+		SKIP(return, "no io_uring");
+	EXPECT_REFUSED(EFAULT, syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1));
+	close(ring);
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+}
+
+TEST_F(differences, shared_futexes_are_refused)
+{
+	EXPECT_REFUSED(EFAULT, syscall(SYS_futex, self->memory, FUTEX_WAKE, 1, NULL, NULL, 0));
+	EXPECT_EQ(0, syscall(SYS_futex, self->memory, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0));
+}
+
+TEST_F(differences, some_advice_is_refused)
+{
+	EXPECT_REFUSED(EINVAL, madvise(self->memory, PAGE, MADV_FREE));
+	EXPECT_REFUSED(EINVAL, madvise(self->memory + PAGE, PAGE, MADV_WIPEONFORK));
+	EXPECT_EQ(-1, madvise(self->memory + 2 * PAGE, PAGE, MADV_REMOVE));
+	EXPECT_EQ(variant->device ? ENODEV : EINVAL, errno);
+	EXPECT_TRUE(filled(self->memory, 1, PAGES - 1, 1));
+}
+
+TEST_F(differences, msync_is_refused)
+{
+	EXPECT_REFUSED(EINVAL, msync(self->memory, PAGES * PAGE, MS_SYNC));
+	EXPECT_EQ(0, msync(self->memory, PAGES * PAGE, MS_ASYNC));
+}
+
+TEST_F(differences, userfaultfd_is_refused)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { (uintptr_t)self->memory, PAGES * PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (uffd < 0)
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_API, &api));
+	EXPECT_REFUSED(EINVAL, ioctl(uffd, UFFDIO_REGISTER, &range));
+	close(uffd);
+}
+
+TEST_F(differences, a_guard_keeps_what_is_in_no_page_table)
+{
+	struct peer *child = fork_peer();
+
+	ASSERT_NE(NULL, child);
+	/* Fork has taken all out of page tables. What is in there is dropped, see guard.c. */
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_GUARD_INSTALL));
+	EXPECT_SIGSEGV(load(self->memory));
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_GUARD_REMOVE));
+	EXPECT_WORD(variant->device ? word(1, 0) : 0, load(self->memory));
+	EXPECT_WORD(word(1, 0), peer_load(child, self->memory));
+}
+
+TEST_F(differences, remap_file_pages_puts_shared_memory_in_place)
+{
+	EXPECT_EQ(variant->device ? 0 : -1, syscall(SYS_remap_file_pages, self->memory, 2 * PAGE, 0, 0, 0));
+	EXPECT_TRUE(filled(self->memory, 2, PAGES - 2, 1));
+	if (variant->device) {
+		struct peer *child;
+
+		EXPECT_TRUE(zeroed(self->memory, 2));
+		child = fork_peer();
+		ASSERT_NE(NULL, child);
+		EXPECT_WORD(7, peer_store(child, self->memory, 7));
+		EXPECT_WORD(7, load(self->memory));
+	}
+}
+
+TEST_F(differences, what_was_split_stays_split)
+{
+	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_EQ(0, mprotect(self->memory + 4 * PAGE, 4 * PAGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(self->memory + 4 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE));
+	if (variant->device) {
+		EXPECT_EQ(3, counter("vmas"));
+	}
+	/* More than one VMA is moved only if it is said where to, and nothing else. */
+	EXPECT_REFUSED(EFAULT, (long)mremap(self->memory, PAGES * PAGE, (PAGES + 1) * PAGE, MREMAP_MAYMOVE));
+	if (variant->device) {
+		ASSERT_EQ(target, mremap(self->memory, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+					 target));
+		EXPECT_TRUE(filled(target, 0, PAGES, 1));
+	}
+}
+
+TEST_F(differences, old_size_0_is_refused_when_the_target_has_gone)
+{
+	char *target = map_private(false, PAGES);
+
+	ASSERT_NE(MAP_FAILED, target);
+	fill(target, PAGES, 2);
+	EXPECT_EQ(MAP_FAILED, mremap(self->memory, 0, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target));
+	EXPECT_EQ(EINVAL, errno);
+	if (variant->device) {
+		EXPECT_SIGSEGV(load(target));
+	} else {
+		EXPECT_WORD(word(2, 0), load(target));
+	}
+	EXPECT_TRUE(filled(target, 1, PAGES - 1, 2));
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+}
+
+/* The number of KiB that this process's status says after @name. */
+static long kib(const char *name)
+{
+	char *status = read_file("/proc/self/status"), *line = status ? strstr(status, name) : NULL;
+	long value = line ? strtol(line + strlen(name), NULL, 10) : -1;
+
+	free(status);
+	return value;
+}
+
+TEST_F(differences, it_is_no_data_that_could_be_limited)
+{
+	struct rlimit limit, former;
+
+	ASSERT_EQ(0, getrlimit(RLIMIT_DATA, &former));
+	limit = (struct rlimit){ kib("VmData:") * 1024 + 64 * PAGE, former.rlim_max };
+	ASSERT_LT(64 * PAGE, limit.rlim_cur);
+	ASSERT_EQ(0, setrlimit(RLIMIT_DATA, &limit));
+	EXPECT_NE(MAP_FAILED, map_private(variant->device, 48));
+	EXPECT_EQ(variant->device, map_private(variant->device, 48) != MAP_FAILED);
+	ASSERT_EQ(0, setrlimit(RLIMIT_DATA, &former));
+}
+
+TEST_F(differences, it_is_counted_as_a_file)
+{
+	const long size = 1024 * PAGE / 1024;
+	long anonymous = kib("RssAnon:"), file = kib("RssFile:"), shared = kib("RssShmem:");
+	char *more = map_private(variant->device, 1024);
+
+	ASSERT_LE(0, anonymous);
+	ASSERT_NE(MAP_FAILED, more);
+	fill(more, 1024, 1);
+	/* The kernel counts in batches. */
+	EXPECT_LE(size - size / 2, (variant->device ? kib("RssFile:") - file : kib("RssAnon:") - anonymous));
+	EXPECT_GE(size / 4, (variant->device ? kib("RssAnon:") - anonymous : kib("RssFile:") - file));
+	EXPECT_GE(size / 4, kib("RssShmem:") - shared);
+}
+
+TEST_HARNESS_MAIN
