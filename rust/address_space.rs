@@ -268,7 +268,7 @@ impl Subscription {
     }
 
     /// As [`Self::new`], but a pending signal is no reason to fail: for fork, which could not say
-    /// so.
+    /// so, and mmap, which does not for anonymous memory.
     ///
     /// # Safety
     ///

@@ -298,7 +298,7 @@ impl VmaState {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; [`EINTR`] if a signal is pending, in which case it is worth trying again.
+    /// [`ENOMEM`].
     pub(crate) fn mmap(vma: &VmaNew) -> Result {
         let shared = vma.flags() & bindings::VM_SHARED as bindings::vm_flags_t != 0;
         let sharing = if shared {
@@ -311,15 +311,17 @@ impl VmaState {
         let pages = pages(vma.start(), vma.end())?;
 
         // SAFETY: `mmap` is called with the mmap lock held for writing.
-        let space = unsafe { Subscription::new(vma.mm().as_raw()) }?;
+        let space = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
         let amap = Amap::new(sharing, AnonVma::new()?)?;
         let unpublished = Unpublished::new(space, amap, base, 0)?;
         let vma = vma.as_ptr();
         // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
         // but without `VM_MAYSHARE` is private as far as the user can see, and leaves copy-on-write
-        // to the driver.
+        // to the driver. That the device may be on a file system mounted `noexec` means nothing for
+        // what is in the memory.
         unsafe {
-            (*vma).__bindgen_anon_2.vm_flags |= bindings::VM_SHARED as bindings::vm_flags_t;
+            (*vma).__bindgen_anon_2.vm_flags |=
+                (bindings::VM_SHARED | bindings::VM_MAYEXEC) as bindings::vm_flags_t;
             (*vma).vm_pgoff = next_pgoff();
             (*vma).vm_ops = vm_ops::OPS.as_ptr();
             Self::publish(unpublished, vma, pages, Links::new(indices), None);

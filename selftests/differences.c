@@ -184,6 +184,34 @@ TEST_F(differences, old_size_0_is_refused_when_the_target_has_gone)
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 }
 
+TEST_F(differences, shared_memory_has_no_end_and_no_second_mapping)
+{
+	char *shared = map_device(PAGES, MAP_SHARED), *second;
+	struct peer *child;
+
+	if (!variant->device)
+		shared = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	fill(shared, PAGES, 2);
+	shared = mremap(shared, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);
+	ASSERT_NE(MAP_FAILED, shared);
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_TRUE(filled(shared, 0, PAGES, 2));
+	if (variant->device) {
+		EXPECT_WORD(7, store(shared + PAGES * PAGE, 7));
+		EXPECT_WORD(7, peer_load(child, shared + PAGES * PAGE));
+	} else {
+		EXPECT_EQ(SIGBUS, load(shared + PAGES * PAGE).signal);
+	}
+	second = mremap(shared, 0, PAGE, MREMAP_MAYMOVE);
+	EXPECT_EQ(variant->device, second == MAP_FAILED);
+	if (!variant->device) {
+		EXPECT_WORD(8, store(second, 8));
+		EXPECT_WORD(8, load(shared));
+	}
+}
+
 /* The number of KiB that this process's status says after @name. */
 static long kib(const char *name)
 {
@@ -205,6 +233,32 @@ TEST_F(differences, it_is_no_data_that_could_be_limited)
 	EXPECT_NE(MAP_FAILED, map_private(variant->device, 48));
 	EXPECT_EQ(variant->device, map_private(variant->device, 48) != MAP_FAILED);
 	ASSERT_EQ(0, setrlimit(RLIMIT_DATA, &former));
+}
+
+static long nr_resident(void *memory, long unused)
+{
+	unsigned char resident[PAGES];
+	long count = 0;
+
+	(void)unused;
+	if (mincore(memory, PAGES * PAGE, resident))
+		return -errno;
+	for (int i = 0; i < PAGES; i++)
+		count += resident[i] & 1;
+	return count;
+}
+
+TEST_F(differences, mincore_sees_what_is_in_page_tables)
+{
+	struct peer *child;
+
+	EXPECT_EQ(PAGES, nr_resident(self->memory, 0));
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_EQ(variant->device ? 0 : PAGES, nr_resident(self->memory, 0));
+	EXPECT_EQ(variant->device ? 0 : PAGES, peer_call(child, nr_resident, self->memory, 0));
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+	EXPECT_EQ(PAGES, nr_resident(self->memory, 0));
 }
 
 TEST_F(differences, it_is_counted_as_a_file)

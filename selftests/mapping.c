@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory of the device behaves like anonymous memory: mmap, fork, mprotect, munmap. */
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/time.h>
+
 #include "fixture.h"
 
 #define PAGES 64
@@ -194,6 +198,50 @@ TEST_F(mapping, protection_is_obeyed)
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 	fill(self->memory, PAGES, 2);
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 2));
+}
+
+static void ignore(int signal)
+{
+	(void)signal;
+}
+
+TEST_F(mapping, a_signal_does_not_interrupt_mmap)
+{
+	const struct itimerval often = { { 0, 50 }, { 0, 50 } }, never = {};
+	struct sigaction action = { .sa_handler = ignore };
+
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	ASSERT_EQ(0, sigaction(SIGALRM, &action, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+	/* Each is the first of the address space. */
+	for (int i = 0; i < 300; i++) {
+		char *memory = map_device(PAGES, MAP_PRIVATE);
+
+		if (memory == MAP_FAILED && errno == EINTR)
+			setitimer(ITIMER_REAL, &never, NULL);
+		ASSERT_NE(MAP_FAILED, memory);
+		ASSERT_EQ(0, munmap(memory, PAGES * PAGE));
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+}
+
+TEST_F(mapping, what_is_in_memory_can_be_executed)
+{
+	/* mov $42, %eax; ret */
+	static const unsigned char code[] = { 0xb8, 42, 0, 0, 0, 0xc3 };
+
+	for (int noexec = 0; noexec < 2; noexec++) {
+		char *memory;
+
+		/* Wherever the device is. */
+		if (noexec && (unshare(CLONE_NEWNS) || mount("none", "/dev", NULL, MS_REMOUNT | MS_BIND | MS_NOEXEC, NULL)))
+			SKIP(return, "/dev can't be remounted");
+		memory = map_device(1, MAP_PRIVATE);
+		ASSERT_NE(MAP_FAILED, memory);
+		memcpy(memory, code, sizeof(code));
+		ASSERT_EQ(0, mprotect(memory, PAGE, PROT_READ | PROT_EXEC));
+		EXPECT_EQ(42, ((int (*)(void))memory)());
+	}
 }
 
 TEST_F(mapping, write_permission_does_not_break_copy_on_write)

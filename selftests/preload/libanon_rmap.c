@@ -52,15 +52,11 @@ static bool is_served(int flags)
 static void *device_mmap(void *address, size_t length, int protection, int flags)
 {
 	int fd = syscall(SYS_openat, AT_FDCWD, DEVICE, O_RDWR | O_CLOEXEC);
-
 	void *memory;
 
 	if (fd < 0)
 		return MAP_FAILED;
-	/* The driver can be interrupted, mmap() of anonymous memory can't. */
-	do
-		memory = kernel_mmap(address, length, protection, flags & ~MAP_ANONYMOUS, fd, 0);
-	while (memory == MAP_FAILED && errno == EINTR);
+	memory = kernel_mmap(address, length, protection, flags & ~MAP_ANONYMOUS, fd, 0);
 	syscall(SYS_close, fd);
 	return memory;
 }

@@ -6,21 +6,26 @@
 #
 # Not run:
 #   merge                          that VMAs are merged; the device's never are
-#   cow gup_longterm gup_test      long-term pins, huge pages, KSM and swap
+#   gup_longterm gup_test          need a kernel with CONFIG_GUP_TEST; long-term pins are refused
 #   soft-dirty pagemap_ioctl       what is written is not tracked in page tables
-#   uffd-* userfaultfd             core mm accepts anonymous memory, shmem and hugetlb only
+#   uffd-*                         userfaultfd: core mm accepts anonymous memory, shmem and hugetlb only
 #   migration rmap compaction_test page migration
 #   memory-failure                 the kernel's own memory_failure() does not know the pages
 #   mkdirty                        forced writes by ptrace, and userfaultfd
-#   khugepaged transhuge-stress split_huge_page_test thuge-gen hugetlb* ksm*
-#                                  huge pages and KSM
+#   khugepaged transhuge-stress split_huge_page_test folio_split_race_test thuge-gen prctl_thp_disable hugetlb*
+#   write_to_hugetlbfs ksm_*       huge pages and KSM
+#   hmm-tests                      needs a driver of its own (CONFIG_TEST_HMM)
 #   on-fault-limit                 not as root
+#   mlock-random-test              needs a library (libcap); what it does, madvise.c and differential.c do
+#   protection_keys pkey_sighandler_tests
+#                                  go on in the background when they have ended
+#   va_high_addr_switch            needs 5-level page tables, which guests have switched off
 #   map_populate droppable memfd_secret
 #                                  have no private anonymous memory
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
 . "$(dirname "$0")/ktap.sh"
 
-plan 12 kernel-mremap_test
+plan 13 kernel-mremap_test
 
 # kernel_test NAME [DIFFERENCES]: all passes but results that the pattern matches.
 kernel_test() {
@@ -46,6 +51,8 @@ passes() {
 	grep Totals "$work/output" | note
 }
 
+# But for huge pages, swap, and what needs CONFIG_GUP_TEST.
+passes cow
 passes mremap_dontunmap
 passes map_fixed_noreplace
 passes process_madv
