@@ -4,7 +4,6 @@
 
 use crate::{
     fault,
-    helpers,
     vma::VmaState, //
 };
 use core::ptr;
@@ -66,13 +65,6 @@ unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
 ///
 /// To be called by core mm only, as `vm_operations_struct.may_split`.
 unsafe extern "C" fn may_split(vma: *mut bindings::vm_area_struct, _address: c_ulong) -> c_int {
-    let (mut start, mut len) = (0, 0);
-    // mremap() with an old length of 0 duplicates a shared mapping; ours only look like one to core
-    // mm. For anonymous memory it is refused.
-    // SAFETY: Both pointers are valid for writes.
-    if unsafe { helpers::anon_rmap_current_mremap(&mut start, &mut len) } && len == 0 {
-        return EINVAL.to_errno();
-    }
     // SAFETY: Core mm holds the mmap lock for writing, so the VMA is ours to read, and `may_split`
     // may be called.
     from_result(|| unsafe {

@@ -329,12 +329,29 @@ impl VmaState {
         Ok(())
     }
 
-    /// Reserves what [`Self::open`] will need if the VMA is split; [`ENOMEM`].
+    /// Reserves what [`Self::open`] will need if the VMA is split.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; [`EINVAL`] if mremap is to duplicate the VMA instead of moving it.
     ///
     /// # Safety
     ///
     /// The caller must hold the mmap lock for writing.
     pub(crate) unsafe fn may_split(&self) -> Result {
+        let (mut address, mut len) = (0, 0);
+        // With an old length of 0 it duplicates a shared mapping; ours only look like one to core mm. For
+        // anonymous memory it is refused.
+        // SAFETY: Both pointers are valid for writes.
+        if unsafe { helpers::anon_rmap_current_mremap(&mut address, &mut len) } && len == 0 {
+            // SAFETY: The caller holds the lock.
+            let (start, end) = unsafe { range(self.vma()) };
+            // Else it is another mapping that is to replace a part of this one.
+            if start <= address && address < end {
+                return Err(EINVAL);
+            }
+        }
+
         // Threads may be in a fault, with only the VMA's lock, and link it to more. Core mm waits for
         // them too, but later.
         // SAFETY: The caller holds the lock.

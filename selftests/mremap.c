@@ -4,7 +4,6 @@
 
 #define PAGES 64
 
-
 FIXTURE(mremap)
 {
 	char *memory;
@@ -243,6 +242,22 @@ TEST_F(mremap, old_size_0_is_refused)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(1, counter("vmas"));
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+}
+
+TEST_F(mremap, old_size_0_of_other_memory_replaces_a_part)
+{
+	char *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *place = self->memory + 8 * PAGE;
+
+	ASSERT_NE(MAP_FAILED, other);
+	fill(other, 1, 2);
+	ASSERT_EQ(place, mremap(other, 0, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, place));
+	EXPECT_TRUE(filled(place, 0, 1, 2));
+	EXPECT_WORD(7, store(other, 7));
+	EXPECT_WORD(7, load(place));
+	EXPECT_TRUE(filled(self->memory, 0, 8, 1));
+	EXPECT_TRUE(filled(self->memory, 9, PAGES - 9, 1));
+	EXPECT_EQ(PAGES - 1, counter("anons"));
 }
 
 TEST_F(mremap, moves_memory_that_is_shared_copy_on_write)
