@@ -140,14 +140,20 @@ impl Content {
         self.0 & Self::MIGRATING != 0
     }
 
-    /// Whether the only amap that holds the page may write to it. To be asked under that amap's lock.
+    /// Whether the only amap that holds the page may write to it, in a fault. To be asked under that
+    /// amap's lock.
     ///
     /// Not if somebody else has a reference to the page (`vmsplice`, `O_DIRECT`) who may have got it
     /// when the page was shared, or was still empty: he would see what is written. Whoever has got one
     /// since the page is exclusive is to see it.
-    pub(crate) fn may_be_written(&self) -> bool {
-        // SAFETY: The page is valid as long as `self` is.
-        self.is_exclusive() || !unsafe { helpers::anon_rmap_page_is_in_use(self.page().as_ptr()) }
+    ///
+    /// # Safety
+    ///
+    /// `fault` must be valid.
+    pub(crate) unsafe fn may_be_written(&self, fault: *const bindings::vm_fault) -> bool {
+        let page = self.page().as_ptr();
+        // SAFETY: The page is valid as long as `self` is, the caller promises that the fault is.
+        self.is_exclusive() || !unsafe { helpers::anon_rmap_page_is_in_use(page, fault) }
     }
 
     /// Whether the page was mapped for writing and has not been shared since.

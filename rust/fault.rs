@@ -160,9 +160,11 @@ impl Fault<'_> {
             return self.fill(&mut slots, reserve);
         };
         let anon = slot.value.anon();
+        // SAFETY: `vmf` is valid.
+        let may_be_written = || unsafe { anon.lock().may_be_written(self.vmf) };
         if !self.write
             || amap.sharing() == Sharing::Shared
-            || (slot.is_exclusive() && anon.lock().may_be_written())
+            || (slot.is_exclusive() && may_be_written())
         {
             return match self.link(&mut slots, anon.anon_vma(), reserve) {
                 Ok(()) => Look::Done(self.map(&slots, &anon)),

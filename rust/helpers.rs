@@ -19,7 +19,10 @@ use kernel::{
 extern "C" {
     pub(crate) fn anon_rmap_page_to_pfn(page: *const bindings::page) -> c_ulong;
     pub(crate) fn anon_rmap_page_maybe_dma_pinned(page: *mut bindings::page) -> bool;
-    pub(crate) fn anon_rmap_page_is_in_use(page: *const bindings::page) -> bool;
+    pub(crate) fn anon_rmap_page_is_in_use(
+        page: *const bindings::page,
+        fault: *const bindings::vm_fault,
+    ) -> bool;
     pub(crate) fn anon_rmap_page_mapcount(page: *const bindings::page) -> c_int;
     pub(crate) fn anon_rmap_refcount_inc_not_zero(refs: *const bindings::refcount_t) -> bool;
     pub(crate) fn anon_rmap_mmap_write_lock(mm: *mut bindings::mm_struct);

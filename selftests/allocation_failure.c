@@ -7,6 +7,7 @@
  * until it needs no more.
  */
 #include "fixture.h"
+#include "slow_write.h"
 
 #define PAGES 16
 #define MIDDLE 5
@@ -20,6 +21,8 @@ struct scene {
 	uint64_t pfn;
 	/* Has the memory copy-on-write; NULL for operations without one. */
 	struct peer *child;
+	/* Is under way in the middle, if the operation is to be done with pinned pages. */
+	struct slow_write write;
 };
 
 /* Whether the word at @address is @value, or the mapping has been lost for lack of memory. */
@@ -204,6 +207,27 @@ static bool has_a_child(struct scene *scene)
 	return all_kept(scene);
 }
 
+/* The pinned pages are still the parent's. */
+static bool has_a_child_without_the_write(struct scene *scene)
+{
+	static char data[SLOW_WRITE_PAGES * PAGE];
+
+	fill(data, SLOW_WRITE_PAGES, 2);
+	if (!has_a_child(scene) || end_slow_write(&scene->write, data))
+		return false;
+	for (size_t i = 0; i < SOME; i++)
+		if (!is(scene->memory + (MIDDLE + i) * PAGE, word(2, i)))
+			return false;
+	fill(scene->memory + MIDDLE * PAGE, SOME, 1);
+	for (size_t i = 0; i < SOME; i++) {
+		struct access access = peer_load(scene->child, scene->memory + (MIDDLE + i) * PAGE);
+
+		if (!access.signal && access.value != word(1, MIDDLE + i))
+			return false;
+	}
+	return true;
+}
+
 static int poison(struct scene *scene)
 {
 	return poison_addr(getpid(), scene->memory + MIDDLE * PAGE);
@@ -303,7 +327,7 @@ FIXTURE_VARIANT(allocation_failure)
 	int (*operation)(struct scene *);
 	/* Whether it has done what it should if it has succeeded. */
 	bool (*done)(struct scene *);
-	bool with_child, discarded;
+	bool with_child, discarded, pinned;
 };
 
 #define VARIANT(name, ...) FIXTURE_VARIANT_ADD(allocation_failure, name) { .operation = name, __VA_ARGS__ }
@@ -321,6 +345,9 @@ VARIANT(move_and_grow, the_middle_is_moved);
 VARIANT(grow, is_grown);
 VARIANT(shrink, is_shrunk);
 VARIANT(fork_a_child, has_a_child);
+FIXTURE_VARIANT_ADD(allocation_failure, fork_pinned) {
+	.operation = fork_a_child, .done = has_a_child_without_the_write, .pinned = true
+};
 VARIANT(poison, is_poisoned);
 VARIANT(poison_and_unpoison, all_kept, .with_child = true);
 VARIANT(poison_some, some_are_poisoned);
@@ -400,6 +427,8 @@ static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, 
 		if (!scene.child || peer_load(scene.child, scene.memory + MIDDLE * PAGE).signal)
 			return NO_SCENE;
 	}
+	if (variant->pinned && begin_slow_write(&scene.write, scene.memory + MIDDLE * PAGE, SOME * PAGE))
+		return NO_SCENE;
 
 	snprintf(text, sizeof(text), "%d", nth);
 	if (pwrite(fail, text, strlen(text), 0) < 0)

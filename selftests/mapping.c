@@ -38,12 +38,15 @@ TEST_F(mapping, private_memory_is_shown_as_private)
 	EXPECT_NE(NULL, strstr(maps, line));
 }
 
-TEST_F(mapping, a_page_that_was_read_can_be_written)
+TEST_F(mapping, a_page_that_was_read_is_written_in_place)
 {
+	long copies = counter("copies_total");
+
 	for (size_t i = 0; i < PAGES; i++)
 		EXPECT_WORD(0, load(self->memory + i * PAGE));
 	fill(self->memory, PAGES, 1);
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+	EXPECT_EQ(copies, counter("copies_total"));
 }
 
 TEST_F(mapping, a_childs_write_is_the_childs_alone)
@@ -154,6 +157,9 @@ TEST_F(mapping, a_page_whose_sharers_have_gone_is_written_in_place)
 	copies = counter("copies_total");
 	EXPECT_WORD(7, store(self->memory, 7));
 	EXPECT_EQ(pfn, pfn_of(self->memory));
+	/* Also if it is read before. */
+	EXPECT_WORD(word(1, 1), load(self->memory + PAGE));
+	EXPECT_WORD(7, store(self->memory + PAGE, 7));
 	EXPECT_EQ(copies, counter("copies_total"));
 }
 

@@ -37,13 +37,16 @@ int anon_rmap_page_mapcount(const struct page *page)
 	return folio_mapcount(page_folio(page));
 }
 
-/* Whether there are references to @page besides the owner's and those of page tables. */
-bool anon_rmap_page_is_in_use(const struct page *page);
-bool anon_rmap_page_is_in_use(const struct page *page)
+/*
+ * Whether there are references to @page besides the owner's, those of page
+ * tables, and that of @fault, if it has one: page_mkwrite() is called with one.
+ */
+bool anon_rmap_page_is_in_use(const struct page *page, const struct vm_fault *fault);
+bool anon_rmap_page_is_in_use(const struct page *page, const struct vm_fault *fault)
 {
 	const struct folio *folio = page_folio(page);
 
-	return folio_ref_count(folio) > 1 + folio_mapcount(folio);
+	return folio_ref_count(folio) > 1 + folio_mapcount(folio) + (fault->page == page);
 }
 
 bool anon_rmap_refcount_inc_not_zero(refcount_t *refs);
