@@ -171,12 +171,13 @@ TEST_F(threads, no_update_is_lost_while_shared_memory_is_discarded)
 		uint64_t rounds = ((uint64_t *)aligned)[i];
 
 		total += rounds;
-		for (size_t page = 0; page < PAGES; page++) {
+		for (size_t page = 0; page < COUNTED_PAGES; page++) {
 			EXPECT_EQ(rounds, ((uint64_t *)(aligned + page * PAGE))[i]);
 		}
 	}
 	EXPECT_EQ((uint64_t)self->shared->accesses, total);
 	EXPECT_LT(0, total);
+	EXPECT_EQ(0, self->shared->errors);
 }
 
 /* Writes the same number to the first and then to the last page. */
