@@ -219,17 +219,17 @@ impl Fault<'_> {
         if let Some(refusal) = self.refusal(&slots) {
             return Look::Done(refusal);
         }
-        match slots.anons.get(self.index.0) {
-            Some(slot) if slot.value.is(&source) => (),
+        let exclusive = match slots.anons.get(self.index.0) {
+            Some(slot) if slot.value.is(&source) => slot.is_exclusive(),
             _ => return Look::Done(RETRY),
-        }
+        };
         {
             let content = source.lock();
             if content.poison().is_some() {
                 return Look::Done(HWPOISON);
             }
             // If nobody else uses it any more another thread can have written to it.
-            if content.is_exclusive() {
+            if exclusive && content.is_exclusive() {
                 return Look::Done(RETRY);
             }
         }

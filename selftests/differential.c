@@ -11,7 +11,7 @@
 static struct {
 	unsigned long seed, seeds, steps, seconds, jobs, breaking;
 	bool verbose;
-} options = { .seed = 1, .seeds = 20, .steps = 400 };
+} options = { .seed = 1, .seeds = 20, .steps = 300 };
 
 static const char usage[] =
 	"usage: differential [OPTION]…\n"
@@ -20,7 +20,7 @@ static const char usage[] =
 	"\n"
 	"  --seed N     the first seed (default 1); alone, the only one\n"
 	"  --seeds N    how many seeds (default 20)\n"
-	"  --steps N    how many steps with each seed (default 400)\n"
+	"  --steps N    how many steps with each seed (default 300)\n"
 	"  --seconds N  for so long with each seed, instead of --steps\n"
 	"  --jobs N     how many seeds at a time (default: the number of CPUs)\n"
 	"  --break N    leaves out one write on the device's side at step N or later; must fail\n"
