@@ -3,6 +3,7 @@
  * A page that can't be read any more when it is to be copied: that is a failure of the page. The
  * kernel is told that the frame is bad; it can't handle that, but remembers it.
  */
+#include "await.h"
 #include "fixture.h"
 #include "pool.h"
 
@@ -41,21 +42,13 @@ FIXTURE_TEARDOWN_PARENT(copy_failure)
 	EXPECT_STREQ("", leak());
 }
 
-static bool await_poison(uint64_t pfn, struct poisoned *page)
-{
-	bool poisoned;
-
-	for (int i = 0; i < 1000 && !(poisoned = read_poisoned(pfn, page)); i++)
-		usleep(10000);
-	return poisoned;
-}
-
 TEST_F(copy_failure, copy_on_write)
 {
 	struct poisoned page;
 
 	EXPECT_SIGBUS(self->memory + 8, peer_store(self->child, self->memory + 8, 7));
-	ASSERT_TRUE(await_poison(self->pfn, &page));
+	ASSERT_TRUE(await(is_taken_away, self->pfn));
+	ASSERT_TRUE(read_poisoned(self->pfn, &page));
 	EXPECT_STREQ("hardware", page.kind);
 	EXPECT_STREQ("copy", page.door);
 	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
@@ -70,7 +63,8 @@ TEST_F(copy_failure, soft_offline)
 	struct poisoned page;
 
 	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "soft_offline", "%#lx", self->pfn));
-	ASSERT_TRUE(await_poison(self->pfn, &page));
+	ASSERT_TRUE(await(is_taken_away, self->pfn));
+	ASSERT_TRUE(read_poisoned(self->pfn, &page));
 	EXPECT_STREQ("copy", page.door);
 	EXPECT_SIGBUS(self->memory, load(self->memory));
 }
@@ -78,15 +72,13 @@ TEST_F(copy_failure, soft_offline)
 TEST_F(copy_failure, frame_is_never_used_again)
 {
 	long quarantined = counter("quarantined");
-	struct poisoned page;
 
 	EXPECT_SIGBUS(self->memory, peer_store(self->child, self->memory, 7));
-	ASSERT_TRUE(await_poison(self->pfn, &page));
+	ASSERT_TRUE(await(is_poisoned, self->pfn));
 	end_peer(self->child);
 	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
-	for (int i = 0; i < 1000 && counter("poisoned"); i++)
-		usleep(10000);
-	EXPECT_EQ(quarantined + 1, counter("quarantined"));
+	EXPECT_TRUE(await(is_quarantined, quarantined + 1));
+	EXPECT_FALSE(is_poisoned(self->pfn));
 	EXPECT_EQ(ENXIO, poison_pfn(self->pfn));
 	EXPECT_TRUE(zeroed(self->memory, 1));
 	EXPECT_NE(self->pfn, pfn_of(self->memory));

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "await.h"
 #include "fixture.h"
 
 FIXTURE(limits)
@@ -102,6 +103,11 @@ static long charged(void)
 	return pages;
 }
 
+static bool is_charged_at_most(uint64_t pages)
+{
+	return charged() <= (long)pages;
+}
+
 /* How many processes were killed for want of memory in the cgroup. */
 static long killed(void)
 {
@@ -154,9 +160,7 @@ TEST_F(limits, memory_is_charged_to_the_cgroup)
 	EXPECT_LE(before + some - slack, charged());
 	end_peer(child);
 	/* Some is freed with a delay. */
-	for (int attempt = 0; attempt < 200 && charged() > slack; attempt++)
-		usleep(10000);
-	EXPECT_GE(slack, charged());
+	EXPECT_TRUE(await(is_charged_at_most, slack));
 	EXPECT_EQ(0, killed());
 	remove_cgroup();
 }
@@ -188,9 +192,7 @@ TEST_F(limits, who_wants_more_than_the_cgroup_may_have_is_killed)
 	/* It was not theirs. */
 	EXPECT_TRUE(filled(memory, 0, 8, 1));
 	EXPECT_WORD(word(1, 7), peer_load(bystander, memory + 7 * PAGE));
-	for (int attempt = 0; attempt < 200 && charged() > LIMIT_PAGES / 16; attempt++)
-		usleep(10000);
-	EXPECT_GE(LIMIT_PAGES / 16, charged());
+	EXPECT_TRUE(await(is_charged_at_most, LIMIT_PAGES / 16));
 	remove_cgroup();
 }
 

@@ -5,12 +5,11 @@
  */
 #include <sched.h>
 #include <sys/sysinfo.h>
-#include <time.h>
+#include "await.h"
 #include "fixture.h"
 #include "pool.h"
 
 #define MCE_CPU 1
-#define SECONDS 20
 
 /* An uncorrected error in the memory at physical address @pfn << PAGE_SHIFT. */
 enum error {
@@ -26,33 +25,6 @@ static void machine_check(enum error error, uint64_t pfn)
 
 	/* CPU, bank, IA32_MC1_STATUS, IA32_MCG_STATUS, IA32_MC1_ADDR, IA32_MC1_MISC. */
 	dprintf(STDOUT_FILENO, "monitor: mce %d 1 %#lx 0xf %#lx 0x8c\n", MCE_CPU, status, pfn << PAGE_SHIFT);
-}
-
-static bool await(bool (*condition)(uint64_t), uint64_t argument)
-{
-	time_t end = time(NULL) + SECONDS;
-
-	while (!condition(argument)) {
-		if (time(NULL) > end)
-			return false;
-		usleep(10000);
-	}
-	return true;
-}
-
-static bool is_poisoned(uint64_t pfn)
-{
-	struct poisoned page;
-
-	return read_poisoned(pfn, &page);
-}
-
-/* Processes are counted one by one. */
-static bool has_hit_two(uint64_t pfn)
-{
-	struct poisoned page;
-
-	return read_poisoned(pfn, &page) && page.hit == 2;
 }
 
 static bool is_bad_hardware(uint64_t pfn)
@@ -137,8 +109,9 @@ TEST_F(machine_check, action_optional)
 	EXPECT_WORD(1UL << 32, load(self->memory));
 	pfn = pfn_of(self->memory);
 	machine_check(ACTION_OPTIONAL, pfn);
-	ASSERT_TRUE(await(has_hit_two, pfn));
+	ASSERT_TRUE(await(is_taken_away, pfn));
 	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_EQ(2, page.hit);
 	EXPECT_STREQ("hardware", page.kind);
 	EXPECT_STREQ(has_pool() ? "device_memory" : "machine_check", page.door);
 	EXPECT_EQ(has_pool() ? total : total + 1, counter("machine_checks_total"));
@@ -154,15 +127,10 @@ TEST_F(machine_check, failed_hardware_is_not_unpoisoned)
 	uint64_t pfn = pfn_of(self->memory);
 
 	machine_check(ACTION_OPTIONAL, pfn);
-	ASSERT_TRUE(await(is_poisoned, pfn));
+	ASSERT_TRUE(await(is_taken_away, pfn));
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 	EXPECT_EQ(EHWPOISON, poison_pfn(pfn));
 	EXPECT_SIGBUS(self->memory, load(self->memory));
-}
-
-static bool is_quarantined(uint64_t frames)
-{
-	return counter("quarantined") == (long)frames;
 }
 
 TEST_F(machine_check, frame_is_never_used_again)
@@ -327,7 +295,7 @@ static bool fail_in_use(const char *address, struct access *access)
 	load(address);
 	if (await(is_undisturbed, (uint64_t)victim)) {
 		machine_check(ACTION_REQUIRED, pfn_of(address));
-		for (int i = 0; i < SECONDS * 100 && !ended; i++) {
+		for (int i = 0; i < AWAIT_SECONDS * 100 && !ended; i++) {
 			ended = waitpid(victim->pid, NULL, WNOHANG) == victim->pid;
 			usleep(10000);
 		}
@@ -354,6 +322,7 @@ TEST_F(machine_check, action_required)
 	else
 		EXPECT_EQ(SIGBUS, access.signal);
 	ASSERT_TRUE(await(is_bad_hardware, pfn));
+	ASSERT_TRUE(await(is_taken_away, pfn));
 	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
 	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
 }
