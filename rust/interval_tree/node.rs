@@ -183,7 +183,7 @@ impl Node {
 
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.len() == CAPACITY
+        self.order.is_full()
     }
 
     /// The order of a leaf's slots.
@@ -268,15 +268,18 @@ impl Node {
     /// The first three comparisons choose four slots, three more choose one of these.
     #[inline]
     pub(super) fn child_for(&self, start: u64) -> usize {
-        let is_before = |slot: usize| usize::from(self.start(slot) <= start);
-        let sum = |a: usize, b: usize, c: usize| a.wrapping_add(b).wrapping_add(c);
-        let first = sum(is_before(4), is_before(8), is_before(12)).wrapping_mul(4);
-        let behind = sum(
-            is_before(first.wrapping_add(1)),
-            is_before(first.wrapping_add(2)),
-            is_before(first.wrapping_add(3)),
-        );
-        first.wrapping_add(behind)
+        let is_before = |slot: usize| {
+            let begin = self.start.get(slot);
+            usize::from(begin.is_some_and(|begin| *begin <= start))
+        };
+        let group = is_before(4)
+            .wrapping_add(is_before(8))
+            .wrapping_add(is_before(12));
+        let first = group.wrapping_mul(4);
+        first
+            .wrapping_add(is_before(first.wrapping_add(1)))
+            .wrapping_add(is_before(first.wrapping_add(2)))
+            .wrapping_add(is_before(first.wrapping_add(3)))
     }
 
     /// The first slot of an inner node below which something ends at `last` or later, if there is one.
@@ -395,20 +398,44 @@ impl Node {
         content
     }
 
-    /// Moves the second half of a full node to `other`, fresh and of the same level. `moved` is told what each slot of
-    /// `other` links.
+    /// Moves the second half of a full node of `level` to `other`, fresh and of the same level. `moved` is told what each slot
+    /// of `other` links. Returns the greatest end that has moved.
     #[inline]
-    pub(super) fn split_off(&mut self, other: &mut Node, mut moved: impl FnMut(Ptr<()>, usize)) {
-        let (order, first) = (self.order, usize::from(self.is_leaf()));
-        for rank in HALF..CAPACITY {
-            let from = if first == 0 { rank } else { order.slot(rank) };
-            let to = rank - HALF + first;
-            self.move_slot(from, other, to);
-            moved(other.link(to), to);
-        }
+    pub(super) fn split_off(
+        &mut self,
+        other: &mut Node,
+        level: usize,
+        moved: impl FnMut(Ptr<()>, usize),
+    ) -> u64 {
+        let order = self.order;
+        let greatest = if level == 0 {
+            self.move_half(other, |rank| order.slot(rank), 1, moved)
+        } else {
+            self.move_half(other, |rank| rank, 0, moved)
+        };
         // INVARIANT: In a fresh node, the slots come in order; here they have become unused.
         other.set_len(CAPACITY - HALF);
         self.set_len(HALF);
+        greatest
+    }
+
+    /// Moves the slots that `from` says for the second half of the ranks to those of `other` from `first` on.
+    #[inline(always)] // so that it is compiled once for leaves and once for inner nodes
+    fn move_half(
+        &mut self,
+        other: &mut Node,
+        from: impl Fn(usize) -> usize,
+        first: usize,
+        mut moved: impl FnMut(Ptr<()>, usize),
+    ) -> u64 {
+        let mut greatest = 0;
+        for rank in HALF..CAPACITY {
+            let (from, to) = (from(rank), rank - HALF + first);
+            greatest = self.last(from).max(greatest);
+            self.move_slot(from, other, to);
+            moved(other.link(to), to);
+        }
+        greatest
     }
 
     /// Moves all to the end of `other`, a node of the same level with room for it. `moved` is told what each slot of `other`

@@ -5,11 +5,11 @@
 //! A permutation in one word is what the border nodes of Masstree have (Mao, Kohler, Morris: "Cache craftiness for fast
 //! multicore key-value storage"), there for readers without locks.
 
-/// A permutation of the slots 1 to 15 of a leaf: those in use, in order, then the others in any; and how many are in use.
+/// A permutation of the slots 1 to 15 of a leaf: those in use, in order, then the others in any; and how many these are.
 ///
 /// # Invariants
 ///
-/// Of the 16 digits of 4 bits, the least significant one is how many slots are in use. In the others each slot is
+/// Of the 16 digits of 4 bits, the least significant one is how many slots are not in use. In the others each slot is
 /// once, and the first in order is the least significant.
 #[derive(Clone, Copy)]
 pub(super) struct Order(u64);
@@ -22,7 +22,7 @@ const ONES: u64 = 0x1111_1111_1111_1110;
 impl Order {
     /// No slot is in use.
     // INVARIANT: Each slot is there once.
-    pub(super) const EMPTY: Self = Self(0xfedc_ba98_7654_3210);
+    pub(super) const EMPTY: Self = Self(0xfedc_ba98_7654_321f);
 
     /// How many slots there are.
     pub(super) const CAPACITY: usize = 15;
@@ -30,28 +30,32 @@ impl Order {
     /// How many slots are in use.
     #[inline]
     pub(super) fn len(self) -> usize {
-        self.0 as usize % 16
+        Self::CAPACITY.wrapping_sub(self.0 as usize % 16)
+    }
+
+    /// Whether all slots are in use.
+    #[inline]
+    pub(super) fn is_full(self) -> bool {
+        self.0 % 16 == 0
     }
 
     /// The same order with the first `len` slots in use, at most [`CAPACITY`](Self::CAPACITY).
     #[inline]
     pub(super) fn with_len(self, len: usize) -> Self {
         // INVARIANT: The digits for slots are the same.
-        Self(self.0 & !15 | len as u64 & 15)
+        Self(self.0 & !15 | !len as u64 & 15)
     }
 
-    /// The bits from the digit of `rank` on.
+    /// The lowest bit of the digit at `rank`.
     #[inline]
-    fn behind(rank: usize) -> (u64, u32) {
-        let shift = (rank as u32).wrapping_mul(BITS).wrapping_add(BITS);
-        (u64::MAX.wrapping_shl(shift), shift)
+    fn shift(rank: usize) -> u32 {
+        (rank as u32).wrapping_mul(BITS).wrapping_add(BITS)
     }
 
     /// The slot at `rank`, which is less than [`CAPACITY`](Self::CAPACITY).
     #[inline]
     pub(super) fn slot(self, rank: usize) -> usize {
-        let (_, shift) = Self::behind(rank);
-        self.0.wrapping_shr(shift) as usize % 16
+        self.0.wrapping_shr(Self::shift(rank)) as usize % 16
     }
 
     /// The slot in front of `slot`, which is in use.
@@ -82,11 +86,13 @@ impl Order {
     /// Takes a slot that is not in use, of which there must be one, to be at `rank`.
     #[inline]
     pub(super) fn insert(&mut self, rank: usize) -> usize {
-        let (behind, shift) = Self::behind(rank);
+        let shift = Self::shift(rank);
         let slot = self.0 >> (u64::BITS - BITS);
-        let moved = (self.0 & behind) << BITS;
-        // INVARIANT: The digit that is shifted out comes in again. The count is less than 15, so nothing carries.
-        self.0 = (self.0 & !behind | moved | slot.wrapping_shl(shift)).wrapping_add(1);
+        // Fifteen times more of what is behind is a shift by one digit.
+        let behind = self.0.wrapping_shr(shift);
+        let more = behind.wrapping_mul(15).wrapping_add(slot).wrapping_shl(shift);
+        // INVARIANT: The digit that is shifted out comes in again. The count is not zero, so nothing borrows.
+        self.0 = self.0.wrapping_add(more).wrapping_sub(1);
         slot as usize
     }
 
@@ -96,9 +102,9 @@ impl Order {
         let behind = u64::MAX.wrapping_shl(self.place(slot));
         let moved = self.0 >> BITS & behind;
         let last = (slot as u64) << (u64::BITS - BITS);
-        // INVARIANT: The digit that is shifted over is that of the slot, which comes in again. The count is not zero, so
-        // nothing borrows.
-        self.0 = (self.0 & !behind | moved | last).wrapping_sub(1);
+        // INVARIANT: The digit that is shifted over is that of the slot, which comes in again. The count is less than 15, so
+        // nothing carries.
+        self.0 = (self.0 & !behind | moved | last).wrapping_add(1);
     }
 
     /// The slots in use, in order.

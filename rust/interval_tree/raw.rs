@@ -337,7 +337,7 @@ impl RawTree {
     #[cold]
     fn split(&mut self, mut left: Ptr<Node>, mut rank: usize, hook: Ptr<Hook>, interval: Interval) {
         let mut content = Slot::for_hook(hook, interval);
-        while self.node(left).is_full() {
+        loop {
             let level = self.node(left).level;
             let Some(right) = self.take_spare(level) else {
                 return;
@@ -345,15 +345,21 @@ impl RawTree {
             // SAFETY: A spare node is not one in use.
             let (from, to) = unsafe { self.two_nodes_mut(left, right) };
             // SAFETY: It is what a slot of the tree links.
-            from.split_off(to, |link, slot| unsafe {
+            let mut last = from.split_off(to, level, |link, slot| unsafe {
                 point_back(link, level, right, slot)
             });
             if rank <= HALF {
                 self.put_slot(left, rank, content);
             } else {
                 self.put_slot(right, rank - HALF, content);
+                last = last.max(content.last);
             }
-            content = self.slot_for(right);
+            let this = self.node(right);
+            content = Slot {
+                start: this.start(this.nth(0)),
+                last,
+                link: right.cast(),
+            };
             if level > 0 {
                 self.node_mut(right).set_first_start(0);
             }
@@ -375,8 +381,10 @@ impl RawTree {
             }
             left = parent;
             rank = slot + 1;
+            if !self.node(left).is_full() {
+                return self.put_slot(left, rank, content);
+            }
         }
-        self.put_slot(left, rank, content);
     }
 
     /// Puts `content` at `rank` in `node`, which is not full.
