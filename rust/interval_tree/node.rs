@@ -348,14 +348,13 @@ impl Node {
         slot
     }
 
-    /// Empties a slot that a leaf uses; returns where it ended.
+    /// Empties a slot that a leaf uses; returns the slot behind it, which need not be in use.
     #[inline]
-    pub(super) fn take(&mut self, slot: usize) -> u64 {
-        let last = self.last(slot);
-        self.order.remove(slot);
+    pub(super) fn take(&mut self, slot: usize) -> usize {
+        let next = self.order.remove(slot);
         self.start[slot % PLACES] = Slot::UNUSED.start;
         self.last[slot % PLACES] = Slot::UNUSED.last;
-        last
+        next
     }
 
     /// Puts `content` behind all others, into a node that is not full; returns the slot.

@@ -90,21 +90,26 @@ impl Order {
         let slot = self.0 >> (u64::BITS - BITS);
         // Fifteen times more of what is behind is a shift by one digit.
         let behind = self.0.wrapping_shr(shift);
-        let more = behind.wrapping_mul(15).wrapping_add(slot).wrapping_shl(shift);
+        let more = behind
+            .wrapping_mul(15)
+            .wrapping_add(slot)
+            .wrapping_shl(shift);
         // INVARIANT: The digit that is shifted out comes in again. The count is not zero, so nothing borrows.
         self.0 = self.0.wrapping_add(more).wrapping_sub(1);
         slot as usize
     }
 
-    /// Gives up `slot`, which is in use.
+    /// Gives up `slot`, which is in use; returns the slot that was behind it, which need not be in use.
     #[inline]
-    pub(super) fn remove(&mut self, slot: usize) {
-        let behind = u64::MAX.wrapping_shl(self.place(slot));
+    pub(super) fn remove(&mut self, slot: usize) -> usize {
+        let place = self.place(slot);
+        let behind = u64::MAX.wrapping_shl(place);
         let moved = self.0 >> BITS & behind;
         let last = (slot as u64) << (u64::BITS - BITS);
         // INVARIANT: The digit that is shifted over is that of the slot, which comes in again. The count is less than 15, so
         // nothing carries.
         self.0 = (self.0 & !behind | moved | last).wrapping_add(1);
+        self.0.wrapping_shr(place) as usize % 16
     }
 
     /// The slots in use, in order.

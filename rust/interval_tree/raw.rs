@@ -452,10 +452,12 @@ impl RawTree {
     #[inline(always)] // so that an update looks for the slot in the leaf's order once
     fn unlink(&mut self, leaf: Ptr<Node>, slot: usize) {
         let node = self.node_mut(leaf);
-        let last = node.take(slot);
+        let last = node.last(slot);
+        let next = node.take(slot);
         if node.len() < MIN {
             self.refill(leaf, last);
-        } else {
+        } else if node.last(next) < last {
+            // What is behind mostly ends later, so that the processor can foresee that there is no more to do.
             self.lower_last(leaf, last);
         }
     }

@@ -75,11 +75,14 @@ mod cases {
                 list.get_mut(rank..).ok_or(EINVAL)?.rotate_right(1);
             } else {
                 let rank = round * 5 % list.len();
-                order.remove(*list.get(rank).ok_or(EINVAL)?);
+                let next = order.remove(*list.get(rank).ok_or(EINVAL)?);
                 list.get_mut(rank..).ok_or(EINVAL)?.rotate_left(1);
                 list.pop();
+                let unused = order.unused().next();
+                assert_eq!(list.get(rank).copied().or(unused), Some(next));
             }
             assert_eq!(order.len(), list.len());
+            assert_eq!(order.is_full(), list.len() == Order::CAPACITY);
             assert!(order.slots().eq(list.iter().copied()));
             assert_eq!(order.unused().count(), Order::CAPACITY - list.len());
             for pair in list.windows(2) {
