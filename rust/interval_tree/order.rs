@@ -115,8 +115,8 @@ impl Order {
     /// The slots in use, in order.
     #[inline]
     pub(super) fn slots(self) -> Slots {
-        let unused = u64::MAX.wrapping_shl((self.len() as u32).wrapping_mul(BITS));
-        Slots(self.0 >> BITS & !unused)
+        let unused = (self.0 as u32 % 16).wrapping_mul(BITS);
+        Slots(self.0 >> BITS & (u64::MAX >> BITS).wrapping_shr(unused))
     }
 
     /// The slots that are not in use.
