@@ -24,30 +24,32 @@
 //! `anon_vma_chain`, for each of log2(n) levels; here it is a few lines that do not depend on each
 //! other, for each of about log10(n) levels.
 //!
-//! Measured beside Linux's template on one machine (a Xeon with 2 MiB of second-level cache for each core, gcc 14, rustc 1.85; other work went
-//! on), time of this tree divided by that of the template, with the interval in the node / through
+//! Measured beside Linux's template on one machine (a Xeon with 2 MiB of second-level cache for each core, gcc 14,
+//! rustc 1.85), time of this tree divided by that of the template, with the interval in the node / through
 //! a pointer. The range is that of disjoint, nested and shared intervals; an update shrinks an
 //! interval, as a split of a VMA does:
 //!
 //! | intervals | stab                  | insert                | update                | remove                |
 //! | --------- | --------------------- | --------------------- | --------------------- | --------------------- |
-//! | 1,000     | 0.61-0.72 / 0.46-0.56 | 0.28-0.46 / 0.21-0.35 | 0.28-0.35 / 0.23-0.30 | 0.52-0.64 / 0.48-0.56 |
-//! | 10,000    | 0.48-0.59 / 0.26-0.36 | 0.27-0.31 / 0.14-0.19 | 0.23-0.29 / 0.15-0.19 | 0.54-0.67 / 0.37-0.45 |
-//! | 100,000   | 0.33-0.50 / 0.12-0.20 | 0.26-0.30 / 0.10-0.11 | 0.23-0.27 / 0.10-0.11 | 0.50-0.80 / 0.21-0.36 |
-//! | 1,000,000 | 0.29-0.54 / 0.20-0.27 | 0.26-0.33 / 0.15-0.18 | 0.15-0.23 / 0.08-0.13 | 0.35-0.76 / 0.23-0.48 |
+//! | 1,000     | 0.61-0.70 / 0.46-0.57 | 0.27-0.44 / 0.20-0.33 | 0.28-0.34 / 0.23-0.27 | 0.36-0.49 / 0.31-0.44 |
+//! | 10,000    | 0.49-0.57 / 0.26-0.36 | 0.26-0.29 / 0.15-0.17 | 0.23-0.28 / 0.14-0.18 | 0.37-0.49 / 0.25-0.33 |
+//! | 100,000   | 0.37-0.48 / 0.15-0.21 | 0.28-0.32 / 0.11-0.13 | 0.22-0.29 / 0.10-0.13 | 0.47-0.64 / 0.21-0.31 |
+//! | 1,000,000 | 0.29-0.54 / 0.19-0.26 | 0.26-0.29 / 0.14-0.15 | 0.16-0.23 / 0.08-0.13 | 0.34-0.55 / 0.23-0.37 |
 //!
 //! Instructions in the kernel, which know nothing of caches and mispredicted branches, divided by
 //! those of the kernel's `interval_tree_*`. A move is an update to a random other place:
 //!
 //! | intervals | stab      | insert    | update    | move      | remove    | build     |
 //! | --------- | --------- | --------- | --------- | --------- | --------- | --------- |
-//! | 1,024     | 0.65-0.90 | 0.85-0.94 | 0.26-0.48 | 0.88-0.95 | 0.87-0.95 | 0.95-1.09 |
-//! | 4,096     | 0.63-0.88 | 0.90-0.96 | 0.25-0.47 | 0.95-0.99 | 0.86-0.92 | 0.94-1.07 |
-//! | 65,536    | 0.63-0.91 | 0.87-0.94 | 0.22-0.39 | 0.90-0.94 | 0.53-0.87 | 0.90-1.00 |
+//! | 1,024     | 0.65-0.89 | 0.79-0.87 | 0.27-0.48 | 0.86-0.93 | 0.90-0.99 | 0.87-1.00 |
+//! | 4,096     | 0.64-0.89 | 0.83-0.90 | 0.25-0.46 | 0.93-0.96 | 0.89-0.91 | 0.86-0.98 |
+//! | 65,536    | 0.63-0.92 | 0.80-0.87 | 0.23-0.38 | 0.86-0.90 | 0.56-0.85 | 0.82-0.92 |
 //!
-//! What costs most is to split a leaf: some 360 instructions for every tenth insertion into a growing
-//! tree, which is why a small one takes more of them to build. A stab is limited by one branch for
-//! each level that is mispredicted, and by two cache misses there, one after the other, for the ends
+//! What costs most is to split a leaf: some 280 instructions for every tenth insertion into a growing
+//! tree, which is why a small one takes almost as many to build as the red-black tree. A removal looks for another
+//! end that is as great, and first behind what is removed, where there mostly is one: to look at all ends in the
+//! order of slots has a branch that nobody can predict, and took twice as long. A stab is limited by one such branch for
+//! each level, and by two cache misses there, one after the other, for the ends
 //! and for the pointer. Ends and pointers in one array were measured to save a twentieth of its time
 //! at a million intervals, and to take a fifth more instructions; to choose the child without a
 //! branch takes a third more. `make bench-tree` measures all this.
