@@ -9,6 +9,8 @@ pub mod module {
     pub mod interval_tree;
 }
 mod ours;
+#[path = "../queries.rs"]
+mod queries;
 mod references;
 #[path = "../workload.rs"]
 mod workload;

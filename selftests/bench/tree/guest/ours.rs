@@ -11,6 +11,7 @@ use crate::{
         Reserved,
         Surplus, //
     },
+    queries,
     Tree, //
 };
 use kernel::prelude::*;
@@ -83,23 +84,11 @@ impl Tree for Ours {
         Ok(())
     }
 
-    #[inline(never)]
     fn stab(&self, points: &[u64]) -> u64 {
-        let mut sum = 0u64;
-        for point in points {
-            for (interval, payload) in self.0.overlapping(Interval::point(*point)) {
-                sum = sum.wrapping_add(interval.start() ^ payload);
-            }
-        }
-        sum
+        queries::stab(&self.0, points)
     }
 
-    #[inline(never)]
     fn walk(&self) -> u64 {
-        let mut sum = 0u64;
-        for (interval, payload) in self.0.iter() {
-            sum = sum.wrapping_add(interval.start() ^ payload);
-        }
-        sum
+        queries::walk(&self.0)
     }
 }

@@ -5,6 +5,8 @@
 
 mod linux;
 mod ours;
+#[path = "../../queries.rs"]
+mod queries;
 #[path = "../../workload.rs"]
 mod workload;
 
