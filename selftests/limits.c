@@ -105,7 +105,9 @@ static long charged(void)
 
 static bool is_charged_at_most(uint64_t pages)
 {
-	return charged() <= (long)pages;
+	long now = charged();
+
+	return now >= 0 && now <= (long)pages;
 }
 
 /* How many processes were killed for want of memory in the cgroup. */
