@@ -194,17 +194,23 @@ static const struct kind kinds[] = {
 	{ "madvise", 14, choose_madvise, perform_madvise, NULL },
 	{ "mlock2", 2, choose_mlock, perform_mlock, NULL },
 	{ "munlock", 3, choose_range, perform_munlock, NULL },
-	{ "vmsplice", 2, choose_short_range, perform_vmsplice, NULL },
+	{ "vmsplice", 4, choose_short_range, perform_vmsplice, NULL },
 	{ "vmsplice to keep", 4, choose_writable, perform_hold, NULL },
 	{ "read what was kept", 3, choose_short_range, perform_read_held, NULL },
 	{ "mlockall", 1, choose_mlockall, NULL, perform_mlockall },
 	{ "munlockall", 2, choose_range, NULL, perform_munlockall },
-	{ "process_vm_readv", 2, choose_target, perform_process_vm_readv, NULL },
-	{ "process_vm_writev", 3, choose_target, perform_process_vm_writev, NULL },
-	{ "read /proc/self/mem", 1, choose_short_range, perform_proc_mem_read, NULL },
-	{ "write /proc/self/mem", 2, choose_writable, perform_proc_mem_write, NULL },
-	{ "write() from", 2, choose_short_range, perform_write_from, NULL },
-	{ "read() to", 2, choose_short_range, perform_read_to, NULL },
+	{ "process_vm_readv", 4, choose_target, perform_process_vm_readv, NULL },
+	{ "process_vm_writev", 5, choose_target, perform_process_vm_writev, NULL },
+	{ "read /proc/self/mem", 3, choose_short_range, perform_proc_mem_read, NULL },
+	{ "write /proc/self/mem", 4, choose_writable, perform_proc_mem_write, NULL },
+	{ "write() from", 3, choose_short_range, perform_write_from, NULL },
+	{ "write() to a pipe", 3, choose_short_range, perform_write_to_pipe, NULL },
+	{ "read() to", 3, choose_short_range, perform_read_to, NULL },
+	{ "read() from a pipe", 4, choose_short_range, perform_read_from_pipe, NULL },
+	{ "userfaultfd", 0, choose_uffd, perform_uffd, NULL },
+	{ "scan", 0, choose_scan, perform_scan, NULL },
+	{ "mseal", 1, choose_seal, perform_seal, NULL },
+	{ "discard sealed", 1, choose_sealed, perform_discard_sealed, NULL },
 	{ "threads write", 1, choose_fault_range, NULL, perform_threads },
 	{ "fork", 3, choose_range, NULL, perform_fork },
 	{ "fork while written", 2, choose_writable, NULL, perform_fork_while_written },
@@ -379,7 +385,7 @@ static void run_tree(void)
 			if (pipe2(pipes[side], O_CLOEXEC | O_NONBLOCK))
 				abort();
 		for (enum side side = 0; side < NR_SIDES; side++)
-			map_side(side, 0, ARENA_PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE);
+			map_side(side, 0, ARENA_PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE, 0);
 		live();
 	}
 	setpgid(root, root);

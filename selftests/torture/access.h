@@ -140,9 +140,10 @@ static inline void recall(struct actor *actor, enum arena arena, unsigned int pa
 		return;
 	count(&world->recalled);
 	if (value != memory.value) {
-		char what[64];
+		char what[128];
 
-		snprintf(what, sizeof(what), "lost: it was %#lx", memory.value);
+		snprintf(what, sizeof(what), "lost by slot %u thread %u depth %u process %u: since %s it was %#lx",
+			 actor->slot, actor->thread, actor->depth, actor->number, memory.since ?: "a fork", memory.value);
 		fail_word(what, arena, page, memory.word, mode, value);
 	}
 }

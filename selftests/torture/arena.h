@@ -64,6 +64,8 @@ struct memory {
 	unsigned char word;
 	unsigned int begun;
 	uint64_t value;
+	/* What has made it known. */
+	const char *since;
 };
 
 static struct memory memories[MAX_THREADS][NR_ARENAS][ARENA_PAGES];
@@ -77,6 +79,8 @@ struct actor {
 	/* 0 for a member. */
 	unsigned int depth;
 	struct worker *worker;
+	/* The operation that it is in. */
+	const char *doing;
 	/* Of its own, as a child can't share it with its parent. */
 	int pipe[2];
 	/* In place i of a range that is changed: what begun is while nobody else changes it; 0 if somebody does. */
@@ -198,7 +202,7 @@ static inline struct memory *memory_of(const struct actor *actor, enum arena are
 static inline void remember(const struct actor *actor, enum arena arena, unsigned int page, unsigned int word,
 			    uint64_t value, unsigned int begun)
 {
-	*memory_of(actor, arena, page) = (struct memory){ true, word, begun, value };
+	*memory_of(actor, arena, page) = (struct memory){ true, word, begun, value, actor->doing };
 }
 
 /* The place was emptied by this actor: of which it knows its own word. */

@@ -464,7 +464,7 @@ static void do_step(struct actor *actor, struct random *random)
 		chosen -= operations[i].weight;
 	}
 	note = new_note(actor->worker, operations[i].name);
-	note->error = RUNNING;
+	actor->doing = note->name;
 	operations[i].perform(actor, random, note);
 	if (note->error == RUNNING)
 		note->error = 0;
