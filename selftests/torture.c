@@ -145,21 +145,6 @@ static void clean_up(void)
 	verify();
 }
 
-static void show_failure(void)
-{
-	char without[512] = "";
-
-	for (unsigned int i = 0; i < 64; i++)
-		if (options.without >> i & 1)
-			snprintf(without + strlen(without), sizeof(without) - strlen(without), "%s%s",
-				 *without ? "," : " --without ",
-				 i < FIRST_INJECTION ? operations[i].name : injections[i - FIRST_INJECTION].name);
-	ksft_print_msg("%s\n", world->failure);
-	ksft_print_msg("repeat with: torture --seed %lu --rounds %u --processes %u --threads %u --steps %u%s%s\n", world->seed,
-		       world->round + 1, world->processes, world->threads, world->steps, without,
-		       world->anonymous ? " --anonymous" : "");
-}
-
 /* Whether all has ended. */
 static bool run_seed(unsigned long seed)
 {
@@ -176,10 +161,10 @@ static bool run_seed(unsigned long seed)
 	ended = supervise(run, options.patience);
 	if (ended && !world->anonymous && !atomic_load(&world->failed))
 		ended = supervise(clean_up, options.patience);
-	if (atomic_load(&world->failed) || options.verbose)
-		show_history();
 	if (atomic_load(&world->failed))
 		show_failure();
+	if (atomic_load(&world->failed) || options.verbose)
+		show_history();
 	ksft_print_msg("%lu accesses by processes, %lu by the kernel, %lu refused; %lu words found again, %lu mappings listed, "
 		       "%lu forks, %lu killed, %lu injections, %u processes\n", world->user, world->kernel, world->refused,
 		       world->recalled, world->listed, world->forks, world->kills, world->injections, world->numbers);

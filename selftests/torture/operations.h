@@ -164,16 +164,17 @@ static void op_move(struct actor *actor, struct random *random, struct note *not
 	begin_change(actor, 0, &from);
 	begin_change(actor, 1, &to);
 	moved = !set_result(note, (long)mremap(start_of(&from), size_of(&from), size_of(&to), flags, start_of(&to)));
+	/* What is known is mapped. Holes are left out of a move, and what is at their place stays. */
 	for (unsigned int i = 0; moved && i < at_most(from.pages, to.pages); i++) {
 		struct memory memory = *memory_of(actor, from.arena, from.page + i);
 
-		if (!is_alone(actor, 0, &from, i) || !is_alone(actor, 1, &to, i))
+		if (!memory.known || !is_alone(actor, 0, &from, i) || memory.begun != actor->alone[0][i] - 1)
 			continue;
-		if (memory.known && memory.begun == actor->alone[0][i] - 1)
+		if (is_alone(actor, 1, &to, i))
 			remember(actor, to.arena, to.page + i, memory.word, memory.value, actor->alone[1][i]);
+		if (flags & MREMAP_DONTUNMAP)
+			remember(actor, from.arena, from.page + i, own_word(actor), 0, actor->alone[0][i]);
 	}
-	if (moved && flags & MREMAP_DONTUNMAP)
-		remember_emptied(actor, 0, &from);
 	end_change(&from);
 	end_change(&to);
 }

@@ -24,23 +24,22 @@ static void tick(void)
 	nanosleep(&moment, NULL);
 }
 
-static void show_file(pid_t pid, const char *tid, const char *name)
+/* What a file of a task says, on one line. */
+static void show_file(const char *task, const char *name, const char *only)
 {
-	char path[512], *text, *rest, *line;
+	char path[600], *text, *rest, *line;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%s/%s", pid, tid, name);
+	snprintf(path, sizeof(path), "%s/%s", task, name);
 	text = rest = read_file(path);
 	while (text && (line = strsep(&rest, "\n")))
-		if (*line && (strcmp(name, "status") || !strncmp(line, "Sig", 3) || !strncmp(line, "Shd", 3) ||
-			      !strncmp(line, "State", 5)))
-			ksft_print_msg("    %s: %s\n", name, line);
+		if (*line && (!only || strstr(line, only)))
+			printf(" %s", strncmp(line, "[<0>] ", 6) ? line : line + 6);
 	free(text);
 }
 
 static void show_tasks_of(pid_t pid)
 {
-	static const char *const files[] = { "stat", "wchan", "syscall", "status", "stack" };
-	char path[64];
+	char path[64], task[400];
 	struct dirent *entry;
 	DIR *tasks;
 
@@ -49,12 +48,23 @@ static void show_tasks_of(pid_t pid)
 	while (tasks && (entry = readdir(tasks))) {
 		if (!isdigit(*entry->d_name))
 			continue;
-		ksft_print_msg("  task %s of %d:\n", entry->d_name, pid);
-		for (unsigned int i = 0; i < sizeof(files) / sizeof(*files); i++)
-			show_file(pid, entry->d_name, files[i]);
+		snprintf(task, sizeof(task), "%s/%s", path, entry->d_name);
+		printf("# process %d task %s:", pid, entry->d_name);
+		show_file(task, "status", "State");
+		show_file(task, "status", "Pnd");
+		printf("; wchan:");
+		show_file(task, "wchan", NULL);
+		printf("; syscall:");
+		show_file(task, "syscall", NULL);
+		printf("; schedstat:");
+		show_file(task, "schedstat", NULL);
+		printf("; stack:");
+		show_file(task, "stack", NULL);
+		printf("\n");
 	}
 	if (tasks)
 		closedir(tasks);
+	fflush(stdout);
 }
 
 /* All tasks of a process group. */
@@ -95,6 +105,22 @@ static void show_history(void)
 	show_worker("injector", 0, 0, &world->injector.workers[0]);
 }
 
+/* What was wrong, and how to do it again. */
+static void show_failure(void)
+{
+	char without[512] = "";
+
+	for (unsigned int i = 0; i < 64; i++)
+		if (world->without >> i & 1)
+			snprintf(without + strlen(without), sizeof(without) - strlen(without), "%s%s",
+				 *without ? "," : " --without ",
+				 i < FIRST_INJECTION ? operations[i].name : injections[i - FIRST_INJECTION].name);
+	ksft_print_msg("%s\n", world->failure);
+	ksft_print_msg("in round %u; repeat with: torture --seed %lu --rounds %u --processes %u --threads %u --steps %u%s%s\n",
+		       world->round, world->seed, world->round + 1, world->processes, world->threads, world->steps, without,
+		       world->anonymous ? " --anonymous" : "");
+}
+
 static unsigned long progress(void)
 {
 	unsigned long sum = atomic_load(&world->conductor.progress) + atomic_load(&world->injector.workers[0].progress);
@@ -119,7 +145,7 @@ static bool end_group(pid_t group)
 			return true;
 		if (ticks == KILL_SECONDS * TICKS_PER_SECOND) {
 			fail("SIGKILL has not ended all in %d s", KILL_SECONDS);
-			ksft_print_msg("not ended by SIGKILL in %d s:\n", KILL_SECONDS);
+			ksft_print_msg("what SIGKILL has not ended in %d s:\n", KILL_SECONDS);
 			show_tasks(group);
 		}
 		tick();
@@ -155,7 +181,6 @@ static bool supervise(void (*function)(void), unsigned int patience)
 		last = now;
 		if (idle > patience * TICKS_PER_SECOND) {
 			fail("nothing was done in %u s", patience);
-			ksft_print_msg("nothing was done in %u s:\n", patience);
 			show_tasks(group);
 			break;
 		}

@@ -69,7 +69,7 @@ static inline struct mark mark_of(uint64_t value)
 }
 
 /* Operations of a thread that a report shows. */
-#define HISTORY 10
+#define HISTORY 5
 
 /* An operation of a thread, for reports. */
 struct note {
@@ -135,8 +135,6 @@ static struct world {
 	/* Frames that soft offline has taken out of use. */
 	unsigned int nr_offlined;
 	uint64_t offlined[MAX_OFFLINED];
-	/* A task that does not end: all are shown. */
-	atomic_bool stuck;
 	/* What has been done, for the report. */
 	atomic_ulong user, kernel, refused, recalled, forks, kills, injections, listed;
 } *world;
