@@ -128,6 +128,18 @@ static inline void read_word(struct actor *actor, enum arena arena, unsigned int
 		fail_word("was never written there", arena, page, word, mode, value);
 }
 
+/*
+ * Whether a word has been lost. A shared mapping that has grown can have a page that is also elsewhere, and that this thread
+ * has written there since.
+ */
+static inline bool is_lost(uint64_t value, const struct memory *memory, enum arena arena, unsigned int page)
+{
+	if (value == memory->value)
+		return false;
+	return arena == PRIVATE || !may_be_at(value, arena, page, memory->word, false) ||
+	       mark_of(value).version < mark_of(memory->value).version;
+}
+
 /* Reads a word that this thread knows. */
 static inline void recall(struct actor *actor, enum arena arena, unsigned int page, enum mode mode)
 {
@@ -139,7 +151,7 @@ static inline void recall(struct actor *actor, enum arena arena, unsigned int pa
 	    get_word(actor, word_at(arena, page, memory.word), mode, &value) || memory.begun != atomic_load(begun))
 		return;
 	count(&world->recalled);
-	if (value != memory.value) {
+	if (is_lost(value, &memory, arena, page)) {
 		char what[128];
 
 		snprintf(what, sizeof(what), "lost by slot %u thread %u depth %u process %u: since %s it was %#lx",

@@ -382,6 +382,7 @@ static void live_sealed(const struct actor *parent, struct random *random)
 	struct vma vma = next_vma(range.arena, range.page);
 	char *start = start_of(&range);
 
+	child->doing = "seal";
 	if (vma.start > range.page || !vma.writable || range.arena == SHARED)
 		return;
 	range.pages = at_most(range.pages, vma.end - range.page);
