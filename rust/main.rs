@@ -42,8 +42,10 @@ mod address_space;
 mod amap;
 mod anon;
 mod anon_vma;
+mod contract;
 mod debugfs;
 mod device;
+mod family;
 mod fault;
 mod frame;
 mod helpers;
@@ -55,10 +57,13 @@ mod pool;
 mod process;
 mod radix_tree;
 mod rmap;
+mod rmap_vma;
+mod spot;
 mod stats;
 mod verify;
 mod vm_ops;
 mod vma;
+mod wait;
 mod zap;
 
 use pool::device_memory::DeviceMemory;
@@ -102,6 +107,7 @@ impl kernel::InPlaceModule for AnonRmap {
             address_space::init();
             memory_failure::registry::init();
             debugfs::init();
+            wait::init();
         }
         try_pin_init!(Self {
             // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
