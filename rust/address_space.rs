@@ -176,7 +176,8 @@ impl AddressSpace {
         let _node = {
             let mut all = ALL.lock();
             let is_this = |all: &RBTree<usize, Arc<Self>>| {
-                all.get(&key).is_some_and(|other| Arc::ptr_eq(other, &space))
+                all.get(&key)
+                    .is_some_and(|other| Arc::ptr_eq(other, &space))
             };
             match all.as_mut() {
                 Some(all) if is_this(all) => all.remove_node(&key),
@@ -370,7 +371,11 @@ impl Clearings {
                     key,
                     pages,
                     task,
-                    what: if nested { Clearing::Nested } else { Clearing::All },
+                    what: if nested {
+                        Clearing::Nested
+                    } else {
+                        Clearing::All
+                    },
                 })
             }
             None => self.overflow += 1,
@@ -387,7 +392,8 @@ impl Clearings {
     }
 
     fn end(&mut self, key: usize) {
-        let of_key = |place: &&mut Option<ClearingPlace>| place.is_some_and(|place| place.key == key);
+        let of_key =
+            |place: &&mut Option<ClearingPlace>| place.is_some_and(|place| place.key == key);
         match self.places.iter_mut().find(of_key) {
             Some(place) => *place = None,
             None => self.overflow = self.overflow.saturating_sub(1),

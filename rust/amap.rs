@@ -85,9 +85,8 @@ impl Replacing {
     pub(crate) fn has_own(&self, range: Interval) -> bool {
         let current = current_task();
         let mut places = self.0.iter().flatten();
-        places.any(|(replaced, task)| {
-            *task == current && range.contains(Interval::point(replaced.0))
-        })
+        places
+            .any(|(replaced, task)| *task == current && range.contains(Interval::point(replaced.0)))
     }
 
     /// Begins to replace what is at `index`. False if there is no place left, until others have [ended](Self::end).

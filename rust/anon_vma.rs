@@ -251,10 +251,7 @@ impl Links {
             }
             self.links = reservation.room;
         }
-        let (avc, _surplus) = anon_vma
-            .tree
-            .lock()
-            .insert(reservation.avc, self.interval);
+        let (avc, _surplus) = anon_vma.tree.lock().insert(reservation.avc, self.interval);
         stats::AVCS.inc();
         // There is room: made above.
         let _ = self.links.push_within_capacity(Link {

@@ -166,7 +166,8 @@ impl Family {
     /// The same, to zap what a failure concerns.
     pub(crate) fn walker(&self) -> Walker<'_> {
         let walk = self.walk.lock();
-        self.walker.store(Task::current_raw().cast_const().cast(), Relaxed);
+        self.walker
+            .store(Task::current_raw().cast_const().cast(), Relaxed);
         Walker {
             i_mmap: self.i_mmap(),
             _walk: walk,
@@ -218,9 +219,7 @@ impl IMmap<'_> {
         }
         let pgoff = vma.window().pgoff(index);
         // SAFETY: The file is live, and the lock is held; the VMA is not followed unless it is linked.
-        unsafe {
-            helpers::anon_rmap_i_mmap_has(self.0.file.as_ptr(), vma.as_ptr(), pgoff, pgoff)
-        }
+        unsafe { helpers::anon_rmap_i_mmap_has(self.0.file.as_ptr(), vma.as_ptr(), pgoff, pgoff) }
     }
 }
 

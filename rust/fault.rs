@@ -216,10 +216,14 @@ impl Fault<'_> {
         };
         if !links.interval().contains(Interval::point(self.index.0)) {
             // A border that has moved without a hook: waiting for it would never end.
-            contract::broken(c"a VMA has a border that no hook has told");
+            contract::broken("a VMA has a border that no hook has told");
             return Some(Look::Done(SIGBUS));
         }
-        if let Some(wait) = self.state.space().is_clearing((self.address >> PAGE_SHIFT) as u64) {
+        if let Some(wait) = self
+            .state
+            .space()
+            .is_clearing((self.address >> PAGE_SHIFT) as u64)
+        {
             return Some(Look::Wait(wait));
         }
         if slots.replacing.has(self.index) {
@@ -391,7 +395,11 @@ impl Fault<'_> {
             if index == self.index
                 || slots.replacing.has(index)
                 || !links.contains(slot.value.anon_vma())
-                || self.state.space().is_clearing((address >> PAGE_SHIFT) as u64).is_some()
+                || self
+                    .state
+                    .space()
+                    .is_clearing((address >> PAGE_SHIFT) as u64)
+                    .is_some()
             {
                 continue;
             }

@@ -85,10 +85,7 @@ unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
 /// # Safety
 ///
 /// To be called by core mm only, as `mmu_notifier_ops.release`.
-unsafe extern "C" fn release(
-    notifier: *mut bindings::mmu_notifier,
-    _mm: *mut bindings::mm_struct,
-) {
+unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
     // SAFETY: Core mm passes our subscription, which is valid during the call.
     unsafe { &*AddressSpace::from_notifier(notifier) }.set_exiting();
 }
@@ -213,10 +210,7 @@ fn next_cleared(vmas: &Vmas, range: Interval) -> Option<(&Arc<VmaState>, Interva
 
 /// What two intervals have in common.
 fn part(one: Interval, other: Interval) -> Option<Interval> {
-    Interval::new(
-        one.start().max(other.start()),
-        one.last().min(other.last()),
-    )
+    Interval::new(one.start().max(other.start()), one.last().min(other.last()))
 }
 
 /// Takes what core mm has cleared of a VMA out of its amap, unless it is to stay.
@@ -225,7 +219,10 @@ fn discard(state: &VmaState, pages: Interval) {
         return;
     }
     let (start, end) = (pages.start() as usize, pages.last() as usize + 1);
-    if let Ok(indices) = state.base().interval(start << PAGE_SHIFT, end << PAGE_SHIFT) {
+    if let Ok(indices) = state
+        .base()
+        .interval(start << PAGE_SHIFT, end << PAGE_SHIFT)
+    {
         let _removed = state.amap().discard(indices);
     }
 }

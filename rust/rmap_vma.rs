@@ -143,9 +143,7 @@ impl RmapVma {
     pub(crate) unsafe fn maps(&self, index: u64, pfn: u64) -> bool {
         let address = self.base.address(Index(index));
         // SAFETY: The caller sees to it that the page tables stay.
-        unsafe {
-            helpers::anon_rmap_maps_pfn(self.space.mm().as_raw(), address, pfn as usize)
-        }
+        unsafe { helpers::anon_rmap_maps_pfn(self.space.mm().as_raw(), address, pfn as usize) }
     }
 
     /// Takes frame `pfn` out of the page table at `index`. Returns whether it was there.

@@ -195,7 +195,14 @@ impl VmaState {
         );
         // SAFETY: `close` takes the place away under this lock, before the VMA is freed.
         let (vm_start, vm_end) = unsafe { range(self.vma()) };
-        Some((start, if vm_start == start { end.max(vm_end) } else { end }))
+        Some((
+            start,
+            if vm_start == start {
+                end.max(vm_end)
+            } else {
+                end
+            },
+        ))
     }
 
     /// Whether mremap is moving page table entries here, and the amap does not have the pages yet.
@@ -495,7 +502,7 @@ impl VmaState {
 
         // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
         if state.rmap.is_settled() {
-            contract::broken(c"a VMA was unlinked without MMU_NOTIFY_UNMAP");
+            contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
         let (_place, registration, _last_fork) = {
             let mut vmas = state.space.vmas().lock();

@@ -56,9 +56,8 @@ impl AnonVma {
         let tree = self.tree.lock();
         let start = Interval::point(seen.interval.start());
         let mut overlapping = tree.overlapping(start);
-        overlapping.any(|(interval, avc)| {
-            interval == seen.interval && Arc::ptr_eq(&avc.vma, &seen.vma)
-        })
+        overlapping
+            .any(|(interval, avc)| interval == seen.interval && Arc::ptr_eq(&avc.vma, &seen.vma))
     }
 }
 

@@ -76,7 +76,10 @@ impl<'a, T> Overlapping<'a, T> {
         let mut slots = at.leaf.map_or(Slots::NONE, |leaf| leaf.order().slots());
         if let Some(leaf) = at.leaf {
             let mut rest = slots;
-            while rest.next().is_some_and(|slot| tree.cursor(leaf, slot) <= cursor) {
+            while rest
+                .next()
+                .is_some_and(|slot| tree.cursor(leaf, slot) <= cursor)
+            {
                 slots = rest;
             }
         }

@@ -140,7 +140,8 @@ impl VmaState {
         let Some(Move { source, moved, .. }) = self.space.vmas().lock().moving.take() else {
             return;
         };
-        let Some(Ok(moved)) = moved.map(|moved| source.base().interval(moved.start, moved.end)) else {
+        let Some(Ok(moved)) = moved.map(|moved| source.base().interval(moved.start, moved.end))
+        else {
             return;
         };
         let mut from = moved.start();
