@@ -173,7 +173,13 @@ impl Fault<'_> {
                     let anon_vma = self.state.amap().anon_vma().clone();
                     let anon = match &origin {
                         Origin::Zeroes => Anon::zeroed(anon_vma, self.index)?,
-                        Origin::Copy(source) => Anon::copy_of(source, anon_vma)?,
+                        Origin::Copy(source) => match Anon::copy_of(source, anon_vma) {
+                            // Another thread has replaced it meanwhile.
+                            Err(error) if error == EHWPOISON && !self.is_held(source) => {
+                                continue
+                            }
+                            result => result?,
+                        },
                     };
                     reserve.page = Some((anon, origin));
                 }
@@ -181,6 +187,13 @@ impl Fault<'_> {
                 Look::NeedLink(links) => reserve.link = Some(self.state.reserve_link(links)?),
             }
         }
+    }
+
+    /// Whether the amap holds `anon` at the index.
+    fn is_held(&self, anon: &Anon) -> bool {
+        let slots = self.state.amap().lock();
+        let slot = slots.anons.get(self.index.0);
+        slot.is_some_and(|slot| slot.value.is(anon))
     }
 
     fn look(&self, reserve: &mut Reserve) -> Look {

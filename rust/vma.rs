@@ -424,7 +424,8 @@ impl VmaState {
         let (mm, (start, end), (source_start, source_end)) =
             unsafe { ((*vma).vm_mm, range(vma), range(source.vma())) };
 
-        let result = if !ptr::eq(mm, source.space.mm().as_raw()) {
+        let is_fork = !ptr::eq(mm, source.space.mm().as_raw());
+        let result = if is_fork {
             // SAFETY: `vma` is being copied to another address space.
             unsafe { source.fork(vma) }
         } else if source_start <= start && end <= source_end {
@@ -436,6 +437,11 @@ impl VmaState {
         };
         if result.is_err() {
             kernel::pr_warn_once!("out of memory: a mapping has been lost\n");
+            // Without a state it must not be merged with one that has.
+            if let (false, Ok(window)) = (is_fork, source.rmap.family().next_window()) {
+                // SAFETY: The VMA is under construction.
+                unsafe { (*vma).vm_pgoff = window.pgoff(0) };
+            }
         }
     }
 

@@ -245,9 +245,10 @@ vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bo
 			result = VM_FAULT_SIGBUS;
 		else if (uffd_wp)
 			set_pte_at(vma->vm_mm, vmf->address, pte, pte_mkuffd(pte_wrprotect(entry)));
-		else if (!pte_uffd(entry))
+		else if (!(pte_uffd(entry) && userfaultfd_wp(vma)))
 			/* Other processors may have the old entry: they fault, and find this one. */
-			set_pte_at(vma->vm_mm, vmf->address, pte, anon_rmap_pte_mkwrite(entry, vma));
+			set_pte_at(vma->vm_mm, vmf->address, pte,
+				   anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma));
 	}
 	anon_rmap_vmf_unlock_entry(ptl);
 	return result;
