@@ -544,7 +544,10 @@ static void perform_uffd(const struct operation *operation, enum side side, stru
 		set_result(outcome, ioctl(open_uffd(), UFFDIO_REGISTER, &registration));
 		break;
 	case UNREGISTER:
-		set_result(outcome, ioctl(open_uffd(), UFFDIO_UNREGISTER, &range));
+		/* Core mm refuses it where a driver's memory is not registered. */
+		set_result(outcome, ioctl(open_uffd(), UFFDIO_REGISTER, &registration));
+		if (!outcome->error)
+			set_result(outcome, ioctl(open_uffd(), UFFDIO_UNREGISTER, &range));
 		break;
 	default:
 		protection.mode = operation->argument == PROTECT ? UFFDIO_WRITEPROTECT_MODE_WP : 0;

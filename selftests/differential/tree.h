@@ -15,6 +15,7 @@
 #define BURST 4
 /* Steps that a report shows. */
 #define HISTORY 12
+#define MAX_KINDS 64
 
 struct process {
 	pid_t pid;
@@ -45,6 +46,8 @@ struct tree {
 	char failure[256];
 	struct past_step history[HISTORY];
 	struct process processes[MAX_PROCESSES];
+	/* How often each kind of operation was done, and without an error or a signal. */
+	unsigned int done[MAX_KINDS], succeeded[MAX_KINDS];
 };
 
 static struct tree *tree;
@@ -221,6 +224,8 @@ static const struct kind kinds[] = {
 
 #define NR_KINDS (sizeof(kinds) / sizeof(*kinds))
 
+_Static_assert(NR_KINDS <= MAX_KINDS, "struct tree counts each kind");
+
 static const struct kind *choose_kind(struct random *random)
 {
 	const struct kind *kind = kinds;
@@ -283,7 +288,9 @@ static void do_step(void)
 	checks = random;
 	device_first = one_in(&random, 2);
 
+	tree->done[operation->kind - kinds]++;
 	if (operation->kind->perform_once) {
+		tree->succeeded[operation->kind - kinds]++;
 		operation->kind->perform_once(operation, tree->failure, size);
 		return;
 	}
@@ -299,6 +306,7 @@ static void do_step(void)
 			 anonymous->digest);
 	}
 	past->outcome = outcome[ANONYMOUS_SIDE];
+	tree->succeeded[operation->kind - kinds] += !past->outcome.error && !past->outcome.signal;
 	if (*tree->failure)
 		return;
 	if (compare_touched(operation->page, operation->pages, &checks, tree->failure, size))

@@ -11,10 +11,10 @@ enum mode { USER, PIPE, PROCESS_VM, PROC_MEM, VMSPLICE, NR_MODES };
 
 static const char *const mode_names[] = { "user", "pipe", "process_vm", "/proc/self/mem", "vmsplice" };
 
-/* Half of all accesses are those of the process. */
+/* With those that are always the process's own, half of all accesses are the kernel's. */
 static inline enum mode random_mode(struct random *random)
 {
-	return one_in(random, 2) ? USER : PIPE + below(random, NR_MODES - PIPE);
+	return one_in(random, 3) ? USER : PIPE + below(random, NR_MODES - PIPE);
 }
 
 static inline uint64_t *word_at(enum arena arena, unsigned int page, unsigned int word)

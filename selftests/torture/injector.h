@@ -24,14 +24,15 @@ struct target {
 static struct target random_target(struct random *random)
 {
 	struct target target = {
-		.pid = world->members[below(random, world->processes)].pid,
+		/* Of the first two, which are most often alive; or of all. */
+		.pid = world->members[below(random, one_in(random, 2) ? world->processes : 2)].pid,
 		.address = at(below(random, NR_ARENAS), below(random, ARENA_PAGES)),
 	};
 	char path[64];
 	uint64_t entry;
 	int fd;
 
-	if (one_in(random, 2))
+	if (!one_in(random, 3))
 		target.address = at(world->focus_arena, (world->focus + below(random, 48)) % ARENA_PAGES);
 	target.address += below(random, PAGE);
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", target.pid);
@@ -193,9 +194,9 @@ static const struct injection {
 	unsigned int weight;
 	void (*perform)(struct random *random, struct note *note);
 } injections[] = {
-	{ "poison_addr", 6, inject_addr }, { "poison_pfn", 3, inject_pfn }, { "poison_range", 2, inject_range },
-	{ "poison_random", 1, inject_random }, { "soft_offline", 8, inject_soft_offline }, { "unpoison", 6, inject_unpoison },
-	{ "dry_run", 3, inject_dry_run }, { "rmap", 4, inject_rmap }, { "listings", 2, inject_listings },
+	{ "poison_addr", 8, inject_addr }, { "poison_pfn", 6, inject_pfn }, { "poison_range", 2, inject_range },
+	{ "poison_random", 1, inject_random }, { "soft_offline", 8, inject_soft_offline }, { "unpoison", 5, inject_unpoison },
+	{ "dry_run", 2, inject_dry_run }, { "rmap", 3, inject_rmap }, { "listings", 2, inject_listings },
 	{ "verify", 1, inject_verify },
 };
 
@@ -221,10 +222,10 @@ static void inject(void)
 	struct random random = random_of_round(INJECT);
 	struct worker *worker = &world->injector.workers[0];
 
-	for (unsigned int step = 0; step < world->steps / 8 && !atomic_load(&world->stop); step++) {
+	for (unsigned int step = 0; step < world->steps / 4 && !atomic_load(&world->stop); step++) {
 		struct random own = { next(&random) };
 		const struct injection *injection = random_injection(&own);
-		struct timespec pause = { .tv_nsec = below(&own, 2000000) };
+		struct timespec pause = { .tv_nsec = below(&own, 4000000) };
 		struct note *note;
 
 		nanosleep(&pause, NULL);
