@@ -134,21 +134,6 @@ TEST_F(differences, a_guard_keeps_what_is_in_no_page_table)
 	EXPECT_WORD(word(1, 0), peer_load(child, self->memory));
 }
 
-TEST_F(differences, remap_file_pages_puts_shared_memory_in_place)
-{
-	EXPECT_EQ(variant->device ? 0 : -1, syscall(SYS_remap_file_pages, self->memory, 2 * PAGE, 0, 0, 0));
-	EXPECT_TRUE(filled(self->memory, 2, PAGES - 2, 1));
-	if (variant->device) {
-		struct peer *child;
-
-		EXPECT_TRUE(zeroed(self->memory, 2));
-		child = fork_peer();
-		ASSERT_NE(NULL, child);
-		EXPECT_WORD(7, peer_store(child, self->memory, 7));
-		EXPECT_WORD(7, load(self->memory));
-	}
-}
-
 TEST_F(differences, what_was_split_stays_split)
 {
 	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
