@@ -13,37 +13,48 @@ use crate::{
         IntervalTree, //
     },
     notifier,
-    vma::VmaState, //
+    vma::VmaState,
+    wait::{
+        wake,
+        Wait, //
+    }, //
 };
-use core::ops::Deref;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
     bindings,
-    list::{
-        impl_list_arc_safe,
-        impl_list_item,
-        List,
-        ListArc,
-        ListLinks, //
-    },
     mm::Mm,
     new_mutex,
+    new_spinlock,
     page::PAGE_SHIFT,
     prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         global_lock,
         Arc,
-        Mutex, //
+        Mutex,
+        SpinLock, //
     },
+    task::Task,
     types::Opaque, //
 };
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it registers anything.
-    unsafe(uninit) static ALL: SpinLock<List<AddressSpace>> = List::new();
+    unsafe(uninit) static ALL: SpinLock<Option<RBTree<usize, Arc<AddressSpace>>>> = None;
 }
 
-/// Makes the list of all address spaces usable.
+/// Makes the map of all address spaces usable.
 ///
 /// # Safety
 ///
@@ -63,6 +74,18 @@ pub(crate) struct Vmas {
     /// The amap that the address space got last when it was forked, with the name of the parent's.
     /// All VMAs that share an amap in the parent find it here, since fork copies them in a row.
     last_fork: Option<(AmapId, Arc<Amap>)>,
+    /// The move of pages that is under way: mremap holds the mmap lock for writing, so there is one.
+    pub(crate) moving: Option<Move>,
+}
+
+/// A move of pages to another VMA, by mremap.
+pub(crate) struct Move {
+    /// From where.
+    pub(crate) source: Arc<VmaState>,
+    /// The address at which that starts.
+    pub(crate) source_start: usize,
+    /// Which addresses; not known until core mm announces it.
+    pub(crate) moved: Option<Range<usize>>,
 }
 
 impl Vmas {
@@ -88,15 +111,15 @@ pub(crate) struct AddressSpace {
     /// Comes after the mmap lock and before the lock of an amap. The mmu notifier takes it.
     #[pin]
     vmas: Mutex<Vmas>,
+    /// Where core mm is clearing page table entries. Comes after the lock of an amap.
     #[pin]
-    links: ListLinks,
-}
-
-impl_list_arc_safe! {
-    impl ListArcSafe<0> for AddressSpace { untracked; }
-}
-impl_list_item! {
-    impl ListItem<0> for AddressSpace { using ListLinks { self.links }; }
+    clearings: SpinLock<Clearings>,
+    /// How many these are, to look at them only if there are any.
+    nr_clearings: Atomic<usize>,
+    /// Whether core mm is taking the address space down.
+    exiting: Atomic<bool>,
+    /// The failure that found a holder here last, see [`Self::is_first_hit_by`].
+    last_failure: Atomic<u64>,
 }
 
 // SAFETY: The subscription is core mm's, which locks it; all else is `Send`.
@@ -108,7 +131,7 @@ impl AddressSpace {
     /// A new address space, in the list of all; the result is what core mm subscribes, and what
     /// [`Self::release`] must be called with in the end. [`ENOMEM`].
     pub(crate) fn alloc(mm: &Mm) -> Result<*mut bindings::mmu_notifier> {
-        let space = ListArc::<Self>::pin_init(
+        let space = Arc::pin_init(
             try_pin_init!(Self {
                 notifier <- Opaque::ffi_init(|slot: *mut bindings::mmu_notifier| {
                     // SAFETY: The slot is valid for writes, and all zeroes is how a subscription
@@ -120,17 +143,24 @@ impl AddressSpace {
                     Vmas {
                         by_page: IntervalTree::new(),
                         last_fork: None,
+                        moving: None,
                     },
                     "anon_rmap_vmas"
                 ),
-                links <- ListLinks::new(),
+                clearings <- new_spinlock!(Clearings::NONE, "anon_rmap_clearings"),
+                nr_clearings: Atomic::new(0),
+                exiting: Atomic::new(false),
+                last_failure: Atomic::new(0),
             }? Error),
             GFP_KERNEL,
         )?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let node = node.into_node(mm.as_raw() as usize, space.clone());
+        // One that has lost its last VMA may not have been freed yet.
+        let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
         let notifier = space.notifier.get();
         // Core mm's reference, until `release`.
-        let _ = Arc::into_raw(space.clone_arc());
-        ALL.lock().push_back(space);
+        let _ = Arc::into_raw(space);
         Ok(notifier)
     }
 
@@ -142,8 +172,71 @@ impl AddressSpace {
     pub(crate) unsafe fn release(notifier: *mut bindings::mmu_notifier) {
         // SAFETY: The caller promises that this is the field of a live address space.
         let space = unsafe { Arc::from_raw(Self::from_notifier(notifier)) };
-        // SAFETY: The address space is in this list or in none.
-        let _listed = unsafe { ALL.lock().remove(&space) };
+        let key = space.mm.as_raw() as usize;
+        let _node = {
+            let mut all = ALL.lock();
+            let is_this = |all: &RBTree<usize, Arc<Self>>| {
+                all.get(&key)
+                    .is_some_and(|other| Arc::ptr_eq(other, &space))
+            };
+            match all.as_mut() {
+                Some(all) if is_this(all) => all.remove_node(&key),
+                _ => None,
+            }
+        };
+    }
+
+    /// The address space of `mm`, if it maps the device. O(log n).
+    pub(crate) fn of(mm: &Mm) -> Option<Arc<Self>> {
+        let all = ALL.lock();
+        Some(all.as_ref()?.get(&(mm.as_raw() as usize))?.clone())
+    }
+
+    /// Notes that core mm takes the address space down: page tables are going to be freed without further notice.
+    pub(crate) fn set_exiting(&self) {
+        self.exiting.store(true, Relaxed);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.exiting.load(Relaxed)
+    }
+
+    /// Whether the failure with this number, which is greater than zero, has not found a holder here before. Two failures at
+    /// the same time can both be told so twice.
+    pub(crate) fn is_first_hit_by(&self, failure: u64) -> bool {
+        self.last_failure.xchg(failure, Relaxed) != failure
+    }
+
+    /// Whether core mm is clearing the page table entry of page number `page`. To be asked under the lock of the amap
+    /// concerned, which [`Self::begin_clearing`] is followed by.
+    pub(crate) fn is_clearing(&self, page: u64) -> Option<Wait> {
+        if self.nr_clearings.load(Relaxed) == 0 {
+            return None;
+        }
+        let clearings = self.clearings.lock();
+        clearings.has(page).then(|| Wait::new(self))
+    }
+
+    /// Notes that core mm is about to clear the page table entries of `pages`; `key` is the notification's.
+    ///
+    /// The caller then takes the lock of each amap concerned once: whoever has it afterwards finds out.
+    pub(crate) fn begin_clearing(&self, key: usize, pages: Interval) {
+        self.clearings.lock().begin(key, pages);
+        self.nr_clearings.fetch_add(1, Relaxed);
+    }
+
+    /// Whether the notification with this key clears something, and has not been [nested](Self::begin_clearing) in another
+    /// one of the current task.
+    pub(crate) fn clearing(&self, key: usize) -> Option<Clearing> {
+        self.clearings.lock().get(key)
+    }
+
+    /// Ends what [`Self::begin_clearing`] began.
+    pub(crate) fn end_clearing(&self, key: usize) {
+        self.nr_clearings.fetch_sub(1, Relaxed);
+        self.clearings.lock().end(key);
+        wake(self);
     }
 
     /// The address space whose subscription `notifier` is.
@@ -188,8 +281,8 @@ impl AddressSpace {
     }
 
     /// The states of all VMAs of the device, in the order of addresses; [`ENOMEM`].
-    pub(crate) fn states(&self) -> Result<KVec<Arc<VmaState>>> {
-        let mut states = KVec::new();
+    pub(crate) fn states(&self) -> Result<KVVec<Arc<VmaState>>> {
+        let mut states = KVVec::new();
         loop {
             let vmas = self.vmas.lock();
             let len = vmas.by_page.len();
@@ -206,20 +299,104 @@ impl AddressSpace {
     }
 
     /// All address spaces that map the device; [`ENOMEM`].
-    pub(crate) fn all() -> Result<KVec<Arc<Self>>> {
-        let mut all = KVec::new();
+    pub(crate) fn all() -> Result<KVVec<Arc<Self>>> {
+        let mut all = KVVec::new();
         loop {
-            let list = ALL.lock();
-            let len = list.iter().count();
+            let spaces = ALL.lock();
+            let len = spaces.iter().flat_map(RBTree::values).count();
             if len <= all.capacity() {
-                for space in list.iter() {
+                for space in spaces.iter().flat_map(RBTree::values) {
                     // There is room: checked above.
-                    let _ = all.push_within_capacity(space.into());
+                    let _ = all.push_within_capacity(space.clone());
                 }
                 return Ok(all);
             }
-            drop(list);
+            drop(spaces);
             all.reserve(len, GFP_KERNEL)?;
+        }
+    }
+}
+
+/// What core mm is clearing for one notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clearing {
+    /// The range of the notification.
+    All,
+    /// A smaller range, of another notification within which this one came: a huge page is split, for one.
+    Nested,
+}
+
+/// Where core mm is clearing page table entries: faults there have to wait.
+///
+/// What start notes is found at the end by the notification itself: core mm passes the same `mmu_notifier_range` both times.
+pub(crate) struct Clearings {
+    places: [Option<ClearingPlace>; Self::PLACES],
+    /// Those that found no place. While there are any, core mm may be clearing anything.
+    overflow: usize,
+}
+
+/// A clearing that is under way.
+#[derive(Clone, Copy)]
+struct ClearingPlace {
+    key: usize,
+    pages: Interval,
+    task: *const Task,
+    what: Clearing,
+}
+
+// SAFETY: The task pointers are compared, never followed.
+unsafe impl Send for Clearings {}
+
+impl Clearings {
+    /// About the number of threads in `madvise()`.
+    const PLACES: usize = 16;
+
+    const NONE: Self = Self {
+        places: [None; Self::PLACES],
+        overflow: 0,
+    };
+
+    fn has(&self, page: u64) -> bool {
+        let point = Interval::point(page);
+        let mut places = self.places.iter().flatten();
+        self.overflow > 0 || places.any(|place| place.pages.contains(point))
+    }
+
+    fn begin(&mut self, key: usize, pages: Interval) {
+        let task = Task::current_raw().cast_const().cast();
+        let nested = self.places.iter().flatten().any(|place| place.task == task);
+        match self.places.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(ClearingPlace {
+                    key,
+                    pages,
+                    task,
+                    what: if nested {
+                        Clearing::Nested
+                    } else {
+                        Clearing::All
+                    },
+                })
+            }
+            None => self.overflow += 1,
+        }
+    }
+
+    fn get(&self, key: usize) -> Option<Clearing> {
+        let mut places = self.places.iter().flatten();
+        match places.find(|place| place.key == key) {
+            Some(place) => Some(place.what),
+            // It found no place. Nothing is nested then: there are no huge pages.
+            None => (self.overflow > 0).then_some(Clearing::All),
+        }
+    }
+
+    fn end(&mut self, key: usize) {
+        let of_key =
+            |place: &&mut Option<ClearingPlace>| place.is_some_and(|place| place.key == key);
+        match self.places.iter_mut().find(of_key) {
+            Some(place) => *place = None,
+            None => self.overflow = self.overflow.saturating_sub(1),
         }
     }
 }
@@ -291,6 +468,13 @@ impl Subscription {
             unsafe { helpers::anon_rmap_show_signals(notify) };
         }
         result
+    }
+}
+
+impl Subscription {
+    /// The address space, which may outlive the subscription.
+    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
+        &self.0
     }
 }
 

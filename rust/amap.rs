@@ -6,12 +6,13 @@
 //! the next fault installs it again. The rule that keeps the cache right, and that all of its users
 //! rely on:
 //!
-//! > Under the amap's lock, the page table entry of an index that is not [blocked](Blocked) is empty
-//! > or maps the anon that the amap holds there.
+//! > Under the amap's lock, the page table entry of an index is empty or maps the anon that the amap holds
+//! > there, unless core mm is [clearing](crate::address_space::Clearings) the entry, or a fault is
+//! > [replacing](Replacing) the anon, or mremap is moving the entries of the VMA.
 //!
-//! So entries are installed under the lock, and whoever takes an anon out of the amap first blocks
-//! the index, then zaps without the lock (the zap calls our own mmu notifier, which takes it), and
-//! then changes the amap and ends the blocking in one critical section.
+//! So entries are installed under the lock, and whoever takes an anon out of the amap first says that it does, then zaps
+//! without the lock (the zap calls our own mmu notifier, which takes it), and then changes the amap and takes its word
+//! back in one critical section.
 
 use crate::{
     anon::{
@@ -60,91 +61,50 @@ pub(crate) enum Sharing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AmapId(i64);
 
-/// Index ranges in which no page table entry may be installed, since a zap is under way.
+/// Indices whose anon a fault is about to replace: meanwhile no page table entry may be installed there.
 ///
-/// A range that its own task is zapping is told from those that core mm zaps (`MADV_DONTNEED`) by
-/// the task that it carries.
-pub(crate) struct Blocked {
-    ranges: [Option<(Interval, Option<*const Task>)>; Self::RANGES],
-    /// Ranges that found no place; while there are any, everything is blocked.
-    overflow: usize,
-}
+/// The fault has to zap the old entry without the amap's lock. Its task is noted, which tells our mmu
+/// notifier that nothing is to be discarded.
+pub(crate) struct Replacing([Option<(Index, *const Task)>; Self::PLACES]);
 
 // SAFETY: The task pointers are compared, never followed.
-unsafe impl Send for Blocked {}
+unsafe impl Send for Replacing {}
 
-impl Blocked {
-    /// Zaps at one time in one amap before one blocks all; about the number of threads in a fault.
-    const RANGES: usize = 16;
+impl Replacing {
+    /// About the number of threads in a fault.
+    const PLACES: usize = 16;
 
-    const fn new() -> Self {
-        Self {
-            ranges: [None; Self::RANGES],
-            overflow: 0,
-        }
-    }
-
-    /// Whether `index` is blocked, other than by the current task itself.
-    pub(crate) fn blocks(&self, index: Index) -> bool {
+    /// Whether `index` is being replaced by another task.
+    pub(crate) fn has(&self, index: Index) -> bool {
         let current = current_task();
-        self.overflow > 0
-            || self.ranges.iter().flatten().any(|(range, task)| {
-                *task != Some(current) && range.contains(Interval::point(index.0))
-            })
+        let mut places = self.0.iter().flatten();
+        places.any(|(replaced, task)| *replaced == index && *task != current)
     }
 
-    /// Blocks `range` because the current task is about to zap it. False if there is no place left:
-    /// try again later.
-    pub(crate) fn begin_own(&mut self, range: Interval) -> bool {
-        self.place(range, Some(current_task()))
-    }
-
-    /// Ends what [`Self::begin_own`] began.
-    pub(crate) fn end_own(&mut self, range: Interval) {
-        self.remove(range, Some(current_task()));
-    }
-
-    /// Whether the current task itself is zapping `range`.
-    pub(crate) fn is_own(&self, range: Interval) -> bool {
+    /// Whether the current task is replacing something in `range`.
+    pub(crate) fn has_own(&self, range: Interval) -> bool {
         let current = current_task();
-        self.ranges
-            .iter()
-            .flatten()
-            .any(|(own, task)| *task == Some(current) && own.contains(range))
+        let mut places = self.0.iter().flatten();
+        places
+            .any(|(replaced, task)| *task == current && range.contains(Interval::point(replaced.0)))
     }
 
-    /// Blocks `range` because core mm is about to zap it.
-    pub(crate) fn begin(&mut self, range: Interval) {
-        if !self.place(range, None) {
-            self.overflow += 1;
-        }
-    }
-
-    /// Ends what [`Self::begin`] began.
-    pub(crate) fn end(&mut self, range: Interval) {
-        if !self.remove(range, None) {
-            self.overflow = self.overflow.saturating_sub(1);
-        }
-    }
-
-    fn place(&mut self, range: Interval, task: Option<*const Task>) -> bool {
-        match self.ranges.iter_mut().find(|place| place.is_none()) {
+    /// Begins to replace what is at `index`. False if there is no place left, until others have [ended](Self::end).
+    pub(crate) fn begin(&mut self, index: Index) -> bool {
+        match self.0.iter_mut().find(|place| place.is_none()) {
             Some(place) => {
-                *place = Some((range, task));
+                *place = Some((index, current_task()));
                 true
             }
             None => false,
         }
     }
 
-    fn remove(&mut self, range: Interval, task: Option<*const Task>) -> bool {
-        let entry = Some((range, task));
-        match self.ranges.iter_mut().find(|place| **place == entry) {
-            Some(place) => {
-                *place = None;
-                true
-            }
-            None => false,
+    /// Ends what [`Self::begin`] began. To be followed by a [`wake`](crate::wait::wake) of who waits for the amap.
+    pub(crate) fn end(&mut self, index: Index) {
+        let own = Some((index, current_task()));
+        if let Some(place) = self.0.iter_mut().find(|place| **place == own) {
+            *place = None;
         }
     }
 }
@@ -153,14 +113,50 @@ fn current_task() -> *const Task {
     Task::current_raw().cast_const().cast()
 }
 
+/// Ranges that are to be taken out of an amap and are not yet, for want of memory: what is there is gone as far as
+/// the user can see.
+pub(crate) struct Discards([Option<Interval>; Self::PLACES]);
+
+impl Discards {
+    const PLACES: usize = 8;
+
+    /// Whether there are any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// Adds `range`. False if there is no place left.
+    fn add(&mut self, range: Interval) -> bool {
+        match self.0.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(range);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn first(&self) -> Option<Interval> {
+        self.0.iter().flatten().next().copied()
+    }
+
+    fn remove(&mut self, range: Interval) {
+        if let Some(place) = self.0.iter_mut().find(|place| **place == Some(range)) {
+            *place = None;
+        }
+    }
+}
+
 /// What an amap's lock guards.
 pub(crate) struct Slots {
     /// Which anon is where.
     pub(crate) anons: RadixTree<Share>,
-    /// Where a zap is under way.
-    pub(crate) blocked: Blocked,
-    /// Set when pages could not be taken out for want of memory. What the amap holds can't be
-    /// trusted from then on, so each access through it gets a SIGBUS.
+    /// What a fault is replacing.
+    pub(crate) replacing: Replacing,
+    /// What is still to be taken out: nothing may be mapped until that is done, see [`Amap::finish_discards`].
+    pub(crate) discards: Discards,
+    /// Set when there was no place for more of these. What the amap holds can't be trusted from then on, so
+    /// each access through it gets a SIGBUS.
     pub(crate) lost: bool,
 }
 
@@ -194,7 +190,8 @@ impl Amap {
                 slots <- new_mutex!(
                     Slots {
                         anons: RadixTree::new(),
-                        blocked: Blocked::new(),
+                        replacing: Replacing([None; Replacing::PLACES]),
+                        discards: Discards([None; Discards::PLACES]),
                         lost: false,
                     },
                     "amap"
@@ -245,6 +242,47 @@ impl Amap {
             let needed = slots.anons.nodes_for_remove(range.start(), range.last());
             if pool.len() >= needed {
                 return slots.remove_range(range, &mut pool);
+            }
+            drop(slots);
+            pool.reserve(needed, GFP_KERNEL)?;
+        }
+    }
+
+    /// As [`Self::remove_range`], but it must not reclaim memory, and does not fail: what finds no memory is left for
+    /// [`Self::finish_discards`]. `None` then.
+    pub(crate) fn discard(&self, range: Interval) -> Option<Removed<Share>> {
+        let mut pool = NodePool::new();
+        loop {
+            let mut slots = self.lock();
+            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
+            if pool.len() >= needed {
+                return slots.remove_range(range, &mut pool).ok();
+            }
+            drop(slots);
+            if pool.reserve(needed, GFP_ATOMIC | __GFP_NOWARN).is_err() {
+                break;
+            }
+        }
+        let mut slots = self.lock();
+        slots.lost |= !slots.discards.add(range);
+        None
+    }
+
+    /// Takes out what is still to be taken out; [`ENOMEM`].
+    pub(crate) fn finish_discards(&self) -> Result {
+        let mut pool = NodePool::new();
+        loop {
+            let mut slots = self.lock();
+            let Some(range) = slots.discards.first() else {
+                return Ok(());
+            };
+            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
+            if pool.len() >= needed {
+                let removed = slots.remove_range(range, &mut pool)?;
+                slots.discards.remove(range);
+                drop(slots);
+                drop(removed);
+                continue;
             }
             drop(slots);
             pool.reserve(needed, GFP_KERNEL)?;

@@ -13,7 +13,8 @@ use crate::{
     },
     pool::OwnedPage,
     radix_tree::Slot,
-    stats, //
+    stats,
+    wait::wake, //
 };
 use core::{
     fmt,
@@ -184,12 +185,6 @@ impl Content {
     pub(crate) fn pfn(&self) -> u64 {
         // SAFETY: The page is valid as long as `self` is.
         unsafe { helpers::anon_rmap_page_to_pfn(self.page().as_ptr()) as u64 }
-    }
-
-    /// The number of page table entries that map the page.
-    pub(crate) fn mapcount(&self) -> u64 {
-        // SAFETY: The page is valid as long as `self` is.
-        unsafe { helpers::anon_rmap_page_mapcount(self.page().as_ptr()) as u64 }
     }
 
     /// Whether a device may be writing to the page or reading it (`FOLL_PIN`).
@@ -458,6 +453,7 @@ impl Drop for Migration<'_> {
     fn drop(&mut self) {
         // INVARIANT: Only tags change.
         self.0.lock().0 &= !Content::MIGRATING;
+        wake(self.0);
     }
 }
 

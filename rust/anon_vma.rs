@@ -8,25 +8,21 @@
 //! touches it is in no tree.
 
 use crate::{
-    index::{
-        Base,
-        Index, //
-    },
+    family::Family,
     interval_tree::{
+        Cursor,
         Interval,
         IntervalTree,
         Linked,
         Reserved, //
     },
+    rmap_vma::RmapVma,
     stats, //
 };
-use core::ptr;
 use kernel::{
-    mm::Mm,
     new_mutex,
     prelude::*,
     sync::{
-        aref::ARef,
         Arc,
         Mutex, //
     }, //
@@ -34,68 +30,91 @@ use kernel::{
 
 pub(crate) mod verify;
 
-/// The link of one VMA into one anon_vma: enough to compute where the VMA maps an index.
+/// The link of one VMA into one anon_vma: where the VMA maps an index.
 pub(crate) struct Avc {
-    mm: ARef<Mm>,
-    base: Base,
+    vma: Arc<RmapVma>,
 }
 
 impl Avc {
     /// Reserves what linking needs; [`ENOMEM`].
-    pub(crate) fn reserve(mm: &Mm, base: Base) -> Result<Reserved<Self>> {
-        let avc = Self {
-            mm: mm.into(),
-            base,
-        };
-        let reserved = Reserved::new(avc, GFP_KERNEL)?;
-        Ok(reserved)
+    fn reserve(vma: &Arc<RmapVma>) -> Result<Reserved<Self>> {
+        let avc = Self { vma: vma.clone() };
+        Ok(Reserved::new(avc, GFP_KERNEL)?)
     }
 }
 
-/// A place where pages may be mapped.
+/// A place where pages may be mapped: a VMA, and its indices of those asked for.
 pub(crate) struct Mapping {
-    /// Whose address space it is. It may have no users any more.
-    pub(crate) mm: ARef<Mm>,
-    /// The address of the first of the pages.
-    pub(crate) address: usize,
-    /// The number of pages.
-    pub(crate) pages: u64,
+    pub(crate) vma: Arc<RmapVma>,
+    pub(crate) indices: Interval,
 }
 
-impl Mapping {
-    /// Where `avc`, which covers the indices `covered`, puts those in `range`.
-    fn new(avc: &Avc, covered: Interval, range: Interval) -> Self {
-        let first = covered.start().max(range.start());
-        let last = covered.last().min(range.last());
-        Self {
-            mm: avc.mm.clone(),
-            address: avc.base.address(Index(first)),
-            pages: last - first + 1,
-        }
-    }
-}
-
-/// What a walk has cost and found.
-#[derive(Clone, Copy)]
+/// A walk through a tree, in portions: it holds the tree's lock for one at a time, and needs no memory but this.
+///
+/// Each link that is there from the first portion to the last is found once, or once more when its VMA has been split
+/// meanwhile: what covers an index only moves forward in the order of a tree.
 pub(crate) struct Walk {
-    /// Tree nodes visited.
+    range: Interval,
+    cursor: Option<Cursor>,
+    portion: [Option<Mapping>; Self::PORTION],
+    /// Tree nodes visited so far.
     pub(crate) nodes: u64,
     /// VMAs in the tree.
     pub(crate) vmas: u64,
-    /// VMAs that cover an index of those asked for.
+    /// VMAs found so far, which cover an index of those asked for.
     pub(crate) mappings: u64,
-    /// The tree's generation at the time of the walk.
-    pub(crate) generation: u64,
-    /// The number of changes to the tree up to then.
-    pub(crate) changes: u64,
+    /// Whether the last portion has been found.
+    pub(crate) is_over: bool,
 }
 
-struct Avcs {
-    tree: IntervalTree<Avc>,
-    /// Counts the VMAs to which pages were to be moved.
-    generation: u64,
-    /// Counts what can alter the place of an interval in the order of all.
-    changes: u64,
+impl Walk {
+    /// Links that are found at a time.
+    const PORTION: usize = 32;
+
+    /// A walk that is to find what covers a part of `range`.
+    pub(crate) fn new(range: Interval) -> Self {
+        stats::WALKS.inc();
+        Self {
+            range,
+            cursor: None,
+            portion: [const { None }; Self::PORTION],
+            nodes: 0,
+            vmas: 0,
+            mappings: 0,
+            is_over: false,
+        }
+    }
+
+    /// The next portion, to be taken out one by one. Takes O(log n + k), and the square of the first for each
+    /// portion but the first. Takes the tree's lock.
+    pub(crate) fn next(&mut self, anon_vma: &AnonVma) -> impl Iterator<Item = Mapping> + '_ {
+        {
+            let tree = anon_vma.tree.lock();
+            let mut found = match self.cursor {
+                None => tree.overlapping(self.range),
+                Some(cursor) => tree.overlapping_behind(self.range, cursor),
+            };
+            for place in &mut self.portion {
+                *place = found.next().map(|(covered, avc)| Mapping {
+                    vma: avc.vma.clone(),
+                    indices: part(covered, self.range),
+                });
+                self.mappings += u64::from(place.is_some());
+                self.is_over = place.is_none();
+            }
+            self.cursor = found.cursor().or(self.cursor);
+            self.nodes += found.visited() as u64;
+            self.vmas = tree.len() as u64;
+            stats::WALK_NODES.add(found.visited() as u64);
+        }
+        self.portion.iter_mut().map_while(Option::take)
+    }
+}
+
+/// What `covered` has of `range`, with which it overlaps.
+fn part(covered: Interval, range: Interval) -> Interval {
+    let first = covered.start().max(range.start());
+    Interval::new(first, covered.last().min(range.last())).unwrap_or(covered)
 }
 
 /// What anons point to so that their mappings can be found.
@@ -104,23 +123,18 @@ struct Avcs {
 /// under it.
 #[pin_data(PinnedDrop)]
 pub(crate) struct AnonVma {
+    family: Arc<Family>,
     #[pin]
-    avcs: Mutex<Avcs>,
+    tree: Mutex<IntervalTree<Avc>>,
 }
 
 impl AnonVma {
-    /// An anon_vma without links; [`ENOMEM`].
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    /// An anon_vma without links, for VMAs of `family`; [`ENOMEM`].
+    pub(crate) fn new(family: Arc<Family>) -> Result<Arc<Self>> {
         let new = Arc::pin_init(
             pin_init!(Self {
-                avcs <- new_mutex!(
-                    Avcs {
-                        tree: IntervalTree::new(),
-                        generation: 0,
-                        changes: 0,
-                    },
-                    "anon_vma"
-                ),
+                family,
+                tree <- new_mutex!(IntervalTree::new(), "anon_vma"),
             }),
             GFP_KERNEL,
         )?;
@@ -128,71 +142,9 @@ impl AnonVma {
         Ok(new)
     }
 
-    /// The number of VMAs that cover a part of `range`. Takes O(log n + k).
-    pub(crate) fn count(&self, range: Interval) -> usize {
-        self.avcs.lock().tree.overlapping(range).count()
-    }
-
-    /// Writes to `found` where pages with indices in `range` may be mapped, but for the first `skip`
-    /// places, up to the capacity of `found`. Takes O(log n + k), allocates nothing.
-    pub(crate) fn walk(&self, range: Interval, skip: usize, found: &mut KVec<Mapping>) -> Walk {
-        found.clear();
-        let avcs = self.avcs.lock();
-        let mut overlapping = avcs.tree.overlapping(range);
-        let mut mappings = 0;
-        for (covered, avc) in overlapping.by_ref() {
-            mappings += 1;
-            if mappings > skip as u64 {
-                // Too many for the capacity: the caller sees that from the number of mappings.
-                let _ = found.push_within_capacity(Mapping::new(avc, covered, range));
-            }
-        }
-        let walk = Walk {
-            nodes: overlapping.visited() as u64,
-            vmas: avcs.tree.len() as u64,
-            mappings,
-            generation: avcs.generation,
-            changes: avcs.changes,
-        };
-        drop(avcs);
-        stats::WALKS.inc();
-        stats::WALK_NODES.add(walk.nodes);
-        walk
-    }
-
-    /// The first place behind the address `after` where `mm` may map pages with indices in `range`.
-    /// Takes O(log n + k), allocates nothing.
-    pub(crate) fn next_place(
-        &self,
-        mm: &Mm,
-        range: Interval,
-        after: Option<usize>,
-    ) -> Option<Mapping> {
-        let avcs = self.avcs.lock();
-        let mut overlapping = avcs.tree.overlapping(range);
-        let mut next: Option<Mapping> = None;
-        for (covered, avc) in overlapping.by_ref() {
-            if !ptr::eq(avc.mm.as_raw(), mm.as_raw()) {
-                continue;
-            }
-            let place = Mapping::new(avc, covered, range);
-            if after.is_none_or(|after| place.address > after)
-                && next
-                    .as_ref()
-                    .is_none_or(|next| place.address < next.address)
-            {
-                next = Some(place);
-            }
-        }
-        stats::WALKS.inc();
-        stats::WALK_NODES.add(overlapping.visited() as u64);
-        next
-    }
-
-    /// A number that changes when pages are about to be moved to another VMA. What a walk has found for an
-    /// address space holds for as long as this stays the same, as seen under its mmap lock.
-    pub(crate) fn generation(&self) -> u64 {
-        self.avcs.lock().generation
+    /// The family whose VMAs are linked here.
+    pub(crate) fn family(&self) -> &Arc<Family> {
+        &self.family
     }
 }
 
@@ -225,10 +177,10 @@ pub(crate) struct LinkReservation {
 }
 
 impl LinkReservation {
-    /// Reserves one link for a VMA of `mm` which has `links` of them already; [`ENOMEM`].
-    pub(crate) fn new(mm: &Mm, base: Base, links: usize) -> Result<Self> {
+    /// Reserves one link for a VMA which has `links` of them already; [`ENOMEM`].
+    pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
         Ok(Self {
-            avc: Avc::reserve(mm, base)?,
+            avc: Avc::reserve(vma)?,
             room: KVec::with_capacity(links + 1, GFP_KERNEL)?,
         })
     }
@@ -242,11 +194,11 @@ pub(crate) struct CopyReservation {
 }
 
 impl CopyReservation {
-    /// Reserves `links` links for a VMA of `mm`; [`ENOMEM`].
-    pub(crate) fn new(mm: &Mm, base: Base, links: usize) -> Result<Self> {
+    /// Reserves `links` links for a VMA; [`ENOMEM`].
+    pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
         let mut avcs = KVec::with_capacity(links, GFP_KERNEL)?;
         for _ in 0..links {
-            avcs.push(Avc::reserve(mm, base)?, GFP_KERNEL)?;
+            avcs.push(Avc::reserve(vma)?, GFP_KERNEL)?;
         }
         Ok(Self {
             avcs,
@@ -299,11 +251,7 @@ impl Links {
             }
             self.links = reservation.room;
         }
-        let (avc, _surplus) = {
-            let mut avcs = anon_vma.avcs.lock();
-            avcs.changes += 1;
-            avcs.tree.insert(reservation.avc, self.interval)
-        };
+        let (avc, _surplus) = anon_vma.tree.lock().insert(reservation.avc, self.interval);
         stats::AVCS.inc();
         // There is room: made above.
         let _ = self.links.push_within_capacity(Link {
@@ -317,10 +265,8 @@ impl Links {
     pub(crate) fn resize(&mut self, interval: Interval) {
         self.interval = interval;
         for link in &mut self.links {
-            let mut avcs = link.anon_vma.avcs.lock();
-            avcs.changes += 1;
             // The link is one of this tree.
-            let _ = avcs.tree.update(&link.avc, interval);
+            let _ = link.anon_vma.tree.lock().update(&link.avc, interval);
         }
     }
 
@@ -334,42 +280,41 @@ impl Links {
         rest: Interval,
         reservation: CopyReservation,
     ) -> Result<Self, CopyReservation> {
-        let copy = self.copy(new, reservation, |avcs, avc| {
+        let copy = self.copy_with(new, reservation, |tree, avc| {
             // The link is one of this tree.
-            let _ = avcs.tree.update(avc, rest);
+            let _ = tree.update(avc, rest);
         })?;
         self.interval = rest;
         Ok(copy)
     }
 
     /// Links another VMA, to which pages of this one are about to be moved, wherever this one is
-    /// linked.
+    /// linked. It comes behind this one in each tree.
     ///
     /// Gives the reservation back if it is for fewer links than there are.
-    pub(crate) fn copy_for_move(
+    pub(crate) fn copy(
         &mut self,
         new: Interval,
         reservation: CopyReservation,
     ) -> Result<Self, CopyReservation> {
-        self.copy(new, reservation, |avcs, _| avcs.generation += 1)
+        self.copy_with(new, reservation, |_, _| ())
     }
 
-    fn copy(
+    fn copy_with(
         &mut self,
         new: Interval,
         reservation: CopyReservation,
-        mut update_source: impl FnMut(&mut Avcs, &Linked<Avc>),
+        mut update_source: impl FnMut(&mut IntervalTree<Avc>, &Linked<Avc>),
     ) -> Result<Self, CopyReservation> {
         if reservation.avcs.len() < self.links.len() {
             return Err(reservation);
         }
         let CopyReservation { avcs, mut room } = reservation;
         for (link, reserved) in self.links.iter().zip(avcs) {
-            let mut avcs = link.anon_vma.avcs.lock();
-            avcs.changes += 1;
-            update_source(&mut avcs, &link.avc);
-            let (avc, _surplus) = avcs.tree.insert(reserved, new);
-            drop(avcs);
+            let mut tree = link.anon_vma.tree.lock();
+            update_source(&mut tree, &link.avc);
+            let (avc, _surplus) = tree.insert(reserved, new);
+            drop(tree);
             stats::AVCS.inc();
             // There is room: both vectors were reserved for the same number of links.
             let _ = room.push_within_capacity(Link {
@@ -388,12 +333,8 @@ impl Drop for Links {
     /// Unlinks the VMA from all trees. Must not run under the lock of an anon_vma.
     fn drop(&mut self) {
         for link in self.links.drain_all() {
-            // What was linked is dropped without the lock: it holds an `mm_struct`.
-            let _avc = {
-                let mut avcs = link.anon_vma.avcs.lock();
-                avcs.changes += 1;
-                avcs.tree.remove(link.avc)
-            };
+            // What was linked is dropped without the lock: it can be the last to hold an address space.
+            let _avc = link.anon_vma.tree.lock().remove(link.avc);
             stats::AVCS.dec();
         }
     }

@@ -5,6 +5,10 @@
 //! A first touch, a read, a write and a copy-on-write are all the same: find the anon that the address
 //! is to map, make one if need be, and install the entry. What must be allocated is found out under
 //! the amap's lock and allocated without it; then everything is looked at again.
+//!
+//! A fault that must [wait](crate::wait) sleeps without the lock that it came with. "The access can be made again"
+//! ([`RETRY`]) is said only when the entry is there, or somebody who is about to clear it needs nothing that the faulter
+//! may hold; what should not be possible gets a SIGBUS and a line in the log.
 
 use crate::{
     amap::{
@@ -19,13 +23,18 @@ use crate::{
         AnonVma,
         LinkReservation, //
     },
+    contract,
     helpers,
     index::Index,
     interval_tree::Interval,
     radix_tree::NodePool,
     stats,
     vma::VmaState,
-    zap::zap_blocked, //
+    wait::{
+        wake,
+        Wait, //
+    },
+    zap::zap, //
 };
 use core::ptr;
 use kernel::{
@@ -41,7 +50,7 @@ use kernel::{
 /// What a fault handler returns to core mm.
 pub(crate) type VmFault = bindings::vm_fault_t;
 
-/// The access can be made again; if an entry could be installed, it will succeed.
+/// The access can be made again.
 const RETRY: VmFault = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
 const OOM: VmFault = bindings::vm_fault_reason_VM_FAULT_OOM;
 const SIGBUS: VmFault = bindings::vm_fault_reason_VM_FAULT_SIGBUS;
@@ -50,11 +59,20 @@ const HWPOISON: VmFault = bindings::vm_fault_reason_VM_FAULT_HWPOISON;
 /// Pages around a read that are mapped with it, if there are any. A power of two.
 const AROUND: u64 = 16;
 
+/// How a fault ends.
+enum End {
+    /// Core mm is told this.
+    Done(VmFault),
+    /// It has to wait.
+    Wait(Wait),
+}
+
 /// A fault on a VMA of the device.
 struct Fault<'a> {
     vmf: *mut bindings::vm_fault,
     vma: *mut bindings::vm_area_struct,
     state: &'a VmaState,
+    address: usize,
     index: Index,
     write: bool,
 }
@@ -76,6 +94,10 @@ struct Reserve {
 enum Look {
     /// The fault is over.
     Done(VmFault),
+    /// Somebody else has to end what he is doing first.
+    Wait(Wait),
+    /// What is to be taken out of the amap has to be taken out first.
+    NeedDiscards,
     /// A page is needed.
     NeedPage(Origin),
     /// This many nodes of the amap's tree are needed.
@@ -98,23 +120,32 @@ pub(crate) unsafe fn handle(vmf: *mut bindings::vm_fault, write: bool) -> VmFaul
         let place = &raw const (*vmf).__bindgen_anon_1;
         ((*place).vma, (*place).address)
     };
-    // SAFETY: Core mm holds the mmap lock or the VMA's lock.
-    let Some(state) = (unsafe { VmaState::of(vma) }) else {
-        return SIGBUS;
+    let resolved = {
+        // SAFETY: Core mm holds the mmap lock or the VMA's lock.
+        let Some(state) = (unsafe { VmaState::of(vma) }) else {
+            return SIGBUS;
+        };
+        // SAFETY: The VMA is that of the state, and locked as above.
+        if unsafe { state.follow_growth(vma) }.is_err() {
+            return SIGBUS;
+        }
+        let fault = Fault {
+            vmf,
+            vma,
+            state: &state,
+            address,
+            index: state.base().index(address),
+            write,
+        };
+        fault.resolve()
     };
-    // SAFETY: As above.
-    if unsafe { state.follow_growth(vma) }.is_err() {
-        return SIGBUS;
-    }
-    let fault = Fault {
-        vmf,
-        vma,
-        state: &state,
-        index: state.base().index(address),
-        write,
-    };
-    let result = match fault.resolve() {
-        Ok(result) => result,
+    let result = match resolved {
+        Ok(End::Done(result)) => result,
+        Ok(End::Wait(wait)) => {
+            stats::WAITS.inc();
+            // SAFETY: The fault is valid, and neither it nor the VMA is used any more.
+            return unsafe { wait.wait(vmf) };
+        }
         Err(error) if error == EHWPOISON => HWPOISON,
         // Killing a process would not help.
         Err(error) if error == ENOSPC => SIGBUS,
@@ -127,7 +158,7 @@ pub(crate) unsafe fn handle(vmf: *mut bindings::vm_fault, write: bool) -> VmFaul
 }
 
 impl Fault<'_> {
-    fn resolve(&self) -> Result<VmFault> {
+    fn resolve(&self) -> Result<End> {
         let mut reserve = Reserve {
             page: None,
             nodes: NodePool::new(),
@@ -135,12 +166,20 @@ impl Fault<'_> {
         };
         loop {
             match self.look(&mut reserve) {
-                Look::Done(result) => return Ok(result),
+                Look::Done(result) => return Ok(End::Done(result)),
+                Look::Wait(wait) => return Ok(End::Wait(wait)),
+                Look::NeedDiscards => self.state.amap().finish_discards()?,
                 Look::NeedPage(origin) => {
                     let anon_vma = self.state.amap().anon_vma().clone();
                     let anon = match &origin {
                         Origin::Zeroes => Anon::zeroed(anon_vma, self.index)?,
-                        Origin::Copy(source) => Anon::copy_of(source, anon_vma)?,
+                        Origin::Copy(source) => match Anon::copy_of(source, anon_vma) {
+                            // Another thread has replaced it meanwhile.
+                            Err(error) if error == EHWPOISON && !self.is_held(source) => {
+                                continue
+                            }
+                            result => result?,
+                        },
                     };
                     reserve.page = Some((anon, origin));
                 }
@@ -150,11 +189,18 @@ impl Fault<'_> {
         }
     }
 
+    /// Whether the amap holds `anon` at the index.
+    fn is_held(&self, anon: &Anon) -> bool {
+        let slots = self.state.amap().lock();
+        let slot = slots.anons.get(self.index.0);
+        slot.is_some_and(|slot| slot.value.is(anon))
+    }
+
     fn look(&self, reserve: &mut Reserve) -> Look {
         let amap = self.state.amap();
         let mut slots = amap.lock();
         if let Some(refusal) = self.refusal(&slots) {
-            return Look::Done(refusal);
+            return refusal;
         }
         let Some(slot) = slots.anons.get(self.index.0) else {
             return self.fill(&mut slots, reserve);
@@ -167,7 +213,7 @@ impl Fault<'_> {
             || (slot.is_exclusive() && may_be_written())
         {
             return match self.link(&mut slots, anon.anon_vma(), reserve) {
-                Ok(()) => Look::Done(self.map(&slots, &anon)),
+                Ok(()) => self.map(&slots, &anon),
                 Err(need) => need,
             };
         }
@@ -176,13 +222,27 @@ impl Fault<'_> {
     }
 
     /// Why the fault can't go on with the amap as it is, if it can't.
-    fn refusal(&self, slots: &Slots) -> Option<VmFault> {
+    fn refusal(&self, slots: &Slots) -> Option<Look> {
         let links = match self.state.links(slots) {
             Some(links) if !slots.lost => links,
-            _ => return Some(SIGBUS),
+            _ => return Some(Look::Done(SIGBUS)),
         };
-        let point = Interval::point(self.index.0);
-        (slots.blocked.blocks(self.index) || !links.interval().contains(point)).then_some(RETRY)
+        if !links.interval().contains(Interval::point(self.index.0)) {
+            // A border that has moved without a hook: waiting for it would never end.
+            contract::broken("a VMA has a border that no hook has told");
+            return Some(Look::Done(SIGBUS));
+        }
+        if let Some(wait) = self
+            .state
+            .space()
+            .is_clearing((self.address >> PAGE_SHIFT) as u64)
+        {
+            return Some(Look::Wait(wait));
+        }
+        if slots.replacing.has(self.index) {
+            return Some(Look::Wait(Wait::new(&**self.state.amap())));
+        }
+        (!slots.discards.is_empty()).then_some(Look::NeedDiscards)
     }
 
     /// Puts the reserved page into the amap, where there is none, and maps it.
@@ -195,7 +255,7 @@ impl Fault<'_> {
             return need;
         }
         match self.put(slots, anon.clone(), reserve) {
-            Ok(_) => Look::Done(self.map(slots, &anon)),
+            Ok(_) => self.map(slots, &anon),
             Err(need) => need,
         }
     }
@@ -207,17 +267,24 @@ impl Fault<'_> {
             _ => return Look::NeedPage(Origin::Copy(source)),
         };
         let amap = self.state.amap();
-        let point = Interval::point(self.index.0);
-        if !amap.lock().blocked.begin_own(point) {
-            return Look::Done(RETRY);
+        {
+            let mut slots = amap.lock();
+            if let Some(refusal) = self.refusal(&slots) {
+                return refusal;
+            }
+            if !slots.replacing.begin(self.index) {
+                return Look::Wait(Wait::new(&**amap));
+            }
         }
-        // SAFETY: Core mm has locked the VMA, which has this base and covers the index.
-        unsafe { zap_blocked(self.vma, self.state.base(), point) };
+        let page = self.state.base().addresses(Interval::point(self.index.0));
+        // SAFETY: Core mm has locked the VMA, which covers the page; the current task is replacing it.
+        unsafe { zap(self.vma, page) };
 
         let mut slots = amap.lock();
-        slots.blocked.end_own(point);
+        slots.replacing.end(self.index);
+        wake(&**amap);
         if let Some(refusal) = self.refusal(&slots) {
-            return Look::Done(refusal);
+            return refusal;
         }
         let exclusive = match slots.anons.get(self.index.0) {
             Some(slot) if slot.value.is(&source) => slot.is_exclusive(),
@@ -241,7 +308,7 @@ impl Fault<'_> {
                 let result = self.map(&slots, &anon);
                 drop(slots);
                 drop(old);
-                Look::Done(result)
+                result
             }
             Err(need) => need,
         }
@@ -285,19 +352,19 @@ impl Fault<'_> {
 
     /// Installs the page table entry for `anon`, which the amap holds at the index and which the VMA
     /// is linked for; writable if this is a write.
-    fn map(&self, slots: &Slots, anon: &Anon) -> VmFault {
+    fn map(&self, slots: &Slots, anon: &Anon) -> Look {
         // Core mm has allocated a page table without our locks, where there was none.
         // SAFETY: `vmf` is valid.
         if !unsafe { helpers::anon_rmap_vmf_install_page_table(self.vmf) } {
-            return RETRY;
+            return Look::Done(RETRY);
         }
         let result = {
             let mut content = anon.lock();
             if content.poison().is_some() {
-                return HWPOISON;
+                return Look::Done(HWPOISON);
             }
             if content.is_migrating() {
-                return RETRY;
+                return Look::Wait(Wait::new(anon));
             }
             if self.write {
                 content.set_exclusive(true);
@@ -310,7 +377,7 @@ impl Fault<'_> {
         if !self.write && result == RETRY {
             self.map_around(slots);
         }
-        result
+        Look::Done(result)
     }
 
     /// Maps, for reading, the pages around the fault that are there and can be had at once.
@@ -337,9 +404,15 @@ impl Fault<'_> {
         }
         for (index, slot) in slots.anons.iter_range(first, last) {
             let index = Index(index);
+            let address = self.state.base().address(index);
             if index == self.index
-                || slots.blocked.blocks(index)
+                || slots.replacing.has(index)
                 || !links.contains(slot.value.anon_vma())
+                || self
+                    .state
+                    .space()
+                    .is_clearing((address >> PAGE_SHIFT) as u64)
+                    .is_some()
             {
                 continue;
             }
@@ -349,7 +422,7 @@ impl Fault<'_> {
             if content.poison().is_some() || content.is_migrating() {
                 continue;
             }
-            around.__bindgen_anon_1.address = self.state.base().address(index);
+            around.__bindgen_anon_1.address = address;
             // SAFETY: As in `map`; the address is in the VMA and has the same page table. If it is
             // mapped already, nothing happens.
             unsafe {

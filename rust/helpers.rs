@@ -7,6 +7,7 @@ use kernel::{
     ffi::{
         c_char,
         c_int,
+        c_long,
         c_ulong,
         c_void, //
     }, //
@@ -23,7 +24,6 @@ extern "C" {
         page: *const bindings::page,
         fault: *const bindings::vm_fault,
     ) -> bool;
-    pub(crate) fn anon_rmap_page_mapcount(page: *const bindings::page) -> c_int;
     pub(crate) fn anon_rmap_refcount_inc_not_zero(refs: *const bindings::refcount_t) -> bool;
     pub(crate) fn anon_rmap_mmap_write_lock(mm: *mut bindings::mm_struct);
     pub(crate) fn anon_rmap_mmap_write_unlock(mm: *mut bindings::mm_struct);
@@ -44,7 +44,27 @@ extern "C" {
         page: *mut bindings::page,
         write: bool,
     ) -> bindings::vm_fault_t;
-    pub(crate) fn anon_rmap_current_mremap(start: *mut c_ulong, len: *mut c_ulong) -> bool;
+    pub(crate) fn anon_rmap_wait_init();
+    pub(crate) fn anon_rmap_wait_ticket(cause: *const c_void) -> c_long;
+    pub(crate) fn anon_rmap_wake(cause: *const c_void);
+    pub(crate) fn anon_rmap_vmf_wait(
+        vmf: *mut bindings::vm_fault,
+        cause: *const c_void,
+        ticket: c_long,
+    ) -> bindings::vm_fault_t;
+    pub(crate) fn anon_rmap_vma_is_sealed(vma: *const bindings::vm_area_struct) -> bool;
+    pub(crate) fn anon_rmap_new_file(
+        name: *const c_char,
+        operations: *const bindings::file_operations,
+    ) -> *mut bindings::file;
+    pub(crate) fn anon_rmap_i_mmap_lock_read(file: *mut bindings::file);
+    pub(crate) fn anon_rmap_i_mmap_unlock_read(file: *mut bindings::file);
+    pub(crate) fn anon_rmap_i_mmap_has(
+        file: *mut bindings::file,
+        vma: *const bindings::vm_area_struct,
+        pgoff: c_ulong,
+        last: c_ulong,
+    ) -> bool;
 }
 
 // Functions of `helpers/frame.c`.
@@ -72,6 +92,11 @@ extern "C" {
     pub(crate) fn anon_rmap_set_mce_nospec(pfn: c_ulong);
 }
 
+// What `anon_rmap_next_entry` finds.
+pub(crate) const ENTRY_NONE: u32 = 0;
+pub(crate) const ENTRY_PAGE: u32 = 1;
+pub(crate) const ENTRY_KNOWN_MARKER: u32 = 2;
+
 // Functions of `helpers/memory_failure.c`.
 #[allow(
     improper_ctypes,
@@ -83,6 +108,15 @@ extern "C" {
         address: c_ulong,
         pfn: c_ulong,
     ) -> bool;
+    pub(crate) fn anon_rmap_next_entry(
+        mm: *mut bindings::mm_struct,
+        address: c_ulong,
+        end: c_ulong,
+        kind: *mut c_int,
+        pfn: *mut c_ulong,
+    ) -> c_ulong;
+    pub(crate) fn anon_rmap_fatal_signal_pending() -> bool;
+    pub(crate) fn anon_rmap_mm_of(pid: c_int) -> *mut bindings::mm_struct;
     pub(crate) fn anon_rmap_early_kill_thread(
         mm: *mut bindings::mm_struct,
     ) -> *mut bindings::task_struct;

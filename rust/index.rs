@@ -3,9 +3,15 @@
 //! Positions of pages in the rmap's index space.
 
 use crate::interval_tree::Interval;
-use core::fmt;
+use core::{
+    fmt,
+    ops::Range, //
+};
 use kernel::{
-    page::PAGE_SHIFT,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*, //
 };
 
@@ -43,6 +49,12 @@ impl Base {
     /// The address of the first byte of the page with `index`.
     pub(crate) fn address(self, index: Index) -> usize {
         self.0.wrapping_add((index.0 as usize) << PAGE_SHIFT)
+    }
+
+    /// The addresses of the pages with `indices`.
+    pub(crate) fn addresses(self, indices: Interval) -> Range<usize> {
+        let start = self.address(Index(indices.start()));
+        start..self.address(Index(indices.last())).wrapping_add(PAGE_SIZE)
     }
 
     /// The indices that `[start, end)` covers; [`EINVAL`] if it is empty.

@@ -87,7 +87,10 @@ mod raw;
 mod tests;
 mod verify;
 
-pub use overlapping::Overlapping;
+pub use overlapping::{
+    Cursor,
+    Overlapping, //
+};
 pub use verify::Violation;
 
 use core::{
@@ -198,6 +201,7 @@ impl<T> Reserved<T> {
         let hook = Hook {
             leaf: Ptr::dangling(),
             slot: 0,
+            serial: 0,
         };
         Ok(Self {
             entry: KBox::new(Entry { hook, value }, flags)?,
@@ -372,6 +376,17 @@ impl<T> IntervalTree<T> {
     #[inline]
     pub fn overlapping(&self, range: Interval) -> Overlapping<'_, T> {
         Overlapping::new(&self.raw, range)
+    }
+
+    /// Those of the intervals that overlap `range` that come behind `cursor` in the order of all: to go on with
+    /// a query in another critical section.
+    ///
+    /// What was in front of the cursor and has got a later start since is found once more. Nothing is left out
+    /// unless its start has become an earlier one.
+    ///
+    /// The first one takes O(log n log n), the others what they take in [`overlapping`](Self::overlapping).
+    pub fn overlapping_behind(&self, range: Interval, cursor: Cursor) -> Overlapping<'_, T> {
+        Overlapping::behind(&self.raw, range, cursor)
     }
 
     /// All intervals.

@@ -7,30 +7,38 @@
 //!
 //! What is where:
 //!
+//! * [`contract`]: what is taken for granted of core mm.
 //! * [`device`], [`vm_ops`], [`notifier`]: what core mm calls.
-//! * [`vma`], [`address_space`], [`fault`], [`zap`]: what becomes of it.
+//! * [`vma`], [`address_space`], [`fault`], [`wait`], [`zap`]: what becomes of it. [`family`]: the file behind a mapping, and
+//!   all VMAs that come from it.
 //! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
-//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`]; [`rmap`], the
-//!   walks; [`verify`], a check of all that.
+//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them ([`rmap_vma`]);
+//!   [`rmap`], the walks; [`verify`], a check of all that.
 //! * [`pool`]: where pages come from; [`frame`]: which page frames are ours.
-//! * [`memory_failure`]: poisoning and what follows; [`debugfs`], [`stats`]: the user's side of it.
+//! * [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address; [`debugfs`], [`stats`]: the user's
+//!   side of it.
 //!
 //! Lock order, outermost first:
 //!
 //! ```text
 //! mmap lock, VMA lock              (core mm)
-//!   address space                  (address_space::Vmas)
-//!     amap                         (amap::Slots)
-//!       anon                       (anon::Content)
-//!         anon_vma                 (anon_vma::Avcs)
-//!         page table lock          (core mm)
-//!         poisoned pages           (memory_failure::registry)
-//!         frames                   (frame)
+//!   walks of a family              (family::Family)
+//!     i_mmap                       (core mm)
+//!       address space              (address_space::Vmas)
+//!         amap                     (amap::Slots)
+//!           clearings              (address_space::Clearings)
+//!           anon                   (anon::Content)
+//!             anon_vma             (anon_vma::AnonVma)
+//!             page table lock      (core mm)
+//!             poisoned pages       (memory_failure::registry)
+//!             frames               (frame)
 //! ```
 //!
 //! The mmu notifier takes the lock of the address space and the amap's, and can be called from
 //! reclaim: so nothing is allocated under any of these locks in a way that could reclaim, and nothing
-//! is zapped under them. Two amaps, or two anons, are never locked at the same time.
+//! is zapped under them but what comes before. Two amaps, or two anons, are never locked at the same time.
+//!
+//! Memory failures take no mmap lock, see [`rmap`].
 
 use kernel::{
     bindings,
@@ -42,8 +50,10 @@ mod address_space;
 mod amap;
 mod anon;
 mod anon_vma;
+mod contract;
 mod debugfs;
 mod device;
+mod family;
 mod fault;
 mod frame;
 mod helpers;
@@ -55,10 +65,13 @@ mod pool;
 mod process;
 mod radix_tree;
 mod rmap;
+mod rmap_vma;
+mod spot;
 mod stats;
 mod verify;
 mod vm_ops;
 mod vma;
+mod wait;
 mod zap;
 
 use pool::device_memory::DeviceMemory;
@@ -102,6 +115,7 @@ impl kernel::InPlaceModule for AnonRmap {
             address_space::init();
             memory_failure::registry::init();
             debugfs::init();
+            wait::init();
         }
         try_pin_init!(Self {
             // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.

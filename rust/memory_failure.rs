@@ -12,22 +12,25 @@ use crate::{
         Anon,
         Poison, //
     },
-    anon_vma::{
-        Mapping,
-        Walk, //
-    },
-    process,
+    anon_vma::Walk,
     rmap::{
         self,
         Place, //
     },
+    spot::Spot,
     stats, //
 };
 use core::fmt;
 use kernel::{
     fmt::Adapter,
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        }, //
+    },
     task::Pid, //
 };
 use kill::Victim;
@@ -110,93 +113,101 @@ pub(crate) struct Failure {
 
 /// Takes the page of `anon` away from all who use it.
 ///
-/// Takes O(log n + k), however many processes there are. Sleeps; the caller must hold no lock of the
-/// driver and no mmap lock.
+/// Takes O(log n + k), however many processes there are, and waits for none of them. Sleeps; the caller must hold no
+/// lock of the driver.
 ///
 /// # Errors
 ///
-/// Those of [`Prepared::new`] and [`Prepared::poison`]. Nothing has changed then.
+/// * [`EHWPOISON`]: the page is poisoned already. A failure of the hardware takes a drill's place.
+/// * [`ENXIO`]: the page has left the frame that has failed.
+/// * [`ENOMEM`].
+///
+/// Nothing has changed then.
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
-    Prepared::new(anon.into(), failure)?.poison()
+    let record = registry::Reservation::new(anon.index(), failure)?;
+    let pfn = mark(anon, failure, record)?;
+    take_away(anon, pfn, failure);
+    Ok(())
 }
 
-/// A failure for which all memory has been reserved.
+/// A failure of what is at a place, for which all memory has been reserved.
 pub(crate) struct Prepared {
-    anon: ARef<Anon>,
+    spot: Spot,
     failure: Failure,
-    room: KVec<Mapping>,
-    victims: KVec<Victim>,
     record: registry::Reservation,
 }
 
 impl Prepared {
-    /// Reserves what failing the page of `anon` needs; [`ENOMEM`].
-    pub(crate) fn new(anon: ARef<Anon>, failure: Failure) -> Result<Self> {
-        let room = rmap::reserve(&anon)?;
+    /// Reserves what failing the page at `spot` needs; [`ENOMEM`].
+    pub(crate) fn new(spot: Spot, failure: Failure) -> Result<Self> {
         Ok(Self {
-            victims: KVec::with_capacity(room.capacity(), GFP_KERNEL)?,
-            record: registry::Reservation::new(anon.index(), failure, room.capacity())?,
-            room,
-            anon,
+            record: registry::Reservation::new(spot.index(), failure)?,
+            spot,
             failure,
         })
     }
 
-    /// Takes the page away: poisons it, unmaps it, and signals those who want to know at once.
+    /// Takes the page away that is there now; returns its frame.
     ///
     /// # Errors
     ///
-    /// * [`EHWPOISON`]: the page is poisoned already. A failure of the hardware takes a drill's place.
-    /// * [`ENXIO`]: the page has left the frame that has failed.
+    /// * Those of [`Spot::with`].
+    /// * [`EHWPOISON`]: the page is poisoned already.
     ///
     /// Nothing has changed then.
-    pub(crate) fn poison(self) -> Result {
+    pub(crate) fn poison(self) -> Result<u64> {
         let Self {
-            anon,
+            spot,
             failure,
-            room,
-            mut victims,
             record,
         } = self;
-        let pfn = {
-            let mut content = anon.lock();
-            let pfn = content.pfn();
-            if failure.pfn.is_some_and(|failed| failed != pfn) {
-                return Err(ENXIO);
+        // With the amap locked nobody replaces what is there.
+        let (anon, pfn) = spot.with(|anon| Ok((anon.into(), mark(anon, failure, record)?)))?;
+        let anon: ARef<Anon> = anon;
+        take_away(&anon, pfn, failure);
+        Ok(pfn)
+    }
+}
+
+/// Marks the page of `anon` as poisoned, and returns its frame: from now on nobody maps it any more. Errors as those of
+/// [`poison`].
+fn mark(anon: &Anon, failure: Failure, record: registry::Reservation) -> Result<u64> {
+    let mut content = anon.lock();
+    let pfn = content.pfn();
+    if failure.pfn.is_some_and(|failed| failed != pfn) {
+        return Err(ENXIO);
+    }
+    match (content.poison(), failure.kind) {
+        (None, _) | (Some(Poison::Simulated), Poison::Hardware) => {
+            content.set_poison(Some(failure.kind))
+        }
+        _ => return Err(EHWPOISON),
+    }
+    registry::insert(pfn, record);
+    Ok(pfn)
+}
+
+/// Takes the page of `anon` in frame `pfn`, which is marked, away from those who map it, and tells them.
+fn take_away(anon: &Anon, pfn: u64, failure: Failure) {
+    static FAILURES: Atomic<u64> = Atomic::new(0);
+
+    stats::POISONINGS.inc();
+    event::action(pfn, anon.index(), failure.into(), failure.door);
+    show_in_stats(&rmap::unmap(anon));
+    // Not before: who is told must not be able to read the page any more.
+    let number = FAILURES.fetch_add(1, Relaxed) + 1;
+    let _ = rmap::holders(anon, |space, place| {
+        // What moves during the walk is found at two places.
+        if space.is_first_hit_by(number) {
+            registry::add_holder(pfn, place);
+            let victim = Victim::of(space.mm(), place.address, failure.action);
+            event::hit(pfn, place, victim.as_ref());
+            if let Some(victim) = victim {
+                victim.signal();
             }
-            match (content.poison(), failure.kind) {
-                (None, _) | (Some(Poison::Simulated), Poison::Hardware) => {
-                    content.set_poison(Some(failure.kind))
-                }
-                _ => return Err(EHWPOISON),
-            }
-            registry::insert(pfn, record);
-            pfn
-        };
-        stats::POISONINGS.inc();
-        event::action(pfn, anon.index(), failure.into(), failure.door);
-        let walk = rmap::unmap(&anon, room, |mm, address| {
-            let place = Place {
-                pid: process::pid(mm),
-                address,
-            };
-            if registry::add_holder(pfn, place) {
-                let victim = Victim::of(mm, address, failure.action);
-                event::hit(pfn, place, victim.as_ref());
-                if let Some(victim) = victim {
-                    // There is room, but for what came into being after the holders were counted. For
-                    // whom there is no memory is signalled when it touches the page.
-                    let _ = victims.push(victim, GFP_KERNEL | __GFP_NOWARN);
-                }
-            }
-        });
-        show_in_stats(&walk);
-        // Not before: who is told must not be able to read the page any more.
-        for victim in victims {
-            victim.signal();
         }
         Ok(())
-    }
+    });
 }
 
 /// Somebody who would be hit by a failure.
@@ -226,12 +237,15 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<KVVec<Hit>> {
         return Err(EHWPOISON);
     }
     let mut hits = KVVec::new();
-    let holders = rmap::holders(anon, |mm, place| {
-        Victim::of(mm, place.address, Action::Optional).map(|victim| (victim.tid(), victim.code()))
+    rmap::holders(anon, |space, place| {
+        let victim = Victim::of(space.mm(), place.address, Action::Optional);
+        let signal = victim.map(|victim| (victim.tid(), victim.code()));
+        let known = |hit: &Hit| hit.place == place;
+        if !hits.last().is_some_and(known) {
+            hits.push(Hit { place, signal }, GFP_KERNEL)?;
+        }
+        Ok(())
     })?;
-    for (place, signal) in holders {
-        hits.push(Hit { place, signal }, GFP_KERNEL)?;
-    }
     Ok(hits)
 }
 

@@ -1,42 +1,43 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The mmu notifier: how the driver learns of `MADV_DONTNEED`.
+//! The mmu notifier: how the driver learns what core mm does to page tables.
 //!
-//! Core mm announces that it will clear page table entries of a range, clears them, and says that
-//! it has. A driver's file mapping would get the same pages back afterwards; anonymous memory is
-//! gone. So the range is blocked when the clearing begins, and taken out of the amap when it has
-//! ended: not before, since until then page tables map the pages, and somebody who shares them must
+//! `MMU_NOTIFY_CLEAR`: core mm announces that it will clear page table entries of a range, clears them, and says that
+//! it has: `MADV_DONTNEED`. A driver's file mapping would get the same pages back afterwards; anonymous memory is
+//! gone. So faults in the range have to wait from the announcement on, and when the clearing has ended the range is
+//! taken out of the amap: not before, since until then page tables map the pages, and somebody who shares them must
 //! not find himself alone with them.
 //!
-//! What is shared memory to the user stays, as in shared anonymous memory. It is blocked, too: core mm frees
-//! page tables that become empty, and a fault that has made sure of having one must not lose it.
+//! What is shared memory to the user stays, as in shared anonymous memory, and so does what `mseal()` protects. Faults wait
+//! there, too: core mm frees page tables that become empty, and a fault that has made sure of having one must not lose it.
 //!
-//! Core mm says the same when it looks for a huge page to split on the border of a VMA that it changes,
-//! and clears nothing. Then the VMA is locked for writing, and for `MADV_DONTNEED` only for reading.
+//! Core mm says the same when it looks for a huge page to split on the border of a VMA that it changes, and clears nothing.
+//! Then the VMA is locked for writing, and for `MADV_DONTNEED` only for reading.
 //!
-//! Both may be called from reclaim, for memory that is not the device's. So nothing is locked before
+//! `MMU_NOTIFY_UNMAP`: a VMA is going to be unmapped, or moved by mremap, which so tells how much.
+//!
+//! All may be called from reclaim, for memory that is not the device's. So nothing is locked before
 //! the range is known to be ours, and nothing is allocated that could reclaim.
 
 use crate::{
     address_space::{
         pages,
         AddressSpace,
+        Clearing,
         Vmas, //
     },
-    amap::{
-        Amap,
-        Sharing, //
-    },
+    amap::Sharing,
     helpers,
     interval_tree::Interval,
-    radix_tree::NodePool, //
+    vma::VmaState, //
 };
 use kernel::{
     bindings,
     ffi::c_int,
     mm::Mm,
     page::PAGE_SHIFT,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// The operations that core mm calls; immutable.
@@ -56,6 +57,7 @@ impl Ops {
 pub(crate) static OPS: Ops = Ops(bindings::mmu_notifier_ops {
     alloc_notifier: Some(alloc_notifier),
     free_notifier: Some(free_notifier),
+    release: Some(release),
     invalidate_range_start: Some(invalidate_range_start),
     invalidate_range_end: Some(invalidate_range_end),
     ..pin_init::zeroed()
@@ -82,6 +84,14 @@ unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
 
 /// # Safety
 ///
+/// To be called by core mm only, as `mmu_notifier_ops.release`.
+unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
+    // SAFETY: Core mm passes our subscription, which is valid during the call.
+    unsafe { &*AddressSpace::from_notifier(notifier) }.set_exiting();
+}
+
+/// # Safety
+///
 /// To be called by core mm only, as `mmu_notifier_ops.invalidate_range_start`.
 unsafe extern "C" fn invalidate_range_start(
     notifier: *mut bindings::mmu_notifier,
@@ -89,23 +99,34 @@ unsafe extern "C" fn invalidate_range_start(
 ) -> c_int {
     // SAFETY: Core mm passes our subscription and a range, both valid during the call.
     let (space, range) = unsafe { (&*AddressSpace::from_notifier(notifier), &*range) };
-    if range.event != bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR {
+    let event = Event::of(range);
+    let (Some(event), Ok(touched)) = (event, pages(range.start, range.end)) else {
         return 0;
-    }
+    };
     // SAFETY: The range is valid.
     if !unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) } {
         // The OOM reaper, which leaves our VMAs alone.
         return match space.vmas().try_lock() {
-            Some(vmas) if !overlaps(&vmas, range) => 0,
+            Some(vmas) if vmas.by_page.overlapping(touched).next().is_none() => 0,
             _ => EAGAIN.to_errno(),
         };
     }
-    for_each_cleared(space, range, |amap, indices| {
-        let mut slots = amap.lock();
-        if !slots.blocked.is_own(indices) {
-            slots.blocked.begin(indices);
+    let mut vmas = space.vmas().lock();
+    match event {
+        Event::Unmap => begin_unmapping(&mut vmas, range, touched),
+        Event::Clear => {
+            if next_cleared(&vmas, touched).is_none() {
+                return 0;
+            }
+            space.begin_clearing(key(range), touched);
+            let mut rest = Some(touched);
+            while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
+                // Whoever looked before is through with its page table entry now; whoever looks later waits.
+                drop(state.amap().lock());
+                rest = behind(part, touched);
+            }
         }
-    });
+    }
     0
 }
 
@@ -116,76 +137,106 @@ unsafe extern "C" fn invalidate_range_end(
     notifier: *mut bindings::mmu_notifier,
     range: *const bindings::mmu_notifier_range,
 ) {
-    // SAFETY: As in `invalidate_range_start`.
+    // SAFETY: As in `invalidate_range_start`: both are valid during the call.
     let (space, range) = unsafe { (&*AddressSpace::from_notifier(notifier), &*range) };
     // SAFETY: The range is valid.
     let blockable = unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) };
-    if range.event == bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR && blockable {
-        for_each_cleared(space, range, discard);
-    }
-}
-
-/// Takes what core mm has cleared out of the amap, unless it was cleared for us or is shared memory.
-fn discard(amap: &Amap, indices: Interval) {
-    let mut pool = NodePool::new();
-    loop {
-        let mut slots = amap.lock();
-        if slots.blocked.is_own(indices) {
-            return;
-        }
-        if amap.sharing() == Sharing::Shared {
-            slots.blocked.end(indices);
-            return;
-        }
-        let needed = slots
-            .anons
-            .nodes_for_remove(indices.start(), indices.last());
-        if pool.len() < needed {
-            drop(slots);
-            if pool.reserve(needed, GFP_ATOMIC | __GFP_NOWARN).is_ok() {
-                continue;
-            }
-            slots = amap.lock();
-        }
-        let removed = slots.remove_range(indices, &mut pool);
-        slots.lost |= removed.is_err();
-        slots.blocked.end(indices);
-        drop(slots);
-        return;
-    }
-}
-
-/// Whether any of `range` is the device's.
-fn overlaps(vmas: &Vmas, range: &bindings::mmu_notifier_range) -> bool {
-    pages(range.start, range.end)
-        .is_ok_and(|pages| vmas.by_page.overlapping(pages).next().is_some())
-}
-
-/// Calls `f` for each part of `range` that is memory of the device and is really going to be cleared, under
-/// the lock of the address space.
-///
-/// Core mm holds the mmap lock or the VMA's lock, so the VMAs in `range` stay as they are until the
-/// clearing has ended.
-fn for_each_cleared(
-    space: &AddressSpace,
-    range: &bindings::mmu_notifier_range,
-    mut f: impl FnMut(&Amap, Interval),
-) {
     let Ok(cleared) = pages(range.start, range.end) else {
         return;
     };
-    let vmas = space.vmas().lock();
-    for (covered, state) in vmas.by_page.overlapping(cleared) {
-        if state.is_write_locked(&vmas) {
-            continue;
+    if Event::of(range) != Some(Event::Clear) || !blockable {
+        return;
+    }
+    let next = |rest: Interval| {
+        let vmas = space.vmas().lock();
+        next_cleared(&vmas, rest).map(|(state, part)| (state.clone(), part))
+    };
+    let Some(first) = next(cleared) else {
+        return;
+    };
+    // What start has noted.
+    let Some(clearing) = space.clearing(key(range)) else {
+        return;
+    };
+    let mut found: Option<(Arc<VmaState>, Interval)> = Some(first);
+    while let Some((state, part)) = found {
+        if clearing == Clearing::All {
+            // The pages are freed here, without a lock.
+            discard(&state, part);
         }
-        let start = covered.start().max(cleared.start()) as usize;
-        let last = covered.last().min(cleared.last()) as usize;
-        if let Ok(indices) = state
-            .base()
-            .interval(start << PAGE_SHIFT, (last + 1) << PAGE_SHIFT)
-        {
-            f(state.amap(), indices);
+        found = behind(part, cleared).and_then(next);
+    }
+    space.end_clearing(key(range));
+}
+
+/// What core mm announces.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Clear,
+    Unmap,
+}
+
+impl Event {
+    fn of(range: &bindings::mmu_notifier_range) -> Option<Self> {
+        match range.event {
+            bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR => Some(Self::Clear),
+            bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP => Some(Self::Unmap),
+            _ => None,
+        }
+    }
+}
+
+/// What a notification is known by from start to end: core mm passes the same range.
+fn key(range: &bindings::mmu_notifier_range) -> usize {
+    core::ptr::from_ref(range) as usize
+}
+
+/// The part of `whole` behind `part`.
+fn behind(part: Interval, whole: Interval) -> Option<Interval> {
+    Interval::new(part.last().checked_add(1)?, whole.last())
+}
+
+/// The first VMA of the device in `range` whose entries core mm is really clearing, and the part of the range that
+/// it has. Core mm holds the mmap lock or the VMA's lock, so the answer stays the same until the clearing has
+/// ended, but for what the VMA is known to have grown by: nothing has been mapped there.
+fn next_cleared(vmas: &Vmas, range: Interval) -> Option<(&Arc<VmaState>, Interval)> {
+    let mut overlapping = vmas.by_page.overlapping(range);
+    let (covered, state) = overlapping.find(|(covered, state)| {
+        let part = part(*covered, range);
+        !state.is_write_locked(vmas) && part.is_some_and(|part| !state.is_own_zap(part))
+    })?;
+    Some((state, part(covered, range)?))
+}
+
+/// What two intervals have in common.
+fn part(one: Interval, other: Interval) -> Option<Interval> {
+    Interval::new(one.start().max(other.start()), one.last().min(other.last()))
+}
+
+/// Takes what core mm has cleared of a VMA out of its amap, unless it is to stay.
+fn discard(state: &VmaState, pages: Interval) {
+    if state.amap().sharing() == Sharing::Shared || state.is_sealed() {
+        return;
+    }
+    let (start, end) = (pages.start() as usize, pages.last() as usize + 1);
+    if let Ok(indices) = state
+        .base()
+        .interval(start << PAGE_SHIFT, end << PAGE_SHIFT)
+    {
+        let _removed = state.amap().discard(indices);
+    }
+}
+
+/// Notes what is going to be unmapped or moved.
+fn begin_unmapping(vmas: &mut Vmas, range: &bindings::mmu_notifier_range, touched: Interval) {
+    for (_, state) in vmas.by_page.overlapping(touched) {
+        state.rmap_vma().unsettle();
+    }
+    if let Some(moving) = &mut vmas.moving {
+        if moving.moved.is_none() {
+            // Core mm may begin before the source, to move whole page tables (`try_realign_addr()`).
+            let start = range.start.max(moving.source_start);
+            moving.moved = Some(start..range.end);
         }
     }
 }

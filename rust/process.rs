@@ -2,8 +2,14 @@
 
 //! Names for the processes that the driver meets.
 
-use crate::helpers;
-use core::ptr::NonNull;
+use crate::{
+    helpers,
+    vm_ops, //
+};
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::{
     bindings,
     mm::{
@@ -11,7 +17,10 @@ use kernel::{
         MmWithUser, //
     },
     prelude::*,
-    sync::aref::ARef,
+    sync::{
+        aref::ARef,
+        rcu, //
+    },
     task::{
         Pid,
         Task, //
@@ -43,24 +52,30 @@ pub(crate) fn pid_and_comm(mm: &Mm) -> (Pid, [u8; COMM_LEN]) {
 /// The size of a command name, with its final zero.
 const COMM_LEN: usize = bindings::TASK_COMM_LEN as usize;
 
-/// The address space of the process `pid`, in the pid namespace of the current process.
+/// The address space of the process `pid`, in the pid namespace of the current process. It may have no users any more.
 ///
 /// # Errors
 ///
 /// [`ESRCH`] if there is no such process, or it has no address space (any more).
-pub(crate) fn address_space(pid: Pid) -> Result<ARef<MmWithUser>> {
+pub(crate) fn mm(pid: Pid) -> Result<ARef<Mm>> {
     // SAFETY: No requirements.
-    let pid = unsafe { bindings::find_get_pid(pid) };
-    // SAFETY: `pid` is null or ours; null is allowed.
-    let task = unsafe { bindings::get_pid_task(pid, bindings::pid_type_PIDTYPE_PID) };
-    // SAFETY: The reference is ours; null is allowed.
-    unsafe { bindings::put_pid(pid) };
-    let task = NonNull::new(task).ok_or(ESRCH)?;
-    // SAFETY: `get_pid_task` has taken a reference for us.
-    let task: ARef<Task> = unsafe { ARef::from_raw(task.cast()) };
-    // SAFETY: The task is live.
-    let mm = unsafe { bindings::get_task_mm(task.as_ptr()) };
+    let mm = unsafe { helpers::anon_rmap_mm_of(pid) };
     let mm = NonNull::new(mm).ok_or(ESRCH)?;
-    // SAFETY: `get_task_mm` has taken a use of the address space for us.
+    // SAFETY: The helper has taken a reference for us.
     Ok(unsafe { ARef::from_raw(mm.cast()) })
+}
+
+/// Whether what is mapped at `address` is the device's; `None` if nothing is. Takes no mmap lock: a moment later the answer
+/// can be another one.
+pub(crate) fn maps(mm: &MmWithUser, address: usize) -> Option<bool> {
+    let _rcu = rcu::read_lock();
+    // SAFETY: The tree has users, so it is one that readers under RCU may walk.
+    let vma = unsafe {
+        let tree = &raw mut (*mm.as_raw()).__bindgen_anon_1.mm_mt;
+        bindings::mtree_load(tree, address)
+    };
+    let vma = NonNull::new(vma.cast::<bindings::vm_area_struct>())?;
+    // SAFETY: The memory of a VMA stays that of one until a grace period has passed (SLAB_TYPESAFE_BY_RCU).
+    let ops = unsafe { (&raw const (*vma.as_ptr()).vm_ops).read_volatile() };
+    Some(ptr::eq(ops, vm_ops::OPS.as_ptr()))
 }

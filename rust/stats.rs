@@ -67,6 +67,8 @@ counters! {
     QUARANTINED: "quarantined",
     /// Faults that reached the driver.
     FAULTS: "faults_total",
+    /// Faults that had to wait for somebody else.
+    WAITS: "waits_total",
     /// Pages copied on write.
     COPIES: "copies_total",
     /// Pages poisoned.
@@ -77,7 +79,7 @@ counters! {
     MACHINE_CHECKS: "machine_checks_total",
     /// Pages moved to another frame by soft offline.
     SOFT_OFFLINES: "soft_offlines_total",
-    /// rmap walks; an injection that finds pages moving walks again for each process.
+    /// rmap walks.
     WALKS: "walks_total",
     /// Tree nodes that walks have visited.
     WALK_NODES: "walk_nodes_total",

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A check of the whole rmap: each interval tree in itself, and its links against the VMAs.
+//! A check of the whole rmap: each interval tree in itself, its links against the VMAs, and the page tables against the
+//! amaps.
 //!
-//! Processes go on meanwhile. What looks wrong may be on its way out, and is looked at again when its
-//! process is not changing its mappings.
+//! Processes go on meanwhile. A link that looks wrong may be on its way out, and is looked at again when its
+//! process is not changing its mappings: the only place where the driver takes the mmap lock of another process. That
+//! each entry of a page table maps what the amap holds is a rule with the amap locked, and is checked so.
 
 use crate::{
     address_space::AddressSpace,
@@ -19,10 +21,15 @@ use crate::{
     },
     process,
     rmap::Place,
+    rmap_vma::Entry,
     vma::VmaState, //
 };
-use core::fmt;
+use core::{
+    fmt,
+    ops::ControlFlow, //
+};
 use kernel::{
+    mm::MmWithUser,
     page::PAGE_SHIFT,
     prelude::*,
     rbtree::RBTree,
@@ -43,6 +50,10 @@ enum Wrong {
     Links(Place),
     /// A link in a tree, for this place, where no VMA has it.
     Avc(Place),
+    /// A page table entry at this place, which maps what the amap does not hold there.
+    Entry(Place),
+    /// A page table entry at this place of a kind that the driver does not know.
+    Marker(Place),
 }
 
 impl fmt::Display for Wrong {
@@ -51,6 +62,8 @@ impl fmt::Display for Wrong {
             Self::Tree(violation) => write!(f, "wrong tree: {violation:?}"),
             Self::Links(place) => write!(f, "wrong links: {place}"),
             Self::Avc(place) => write!(f, "wrong avc: {place}"),
+            Self::Entry(place) => write!(f, "wrong page table entry: {place}"),
+            Self::Marker(place) => write!(f, "wrong marker: {place}"),
         }
     }
 }
@@ -61,7 +74,8 @@ pub(crate) struct Report {
     vmas: usize,
     trees: usize,
     avcs: usize,
-    wrong: KVec<Wrong>,
+    entries: usize,
+    wrong: KVVec<Wrong>,
 }
 
 impl fmt::Display for Report {
@@ -75,16 +89,20 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "vmas={} trees={} avcs={}",
-            self.vmas, self.trees, self.avcs
+            "vmas={} trees={} avcs={} entries={}",
+            self.vmas, self.trees, self.avcs, self.entries
         )
     }
 }
 
 /// Checks everything; [`ENOMEM`].
 ///
-/// Takes O(n log n) for n links, and for each tree once the time of going through it under its lock.
-/// Sleeps; takes the mmap locks of all processes that map the device, so the caller must hold none.
+/// Takes O(n log n) for n links and n page table entries, and for each tree once the time of going through it under its lock.
+/// Sleeps; takes the mmap lock of a process where something looks wrong, so the caller must hold none.
+///
+/// # Errors
+///
+/// [`ENOMEM`]; [`EINTR`] if the current task is being killed.
 pub(crate) fn check() -> Result<Report> {
     let mut report = Report::default();
     let mut spaces = Spaces::new();
@@ -95,6 +113,7 @@ pub(crate) fn check() -> Result<Report> {
     for space in spaces.values() {
         for state in space.states()? {
             report.vmas += 1;
+            check_entries(&state, &mut report)?;
             if let Some(place) = check_links(space, &state, &mut trees)? {
                 report.wrong.push(Wrong::Links(place), GFP_KERNEL)?;
             }
@@ -109,8 +128,8 @@ pub(crate) fn check() -> Result<Report> {
             report.avcs += 1;
             if !has_vma(&spaces, tree, avc) {
                 let place = Place {
-                    pid: process::pid(&avc.mm),
-                    address: avc.base.address(Index(avc.interval.start())),
+                    pid: process::pid(avc.vma.space().mm()),
+                    address: avc.vma.base().address(Index(avc.interval.start())),
                 };
                 report.wrong.push(Wrong::Avc(place), GFP_KERNEL)?;
             }
@@ -119,18 +138,82 @@ pub(crate) fn check() -> Result<Report> {
     Ok(report)
 }
 
+/// Checks the page table entries of one VMA.
+fn check_entries(state: &VmaState, report: &mut Report) -> Result {
+    let vma = state.rmap_vma();
+    let Some((start, end)) = state.range() else {
+        return Ok(());
+    };
+    let mut rest = Some(state.base().interval(start, end)?);
+    while let Some(indices) = rest {
+        // SAFETY: The current task may be asked.
+        if unsafe { helpers::anon_rmap_fatal_signal_pending() } {
+            return Err(EINTR);
+        }
+        // While entries are moving, they are ahead of the amap.
+        if state.is_moving_here() {
+            return Ok(());
+        }
+        let mut wrong = None;
+        {
+            let i_mmap = vma.family().i_mmap();
+            let slots = vma.amap().lock();
+            rest = i_mmap.entries(vma, indices, |index, entry| {
+                report.entries += 1;
+                let place = || Place::new(vma, index);
+                wrong = match entry {
+                    Entry::KnownMarker => None,
+                    Entry::Unknown => Some(Wrong::Marker(place())),
+                    Entry::Page(pfn) => {
+                        let anon = slots.anons.get(index.0);
+                        let right = anon.is_some_and(|slot| slot.value.lock().pfn() == pfn);
+                        (!right).then(|| Wrong::Entry(place()))
+                    }
+                };
+                if wrong.is_some() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+        }
+        if let Some(wrong) = wrong {
+            report.wrong.push(wrong, GFP_KERNEL)?;
+        }
+    }
+    Ok(())
+}
+
 /// Checks the links of one VMA, and adds their trees to `trees`. Returns where the VMA is if they are
 /// wrong; [`ENOMEM`].
 fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Result<Option<Place>> {
+    let right = links_are_right(state, trees)?;
+    if right.is_none_or(|right| right) {
+        return Ok(None);
+    }
     let Some(mm) = space.mm().mmget_not_zero() else {
         return Ok(None);
     };
+    let mm = MmWithUser::into_mmput_async(mm);
     let mmap_lock = mm.mmap_read_lock();
-    let Some((start, end)) = state.range(&mmap_lock) else {
+    let right = links_are_right(state, trees)?;
+    drop(mmap_lock);
+    Ok(state
+        .range()
+        .filter(|_| right == Some(false))
+        .map(|(address, _)| Place {
+            pid: process::pid(space.mm()),
+            address,
+        }))
+}
+
+/// Whether the links of a VMA have its interval; `None` if it has been closed. Adds their trees to `trees`.
+fn links_are_right(state: &VmaState, trees: &mut Trees) -> Result<Option<bool>> {
+    let Some((start, end)) = state.range() else {
         return Ok(None);
     };
     let indices = state.base().interval(start, end)?;
-    let mut linked = KVec::new();
+    let mut linked = KVVec::new();
     let right = loop {
         let slots = state.amap().lock();
         let Some(links) = state.links(&slots) else {
@@ -150,16 +233,13 @@ fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Res
         let known = links.interval();
         break known.start() == indices.start()
             && known.last() <= indices.last()
-            && links.are_right(space.mm(), state.base());
+            && links.are_right(state.rmap_vma());
     };
     linked.push(state.amap().anon_vma().clone(), GFP_KERNEL)?;
     for tree in linked {
         trees.try_create_and_insert(Arc::as_ptr(&tree) as usize, tree, GFP_KERNEL)?;
     }
-    Ok((!right).then(|| Place {
-        pid: process::pid(&mm),
-        address: start,
-    }))
+    Ok(Some(right))
 }
 
 /// Whether a VMA has the link `avc` of `tree`.
@@ -168,9 +248,10 @@ fn has_vma(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
         return true;
     }
     // A process without users is unlinking all.
-    let Some(mm) = avc.mm.mmget_not_zero() else {
+    let Some(mm) = avc.vma.space().mm().mmget_not_zero() else {
         return true;
     };
+    let mm = MmWithUser::into_mmput_async(mm);
     // Whoever closes, splits or moves a VMA has the mmap lock.
     // SAFETY: `mm` has users, and the lock is not held.
     unsafe { helpers::anon_rmap_mmap_write_lock(mm.as_raw()) };
@@ -182,14 +263,14 @@ fn has_vma(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
 
 fn has_vma_now(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
     // What maps the device only since the spaces were collected is not looked at.
-    let Some(space) = spaces.get(&(avc.mm.as_raw() as usize)) else {
+    let Some(space) = spaces.get(&(avc.vma.space().mm().as_raw() as usize)) else {
         return true;
     };
-    let first = avc.base.address(Index(avc.interval.start())) >> PAGE_SHIFT;
+    let first = avc.vma.base().address(Index(avc.interval.start())) >> PAGE_SHIFT;
     let state = {
         let vmas = space.vmas().lock();
         let mut here = vmas.by_page.overlapping(Interval::point(first as u64));
-        let state = here.find(|(_, state)| state.base() == avc.base);
+        let state = here.find(|(_, state)| Arc::ptr_eq(state.rmap_vma(), &avc.vma));
         state.map(|(_, state)| state.clone())
     };
     state.is_some_and(|state| {

@@ -3,12 +3,13 @@
 //! The driver's state of one VMA, from `mmap` to `close`.
 //!
 //! Core mm has no hook for merging two VMAs or shifting their common border. It does neither if their
-//! `vm_pgoff` do not continue each other, so each VMA of an address space gets a range of `vm_pgoff`
-//! of its own (see [`next_pgoff`]), which means nothing else.
+//! `vm_pgoff` do not continue each other, so each VMA of an address space gets a
+//! [window](Family::next_window) of its own.
 
 use crate::{
     address_space::{
         pages,
+        AddressSpace,
         Subscription,
         Vmas, //
     },
@@ -23,6 +24,12 @@ use crate::{
         LinkReservation,
         Links, //
     },
+    contract,
+    family::{
+        Family,
+        Window,
+        MAX_INDEX, //
+    },
     helpers,
     index::{
         Base,
@@ -33,16 +40,18 @@ use crate::{
         Linked,
         Reserved, //
     },
+    rmap_vma::RmapVma,
     stats,
     vm_ops, //
 };
-use core::ptr;
+use core::{
+    mem,
+    ptr, //
+};
 use kernel::{
     bindings,
-    mm::{
-        virt::VmaNew,
-        MmapReadGuard, //
-    },
+    mm::virt::VmaNew,
+    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         atomic::{
@@ -64,12 +73,8 @@ mod mremap;
 /// A VMA of the device without state is one for which a hook that cannot fail found no memory: each
 /// access to it gets a SIGBUS.
 pub(crate) struct VmaState {
-    /// The VMA; null until it has been published. Valid under the mmap lock while the state is
-    /// registered.
-    vma: Atomic<*mut bindings::vm_area_struct>,
     space: Subscription,
-    amap: Arc<Amap>,
-    base: Base,
+    rmap: Arc<RmapVma>,
     /// How far the rmap knows the VMA to reach: the VMA can have grown since.
     known_end: Atomic<usize>,
     /// The links into interval trees.
@@ -84,14 +89,9 @@ struct Registration {
     place: Option<Linked<Arc<VmaState>>>,
     /// What the next split will need.
     spare: Option<Unpublished>,
-    /// The VMA from which mremap is moving pages here.
-    source: Option<Arc<VmaState>>,
+    /// Whether mremap is moving pages here, see [`Vmas::moving`].
+    moving_here: bool,
 }
-
-// SAFETY: The VMA pointer is followed only under the mmap lock; all else is `Send`.
-unsafe impl Send for VmaState {}
-// SAFETY: As above; what can change is atomic or `LockedBy` a lock.
-unsafe impl Sync for VmaState {}
 
 /// A state with all the memory that it takes to publish it, which therefore cannot fail.
 struct Unpublished {
@@ -102,17 +102,23 @@ struct Unpublished {
 
 impl Unpublished {
     /// Reserves a state with up to `links` links; [`ENOMEM`].
-    fn new(space: Subscription, amap: Arc<Amap>, base: Base, links: usize) -> Result<Self> {
-        let links = CopyReservation::new(space.mm(), base, links)?;
+    fn new(
+        space: Subscription,
+        family: Arc<Family>,
+        amap: Arc<Amap>,
+        base: Base,
+        window: Window,
+        links: usize,
+    ) -> Result<Self> {
+        let rmap = RmapVma::new(space.space().clone(), family, amap, base, window)?;
+        let links = CopyReservation::new(&rmap, links)?;
         let state = Arc::new(
             VmaState {
-                vma: Atomic::new(ptr::null_mut()),
                 known_end: Atomic::new(0),
-                links: LockedBy::new(amap.slots(), None),
+                links: LockedBy::new(rmap.amap().slots(), None),
                 registration: LockedBy::new(space.vmas(), Registration::default()),
                 space,
-                amap,
-                base,
+                rmap,
             },
             GFP_KERNEL,
         )?;
@@ -138,19 +144,6 @@ unsafe fn range(vma: *const bindings::vm_area_struct) -> (usize, usize) {
     }
 }
 
-/// The first `vm_pgoff` of a range that no other VMA has.
-///
-/// The ranges are as large as the address space, so a VMA can grow in its own as far as it likes, and
-/// two VMAs' ranges never continue each other, not even when the numbers have been used up.
-fn next_pgoff() -> usize {
-    /// log2 of the pages in an address space.
-    const RANGE_SHIFT: u32 = 36;
-    const RANGES: i64 = 1 << (i64::BITS - 1 - RANGE_SHIFT);
-    static NEXT: Atomic<i64> = Atomic::new(0);
-
-    ((NEXT.fetch_add(1, Relaxed) % RANGES) as usize) << RANGE_SHIFT
-}
-
 impl VmaState {
     /// The state of a VMA of the device; `None` if it is somebody else's VMA, or has lost its state.
     ///
@@ -170,22 +163,52 @@ impl VmaState {
         Some(unsafe { Arc::<Self>::borrow(private) })
     }
 
+    /// The VMA as the rmap knows it.
+    pub(crate) fn rmap_vma(&self) -> &Arc<RmapVma> {
+        &self.rmap
+    }
+
+    /// Whose it is.
+    pub(crate) fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
     /// What the VMA holds.
-    pub(crate) fn amap(&self) -> &Amap {
-        &self.amap
+    pub(crate) fn amap(&self) -> &Arc<Amap> {
+        self.rmap.amap()
     }
 
     /// Where the VMA puts its indices.
     pub(crate) fn base(&self) -> Base {
-        self.base
+        self.rmap.base()
     }
 
-    /// The addresses that the VMA covers; `None` if it has been closed.
-    pub(crate) fn range(&self, _mmap_lock: &MmapReadGuard<'_>) -> Option<(usize, usize)> {
+    /// The addresses that the VMA covers, with what it has grown by; `None` if it has been closed. In the middle of a split or a
+    /// move they can be those of before or after.
+    pub(crate) fn range(&self) -> Option<(usize, usize)> {
         let vmas = self.space.vmas().lock();
-        let open = self.registration.access(&vmas).place.is_some();
+        let place = self.registration.access(&vmas).place.as_ref()?;
+        let known = vmas.by_page.interval(place).ok()?;
+        let (start, end) = (
+            (known.start() as usize) << PAGE_SHIFT,
+            (known.last() as usize + 1) << PAGE_SHIFT,
+        );
         // SAFETY: `close` takes the place away under this lock, before the VMA is freed.
-        open.then(|| unsafe { range(self.vma()) })
+        let (vm_start, vm_end) = unsafe { range(self.vma()) };
+        Some((
+            start,
+            if vm_start == start {
+                end.max(vm_end)
+            } else {
+                end
+            },
+        ))
+    }
+
+    /// Whether mremap is moving page table entries here, and the amap does not have the pages yet.
+    pub(crate) fn is_moving_here(&self) -> bool {
+        let vmas = self.space.vmas().lock();
+        self.registration.access(&vmas).moving_here
     }
 
     /// Whether somebody is changing the VMA itself: a split, mremap, fork.
@@ -197,9 +220,25 @@ impl VmaState {
         unsafe { helpers::anon_rmap_vma_is_write_locked(self.vma()) }
     }
 
+    /// Whether the current task is zapping page table entries of `pages` for the driver's own ends.
+    pub(crate) fn is_own_zap(&self, pages: Interval) -> bool {
+        if self.rmap.family().is_walked_by_current() {
+            return true;
+        }
+        let (start, end) = (pages.start() as usize, pages.last() as usize + 1);
+        let indices = self.base().interval(start << PAGE_SHIFT, end << PAGE_SHIFT);
+        indices.is_ok_and(|indices| self.amap().lock().replacing.has_own(indices))
+    }
+
+    /// Whether `mseal()` keeps the content from being discarded. The caller holds the VMA's lock or the mmap lock.
+    pub(crate) fn is_sealed(&self) -> bool {
+        // SAFETY: The VMA is locked, so it is valid.
+        unsafe { helpers::anon_rmap_vma_is_sealed(self.vma()) }
+    }
+
     /// The VMA; null if it has not been published. Valid until it is closed.
     fn vma(&self) -> *mut bindings::vm_area_struct {
-        self.vma.load(Relaxed)
+        self.rmap.as_ptr()
     }
 
     /// The links into interval trees; `None` once the VMA is closed. Guarded by the amap's lock.
@@ -214,11 +253,11 @@ impl VmaState {
 
     /// Reserves one link for a VMA that has `links` of them; [`ENOMEM`].
     pub(crate) fn reserve_link(&self, links: usize) -> Result<LinkReservation> {
-        LinkReservation::new(self.space.mm(), self.base, links)
+        LinkReservation::new(&self.rmap, links)
     }
 
     /// Lets the rmap know how far the VMA reaches by now: mremap can grow a VMA in place, for which
-    /// there is no hook. Must be called before anything is mapped.
+    /// there is no hook. Must be called by a fault, before anything is mapped.
     ///
     /// # Errors
     ///
@@ -228,6 +267,7 @@ impl VmaState {
     ///
     /// `vma` must be the VMA of this state, locked at least for reading.
     pub(crate) unsafe fn follow_growth(&self, vma: *const bindings::vm_area_struct) -> Result {
+        self.rmap.settle();
         // SAFETY: The caller holds the lock.
         let (start, end) = unsafe { range(vma) };
         if self.known_end.load(Relaxed) >= end {
@@ -238,13 +278,16 @@ impl VmaState {
 
     /// Makes `[start, end)` what the rmap and the address space know of the VMA.
     fn resize(&self, start: usize, end: usize) -> Result {
-        let indices = self.base.interval(start, end)?;
+        let indices = self.base().interval(start, end)?;
+        if indices.last() > MAX_INDEX {
+            return Err(EINVAL);
+        }
         let pages = pages(start, end)?;
         {
             let mut vmas = self.space.vmas().lock();
             self.reindex(&mut vmas, pages);
         }
-        let mut slots = self.amap.lock();
+        let mut slots = self.amap().lock();
         if let Some(links) = self.links_mut(&mut slots) {
             links.resize(indices);
         }
@@ -262,8 +305,7 @@ impl VmaState {
         self.registration.access_mut(vmas).place = place;
     }
 
-    /// Gives `vma`, which covers `pages`, the state with `links`. Cannot fail. `source` is the VMA from
-    /// which pages are to be moved here.
+    /// Gives `vma`, which covers `pages`, the state with `links`, and the offset of its window. Cannot fail.
     ///
     /// # Safety
     ///
@@ -273,32 +315,33 @@ impl VmaState {
         vma: *mut bindings::vm_area_struct,
         pages: Interval,
         links: Links,
-        source: Option<Arc<VmaState>>,
     ) {
         let Unpublished { state, place, .. } = unpublished;
         // SAFETY: The VMA is valid.
         let (_, end) = unsafe { range(vma) };
-        state.vma.store(vma, Relaxed);
+        let pgoff = state.rmap.window().pgoff(links.interval().start());
+        state.rmap.publish(vma);
         state.known_end.store(end, Relaxed);
-        *state.links.access_mut(&mut state.amap.lock()) = Some(links);
+        *state.links.access_mut(&mut state.amap().lock()) = Some(links);
         let _surplus = {
             let mut vmas = state.space.vmas().lock();
             let (place, surplus) = vmas.by_page.insert(place, pages);
-            let registration = state.registration.access_mut(&mut vmas);
-            registration.place = Some(place);
-            registration.source = source;
+            state.registration.access_mut(&mut vmas).place = Some(place);
             surplus
         };
         stats::VMAS.inc();
         // SAFETY: The VMA is ours to set up.
-        unsafe { (*vma).vm_private_data = state.into_foreign() };
+        unsafe {
+            (*vma).vm_pgoff = pgoff;
+            (*vma).vm_private_data = state.into_foreign();
+        }
     }
 
     /// Sets up a new mapping of the device.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`].
+    /// [`ENOMEM`]; those of [`Family::new`].
     pub(crate) fn mmap(vma: &VmaNew) -> Result {
         let shared = vma.flags() & bindings::VM_SHARED as bindings::vm_flags_t != 0;
         let sharing = if shared {
@@ -308,58 +351,50 @@ impl VmaState {
         };
         let base = Base::placing(Index(0), vma.start());
         let indices = base.interval(vma.start(), vma.end())?;
+        if indices.last() > MAX_INDEX {
+            return Err(ENOMEM);
+        }
         let pages = pages(vma.start(), vma.end())?;
 
         // SAFETY: `mmap` is called with the mmap lock held for writing.
         let space = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
-        let amap = Amap::new(sharing, AnonVma::new()?)?;
-        let unpublished = Unpublished::new(space, amap, base, 0)?;
+        let family = Family::new()?;
+        let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
+        let window = family.next_window()?;
+        let file = family.file();
+        let unpublished = Unpublished::new(space, family, amap, base, window, 0)?;
         let vma = vma.as_ptr();
         // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
         // but without `VM_MAYSHARE` is private as far as the user can see, and leaves copy-on-write
         // to the driver. That the device may be on a file system mounted `noexec` means nothing for
-        // what is in the memory.
+        // what is in the memory. The family has the file.
         unsafe {
             (*vma).__bindgen_anon_2.vm_flags |=
                 (bindings::VM_SHARED | bindings::VM_MAYEXEC) as bindings::vm_flags_t;
-            (*vma).vm_pgoff = next_pgoff();
+            bindings::vma_set_file(vma, file.as_ptr());
             (*vma).vm_ops = vm_ops::OPS.as_ptr();
-            Self::publish(unpublished, vma, pages, Links::new(indices), None);
+            Self::publish(unpublished, vma, pages, Links::new(indices));
         }
         Ok(())
     }
 
-    /// Reserves what [`Self::open`] will need if the VMA is split.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`]; [`EINVAL`] if mremap is to duplicate the VMA instead of moving it.
+    /// Reserves what [`Self::open`] will need if the VMA is split; [`ENOMEM`].
     ///
     /// # Safety
     ///
     /// The caller must hold the mmap lock for writing.
     pub(crate) unsafe fn may_split(&self) -> Result {
-        let (mut address, mut len) = (0, 0);
-        // With an old length of 0 it duplicates a shared mapping; ours only look like one to core mm. For
-        // anonymous memory it is refused.
-        // SAFETY: Both pointers are valid for writes.
-        if unsafe { helpers::anon_rmap_current_mremap(&mut address, &mut len) } && len == 0 {
-            // SAFETY: The caller holds the lock.
-            let (start, end) = unsafe { range(self.vma()) };
-            // Else it is another mapping that is to replace a part of this one.
-            if start <= address && address < end {
-                return Err(EINVAL);
-            }
-        }
-
         // Threads may be in a fault, with only the VMA's lock, and link it to more. Core mm waits for
         // them too, but later.
         // SAFETY: The caller holds the lock.
         unsafe { helpers::anon_rmap_vma_start_write(self.vma()) };
-        let links = self.links(&self.amap.lock()).map_or(0, Links::len);
+        let links = self.links(&self.amap().lock()).map_or(0, Links::len);
         // SAFETY: The caller holds the lock.
         let space = unsafe { Subscription::new(self.space.mm().as_raw()) }?;
-        let spare = Unpublished::new(space, self.amap.clone(), self.base, links)?;
+        let family = self.rmap.family().clone();
+        let window = family.next_window()?;
+        let amap = self.amap().clone();
+        let spare = Unpublished::new(space, family, amap, self.base(), window, links)?;
         let old = self
             .registration
             .access_mut(&mut self.space.vmas().lock())
@@ -389,26 +424,24 @@ impl VmaState {
         let (mm, (start, end), (source_start, source_end)) =
             unsafe { ((*vma).vm_mm, range(vma), range(source.vma())) };
 
-        let result = if !ptr::eq(mm, source.space.mm().as_raw()) {
+        let is_fork = !ptr::eq(mm, source.space.mm().as_raw());
+        let result = if is_fork {
             // SAFETY: `vma` is being copied to another address space.
             unsafe { source.fork(vma) }
+        } else if source_start <= start && end <= source_end {
+            // SAFETY: `vma` is a part of the source.
+            unsafe { source.split(vma) }
         } else {
-            // SAFETY: The VMA is under construction, and the mmap lock is held for writing.
-            let delta = unsafe {
-                let delta = (*vma).vm_pgoff.wrapping_sub((*source.vma()).vm_pgoff);
-                (*vma).vm_pgoff = next_pgoff();
-                delta
-            };
-            if source_start <= start && end <= source_end {
-                // SAFETY: `vma` is a part of the source.
-                unsafe { source.split(vma) }
-            } else {
-                // SAFETY: `vma` is elsewhere, so it is to get pages moved.
-                unsafe { Self::begin_move(source, vma, delta) }
-            }
+            // SAFETY: `vma` is elsewhere, so it is to get pages moved.
+            unsafe { Self::begin_move(source, vma) }
         };
         if result.is_err() {
             kernel::pr_warn_once!("out of memory: a mapping has been lost\n");
+            // Without a state it must not be merged with one that has.
+            if let (false, Ok(window)) = (is_fork, source.rmap.family().next_window()) {
+                // SAFETY: The VMA is under construction.
+                unsafe { (*vma).vm_pgoff = window.pgoff(0) };
+            }
         }
     }
 
@@ -429,8 +462,8 @@ impl VmaState {
         } else {
             (source_start, start)
         };
-        let new_indices = self.base.interval(start, end)?;
-        let rest_indices = self.base.interval(rest_start, rest_end)?;
+        let new_indices = self.base().interval(start, end)?;
+        let rest_indices = self.base().interval(rest_start, rest_end)?;
 
         let spare = self
             .registration
@@ -438,13 +471,13 @@ impl VmaState {
             .spare
             .take();
         let mut unpublished = spare.ok_or(ENOMEM)?;
-        let reservation = core::mem::take(&mut unpublished.links);
+        let reservation = mem::take(&mut unpublished.links);
         {
             let mut vmas = self.space.vmas().lock();
             self.reindex(&mut vmas, pages(rest_start, rest_end)?);
         }
         let links = {
-            let mut slots = self.amap.lock();
+            let mut slots = self.amap().lock();
             self.known_end.store(rest_end, Relaxed);
             self.links_mut(&mut slots)
                 .ok_or(EINVAL)?
@@ -452,7 +485,7 @@ impl VmaState {
                 .map_err(|_| ENOMEM)?
         };
         // SAFETY: The VMA is under construction.
-        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links, None) };
+        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links) };
         Ok(())
     }
 
@@ -473,20 +506,27 @@ impl VmaState {
             Arc::<Self>::from_foreign(private)
         };
 
-        let (_place, _registration, _last_fork) = {
+        // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
+        if state.rmap.is_settled() {
+            contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
+        }
+        let (_place, registration, _last_fork) = {
             let mut vmas = state.space.vmas().lock();
-            let mut registration = core::mem::take(state.registration.access_mut(&mut vmas));
+            let mut registration = mem::take(state.registration.access_mut(&mut vmas));
             let place = registration
                 .place
                 .take()
                 .map(|place| vmas.by_page.remove(place));
             (place, registration, vmas.forget_fork_if_empty())
         };
-        let _links = state.links.access_mut(&mut state.amap.lock()).take();
-        if state.amap.sharing() == Sharing::Private {
-            if let Ok(indices) = state.base.interval(start, end) {
-                if state.amap.remove_range(indices).is_err() {
-                    state.amap.lock().lost = true;
+        if registration.moving_here {
+            state.revert_move();
+        }
+        let _links = state.links.access_mut(&mut state.amap().lock()).take();
+        if state.amap().sharing() == Sharing::Private {
+            if let Ok(indices) = state.base().interval(start, end) {
+                if state.amap().remove_range(indices).is_err() {
+                    state.amap().lock().lost = true;
                 }
             }
         }

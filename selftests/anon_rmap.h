@@ -26,6 +26,8 @@
 #include <unistd.h>
 
 #define DEVICE "/dev/anon_rmap"
+/* The name of the file behind each mapping of the device, in /proc/PID/maps. */
+#define MAPPING "anon_inode:[anon_rmap]"
 #define DEBUGFS "/sys/kernel/debug/anon_rmap/"
 #define PAGE_SHIFT 12
 #define PAGE (1UL << PAGE_SHIFT)

@@ -134,6 +134,13 @@ TEST_F(differences, a_guard_keeps_what_is_in_no_page_table)
 	EXPECT_WORD(word(1, 0), peer_load(child, self->memory));
 }
 
+TEST_F(differences, remap_file_pages_changes_nothing)
+{
+	EXPECT_EQ(-1, syscall(SYS_remap_file_pages, self->memory, 2 * PAGE, 0, 0, 0));
+	EXPECT_EQ(variant->device ? ENODEV : EINVAL, errno);
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+}
+
 TEST_F(differences, what_was_split_stays_split)
 {
 	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -302,7 +302,8 @@ TEST_F(doors, verify_counts_what_it_has_checked)
 	for (int page = 1; page < NR_PAGES; page += 2)
 		ASSERT_EQ(0, mprotect(self->memory + page * PAGE, PAGE, PROT_READ));
 	verdict = read_file(DEBUGFS "verify");
-	snprintf(expected, sizeof(expected), "ok vmas=%d trees=1 avcs=%d\n", NR_PAGES, NR_PAGES);
+	snprintf(expected, sizeof(expected), "ok vmas=%d trees=1 avcs=%d entries=%d\n", NR_PAGES, NR_PAGES,
+		 NR_PAGES);
 	EXPECT_STREQ(expected, verdict);
 }
 

@@ -18,7 +18,7 @@ static bool on_device(const void *address)
 	while ((line = strsep(&rest, "\n")))
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2 && start <= (uintptr_t)address &&
 		    (uintptr_t)address < end)
-			ours = strstr(line, DEVICE);
+			ours = strstr(line, MAPPING);
 	free(maps);
 	return ours;
 }

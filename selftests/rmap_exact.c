@@ -27,7 +27,7 @@ static size_t device_ranges(pid_t pid, struct range *ranges)
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	text = rest = read_file(path);
 	while (text && (line = strsep(&rest, "\n")))
-		if (strstr(line, DEVICE) && count < MAX_RANGES &&
+		if (strstr(line, MAPPING) && count < MAX_RANGES &&
 		    sscanf(line, "%p-%p", (void **)&ranges[count].start, (void **)&ranges[count].end) == 2)
 			count++;
 	free(text);

@@ -7,68 +7,57 @@ use super::{
     Links, //
 };
 use crate::{
-    index::Base,
     interval_tree::{
         Interval,
         Violation, //
-    }, //
+    },
+    rmap_vma::RmapVma, //
 };
-use core::ptr;
 use kernel::{
-    mm::Mm,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    }, //
+    sync::Arc, //
 };
 
 /// A link of a VMA as a tree has it.
 pub(crate) struct SeenAvc {
-    pub(crate) mm: ARef<Mm>,
-    pub(crate) base: Base,
+    pub(crate) vma: Arc<RmapVma>,
     pub(crate) interval: Interval,
 }
 
 impl AnonVma {
     /// Checks the tree in itself.
     pub(crate) fn verify(&self) -> Result<(), Violation> {
-        self.avcs.lock().tree.verify()
+        self.tree.lock().verify()
     }
 
     /// The links in the tree; [`ENOMEM`].
-    pub(crate) fn avcs(&self) -> Result<KVec<SeenAvc>> {
-        let mut seen = KVec::new();
+    pub(crate) fn avcs(&self) -> Result<KVVec<SeenAvc>> {
+        let mut seen = KVVec::new();
         loop {
-            let avcs = self.avcs.lock();
-            let len = avcs.tree.len();
+            let tree = self.tree.lock();
+            let len = tree.len();
             if len <= seen.capacity() {
-                for (interval, avc) in avcs.tree.iter() {
+                for (interval, avc) in tree.iter() {
                     // There is room: checked above.
                     let _ = seen.push_within_capacity(SeenAvc {
-                        mm: avc.mm.clone(),
-                        base: avc.base,
+                        vma: avc.vma.clone(),
                         interval,
                     });
                 }
                 return Ok(seen);
             }
-            drop(avcs);
+            drop(tree);
             seen.reserve(len, GFP_KERNEL)?;
         }
     }
 
     /// Whether the tree has the link `seen`.
     pub(crate) fn has(&self, seen: &SeenAvc) -> bool {
-        let avcs = self.avcs.lock();
-        let mut overlapping = avcs
-            .tree
-            .overlapping(Interval::point(seen.interval.start()));
-        overlapping.any(|(interval, avc)| {
-            interval == seen.interval
-                && avc.base == seen.base
-                && ptr::eq(avc.mm.as_raw(), seen.mm.as_raw())
-        })
+        let tree = self.tree.lock();
+        let start = Interval::point(seen.interval.start());
+        let mut overlapping = tree.overlapping(start);
+        overlapping
+            .any(|(interval, avc)| interval == seen.interval && Arc::ptr_eq(&avc.vma, &seen.vma))
     }
 }
 
@@ -78,15 +67,14 @@ impl Links {
         self.links.iter().map(|link| &link.anon_vma)
     }
 
-    /// Whether each tree has the VMA's link with the VMA's interval, for `mm` and `base`.
-    pub(crate) fn are_right(&self, mm: &Mm, base: Base) -> bool {
+    /// Whether each tree has the link of `vma` with the VMA's interval.
+    pub(crate) fn are_right(&self, vma: &Arc<RmapVma>) -> bool {
         self.links.iter().all(|link| {
-            let avcs = link.anon_vma.avcs.lock();
-            let right = avcs.tree.interval(&link.avc) == Ok(self.interval)
-                && avcs
-                    .tree
+            let tree = link.anon_vma.tree.lock();
+            let right = tree.interval(&link.avc) == Ok(self.interval)
+                && tree
                     .value(&link.avc)
-                    .is_ok_and(|avc| avc.base == base && ptr::eq(avc.mm.as_raw(), mm.as_raw()));
+                    .is_ok_and(|avc| Arc::ptr_eq(&avc.vma, vma));
             right
         })
     }

@@ -49,9 +49,8 @@ struct MappingLine {
 impl MappingLine {
     /// Looks at the VMA under its locks; `None` if it has gone.
     fn new(space: &AddressSpace, state: &Arc<VmaState>) -> Option<Self> {
-        let mm = space.mm().mmget_not_zero()?;
-        let (pid, comm) = process::pid_and_comm(&mm);
-        let (start, end) = state.range(&mm.mmap_read_lock())?;
+        let (pid, comm) = process::pid_and_comm(space.mm());
+        let (start, end) = state.range()?;
         let indices = state.base().interval(start, end).ok()?;
         let (first, last) = (indices.start(), indices.last());
         let slots = state.amap().lock();

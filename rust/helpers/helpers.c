@@ -4,8 +4,11 @@
  * kernel's own rust/helpers does not wrap. See helpers.rs for the Rust side.
  */
 
-#include <asm/syscall.h>
-#include <linux/compat.h>
+#include <linux/anon_inodes.h>
+#include <linux/fs.h>
+#include <linux/hash.h>
+#include <linux/interval_tree_generic.h>
+#include <linux/leafops.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/mmu_notifier.h>
@@ -13,7 +16,8 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
-#include <linux/syscalls.h>
+#include <linux/userfaultfd_k.h>
+#include <linux/wait.h>
 
 #ifndef CONFIG_PER_VMA_LOCK
 #error "anon_rmap needs CONFIG_PER_VMA_LOCK, which 64-bit x86 has with CONFIG_SMP"
@@ -29,12 +33,6 @@ bool anon_rmap_page_maybe_dma_pinned(struct page *page);
 bool anon_rmap_page_maybe_dma_pinned(struct page *page)
 {
 	return folio_maybe_dma_pinned(page_folio(page));
-}
-
-int anon_rmap_page_mapcount(const struct page *page);
-int anon_rmap_page_mapcount(const struct page *page)
-{
-	return folio_mapcount(page_folio(page));
 }
 
 /*
@@ -159,59 +157,213 @@ bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf)
 	return !pmd_none(pmdp_get_lockless(vmf->pmd));
 }
 
-/* Whether @page is mapped at the fault's address. */
-static bool anon_rmap_vmf_maps(const struct vm_fault *vmf, struct page *page)
+/*
+ * Locks the entry at the fault's address; NULL if there is no page table. To
+ * be unlocked by anon_rmap_vmf_unlock_entry().
+ */
+static pte_t *anon_rmap_vmf_lock_entry(const struct vm_fault *vmf, spinlock_t **ptl)
 {
-	bool maps = false;
 	pmd_t pmd;
-	pte_t pte;
 
 	/* Page tables are freed after a grace period. */
 	rcu_read_lock();
 	pmd = pmdp_get_lockless(vmf->pmd);
 	if (pmd_present(pmd) && !pmd_leaf(pmd)) {
-		pte = ptep_get_lockless(pte_offset_kernel(&pmd, vmf->address));
-		maps = pte_present(pte) && pte_pfn(pte) == page_to_pfn(page);
-		WARN_ON_ONCE(pte_present(pte) && !maps);
+		*ptl = pte_lockptr(vmf->vma->vm_mm, &pmd);
+		spin_lock(*ptl);
+		if (pmd_same(pmd, pmdp_get_lockless(vmf->pmd)))
+			return pte_offset_kernel(&pmd, vmf->address);
+		spin_unlock(*ptl);
 	}
 	rcu_read_unlock();
-	return maps;
+	return NULL;
+}
+
+static void anon_rmap_vmf_unlock_entry(spinlock_t *ptl)
+{
+	spin_unlock(ptl);
+	rcu_read_unlock();
 }
 
 /*
- * Maps @page at the fault's address, writable if @write. The caller sees to it
- * that nothing else is mapped there, and that it stays mapped during the call.
+ * Takes a marker of userfaultfd's write-protection out of the entry at the
+ * fault's address, for a page to take its place; false if there was none.
+ */
+static bool anon_rmap_vmf_take_uffd_wp(const struct vm_fault *vmf)
+{
+	bool taken = false;
+	spinlock_t *ptl;
+	pte_t *pte;
+
+	if (!userfaultfd_wp(vmf->vma))
+		return false;
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return false;
+	taken = pte_is_uffd_wp_marker(ptep_get(pte));
+	if (taken)
+		pte_clear(vmf->vma->vm_mm, vmf->address, pte);
+	anon_rmap_vmf_unlock_entry(ptl);
+	return taken;
+}
+
+/* An entry that was written through; for maybe_mkwrite(), which knows of shadow stacks, too, but is not exported. */
+static pte_t anon_rmap_pte_mkwrite(pte_t pte, const struct vm_area_struct *vma)
+{
+	pte = pte_mkyoung(pte);
+	if (vma->vm_flags & VM_WRITE)
+		pte = pte_clear_saveddirty(pte_mkwrite_novma(pte));
+	return pte_mkdirty(pte);
+}
+
+/*
+ * Maps @page at the fault's address, writable and dirty if @write. The caller
+ * sees to it that nothing else is mapped there.
  *
- * But core mm puts guard markers (MADV_GUARD_INSTALL) into empty entries at any
- * time, which vmf_insert_page_mkwrite() takes for another page and warns of if
- * it is to map for writing. What is mapped already is safe from them.
+ * Core mm puts markers into empty entries at any time. One of a guard page
+ * stays: the access is made again, and core mm ends it. One of userfaultfd's
+ * write-protection goes on as a bit of the entry, as in finish_fault(); then the
+ * entry stays read-only, and core mm resolves the write when it is made again.
  */
 vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write);
 vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write)
 {
+	struct vm_area_struct *vma = vmf->vma;
+	bool uffd_wp = anon_rmap_vmf_take_uffd_wp(vmf);
 	vm_fault_t result = vmf_insert_page_mkwrite(vmf, page, false);
+	pte_t *pte, entry;
+	spinlock_t *ptl;
 
-	if (!write || result != VM_FAULT_NOPAGE || !anon_rmap_vmf_maps(vmf, page))
+	if (result != VM_FAULT_NOPAGE || !(uffd_wp || write))
 		return result;
-	return vmf_insert_page_mkwrite(vmf, page, true);
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return result;
+	entry = ptep_get(pte);
+	if (pte_present(entry)) {
+		if (WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page)))
+			result = VM_FAULT_SIGBUS;
+		else if (uffd_wp)
+			set_pte_at(vma->vm_mm, vmf->address, pte, pte_mkuffd(pte_wrprotect(entry)));
+		else if (!(pte_uffd(entry) && userfaultfd_wp(vma)))
+			/* Other processors may have the old entry: they fault, and find this one. */
+			set_pte_at(vma->vm_mm, vmf->address, pte,
+				   anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma));
+	}
+	anon_rmap_vmf_unlock_entry(ptl);
+	return result;
+}
+
+/* What faults wait for ends with a change of the counter of its bucket. */
+#define ANON_RMAP_BUCKETS 64
+static struct anon_rmap_bucket {
+	wait_queue_head_t queue;
+	atomic_long_t ends;
+} anon_rmap_buckets[ANON_RMAP_BUCKETS];
+
+static struct anon_rmap_bucket *anon_rmap_bucket(const void *cause)
+{
+	return &anon_rmap_buckets[hash_ptr(cause, ilog2(ANON_RMAP_BUCKETS))];
+}
+
+void anon_rmap_wait_init(void);
+void anon_rmap_wait_init(void)
+{
+	for (int i = 0; i < ANON_RMAP_BUCKETS; i++)
+		init_waitqueue_head(&anon_rmap_buckets[i].queue);
+}
+
+/* What anon_rmap_vmf_wait() takes; to be asked under the lock that guards @cause. */
+long anon_rmap_wait_ticket(const void *cause);
+long anon_rmap_wait_ticket(const void *cause)
+{
+	return atomic_long_read(&anon_rmap_bucket(cause)->ends);
+}
+
+/* Wakes who waits for @cause, which has ended. */
+void anon_rmap_wake(const void *cause);
+void anon_rmap_wake(const void *cause)
+{
+	struct anon_rmap_bucket *bucket = anon_rmap_bucket(cause);
+
+	atomic_long_inc(&bucket->ends);
+	if (wq_has_sleeper(&bucket->queue))
+		wake_up_all(&bucket->queue);
 }
 
 /*
- * The old range that the mremap() call of the current task names; false if the
- * current task is in no mremap() call. vm_operations_struct.mremap does not
- * say which part of the source has moved.
+ * Waits until something has ended since @ticket was drawn, and returns what
+ * makes core mm try the fault again. The lock that the fault came with is given
+ * up, as in handle_userfault(), so nothing of the VMA may be used afterwards.
  */
-bool anon_rmap_current_mremap(unsigned long *start, unsigned long *len);
-bool anon_rmap_current_mremap(unsigned long *start, unsigned long *len)
+vm_fault_t anon_rmap_vmf_wait(struct vm_fault *vmf, const void *cause, long ticket);
+vm_fault_t anon_rmap_vmf_wait(struct vm_fault *vmf, const void *cause, long ticket)
 {
-	struct pt_regs *regs = task_pt_regs(current);
-	unsigned long args[6];
-	int nr = syscall_get_nr(current, regs);
+	struct anon_rmap_bucket *bucket = anon_rmap_bucket(cause);
 
-	if (in_compat_syscall() ? nr != 163 : nr != __NR_mremap)
-		return false;
-	syscall_get_arguments(current, regs, args);
-	*start = args[0];
-	*len = PAGE_ALIGN(args[1]);
-	return true;
+	if (vmf->flags & FAULT_FLAG_ALLOW_RETRY) {
+		if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
+			return VM_FAULT_RETRY;
+		release_fault_lock(vmf);
+		wait_event_killable(bucket->queue, atomic_long_read(&bucket->ends) != ticket);
+		return VM_FAULT_RETRY;
+	}
+	/*
+	 * Whoever is waited for gets on without the lock that is held here. In
+	 * page_mkwrite(), where core mm has a reference to the page besides, it may
+	 * need that one: not for long, then.
+	 */
+	wait_event_killable_timeout(bucket->queue, atomic_long_read(&bucket->ends) != ticket,
+				    vmf->flags & FAULT_FLAG_MKWRITE ? 1 : HZ / 10);
+	return VM_FAULT_NOPAGE;
+}
+
+/* Whether mseal() has sealed @vma and its content may not be discarded, see can_madv_modify(). */
+bool anon_rmap_vma_is_sealed(const struct vm_area_struct *vma);
+bool anon_rmap_vma_is_sealed(const struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & VM_SEALED) && !(vma->vm_flags & VM_WRITE);
+}
+
+/* A new file, with an inode of its own, that stands behind one mapping. */
+struct file *anon_rmap_new_file(const char *name, const struct file_operations *operations);
+struct file *anon_rmap_new_file(const char *name, const struct file_operations *operations)
+{
+	return anon_inode_create_getfile(name, operations, NULL, O_RDWR | O_CLOEXEC, NULL);
+}
+
+void anon_rmap_i_mmap_lock_read(struct file *file);
+void anon_rmap_i_mmap_lock_read(struct file *file)
+{
+	i_mmap_lock_read(file->f_mapping);
+}
+
+void anon_rmap_i_mmap_unlock_read(struct file *file);
+void anon_rmap_i_mmap_unlock_read(struct file *file)
+{
+	i_mmap_unlock_read(file->f_mapping);
+}
+
+/* That of mm/interval_tree.c is not exported. */
+INTERVAL_TREE_DEFINE(struct vm_area_struct, shared.rb, pgoff_t, shared.rb_subtree_last, vma_start_pgoff,
+		     vma_last_pgoff, static __maybe_unused, anon_rmap_i_mmap)
+
+/*
+ * Whether @vma, which need not be there any more, is linked as a mapping of
+ * @file at @pgoff; with a @vma of NULL, whether any VMA is from @pgoff to @last.
+ * The caller holds i_mmap_lock_read().
+ */
+bool anon_rmap_i_mmap_has(struct file *file, const struct vm_area_struct *vma, unsigned long pgoff,
+			  unsigned long last);
+bool anon_rmap_i_mmap_has(struct file *file, const struct vm_area_struct *vma, unsigned long pgoff,
+			  unsigned long last)
+{
+	struct rb_root_cached *root = &file->f_mapping->i_mmap;
+	struct vm_area_struct *linked;
+
+	for (linked = anon_rmap_i_mmap_iter_first(root, pgoff, last); linked;
+	     linked = anon_rmap_i_mmap_iter_next(linked, pgoff, last))
+		if (!vma || linked == vma)
+			return true;
+	return false;
 }

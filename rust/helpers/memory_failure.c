@@ -4,6 +4,7 @@
  * reach. See helpers.rs for the Rust side.
  */
 
+#include <linux/leafops.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/pgtable.h>
@@ -21,46 +22,160 @@ MODULE_PARM_DESC(memory_failure_early_kill,
 		 "Signal processes that hold a failed page at once, unless they have chosen otherwise (prctl PR_MCE_KILL)");
 
 /*
- * Whether the page table of @mm maps frame @pfn at @address. The caller holds
- * the mmap lock, and there is a VMA at the address: that keeps the upper page
- * tables. The lowest one can go when it is empty, but is freed by RCU.
+ * The entry of @mm's page tables for @address, locked; NULL if there is no
+ * page table, and then *@end is where the next one may begin. To be unlocked by
+ * anon_rmap_unlock_entry().
+ *
+ * The caller sees to it that the upper page tables stay. The lowest one can go
+ * when it is empty, but is freed by RCU.
  */
-bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn);
-bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn)
+static pte_t *anon_rmap_lock_entry(struct mm_struct *mm, unsigned long address, unsigned long *end, spinlock_t **ptl)
 {
-	bool found = false;
-	spinlock_t *ptl;
 	pgd_t *pgd;
 	p4d_t *p4d;
 	pud_t *pud;
 	pmd_t *pmd, pmdval;
-	pte_t pte;
 
 	pgd = pgd_offset(mm, address);
-	if (!pgd_present(pgdp_get(pgd)))
-		return false;
+	if (!pgd_present(pgdp_get(pgd))) {
+		*end = (address & PGDIR_MASK) + PGDIR_SIZE;
+		return NULL;
+	}
 	p4d = p4d_offset(pgd, address);
-	if (!p4d_present(p4dp_get(p4d)))
-		return false;
+	if (!p4d_present(p4dp_get(p4d))) {
+		*end = (address & P4D_MASK) + P4D_SIZE;
+		return NULL;
+	}
 	pud = pud_offset(p4d, address);
-	if (!pud_present(pudp_get(pud)) || pud_leaf(pudp_get(pud)))
-		return false;
+	if (!pud_present(pudp_get(pud)) || pud_leaf(pudp_get(pud))) {
+		*end = (address & PUD_MASK) + PUD_SIZE;
+		return NULL;
+	}
+	*end = (address & PMD_MASK) + PMD_SIZE;
 	pmd = pmd_offset(pud, address);
 
 	rcu_read_lock();
 	pmdval = pmdp_get_lockless(pmd);
 	if (!pmd_present(pmdval) || pmd_leaf(pmdval) || pmd_bad(pmdval))
 		goto out;
-	ptl = pte_lockptr(mm, &pmdval);
-	spin_lock(ptl);
-	if (pmd_same(pmdval, pmdp_get_lockless(pmd))) {
-		pte = ptep_get(pte_offset_kernel(&pmdval, address));
-		found = pte_present(pte) && pte_pfn(pte) == pfn;
-	}
-	spin_unlock(ptl);
+	*ptl = pte_lockptr(mm, &pmdval);
+	spin_lock(*ptl);
+	if (pmd_same(pmdval, pmdp_get_lockless(pmd)))
+		return pte_offset_kernel(&pmdval, address);
+	spin_unlock(*ptl);
 out:
 	rcu_read_unlock();
+	return NULL;
+}
+
+static void anon_rmap_unlock_entry(spinlock_t *ptl)
+{
+	spin_unlock(ptl);
+	rcu_read_unlock();
+}
+
+/*
+ * Whether the page table of @mm maps frame @pfn at @address. The caller sees to
+ * it that the upper page tables stay.
+ */
+bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn);
+bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn)
+{
+	unsigned long end;
+	spinlock_t *ptl;
+	bool found;
+	pte_t *pte;
+
+	pte = anon_rmap_lock_entry(mm, address, &end, &ptl);
+	if (!pte)
+		return false;
+	found = pte_present(ptep_get(pte)) && pte_pfn(ptep_get(pte)) == pfn;
+	anon_rmap_unlock_entry(ptl);
 	return found;
+}
+
+enum { ANON_RMAP_ENTRY_NONE, ANON_RMAP_ENTRY_PAGE, ANON_RMAP_ENTRY_KNOWN_MARKER, ANON_RMAP_ENTRY_UNKNOWN };
+
+static int anon_rmap_entry_kind(pte_t pte)
+{
+	softleaf_t entry;
+
+	if (pte_none(pte))
+		return ANON_RMAP_ENTRY_NONE;
+	if (pte_present(pte))
+		return ANON_RMAP_ENTRY_PAGE;
+	entry = softleaf_from_pte(pte);
+	if (softleaf_is_guard_marker(entry) || softleaf_is_uffd_wp_marker(entry))
+		return ANON_RMAP_ENTRY_KNOWN_MARKER;
+	return ANON_RMAP_ENTRY_UNKNOWN;
+}
+
+/*
+ * The address of the first entry from @address on that is not empty, with its
+ * kind, and the frame if it maps one. If there is none before @end, or in what
+ * can be looked at in a bounded time, the kind is that of an empty entry, and
+ * the address where to go on. Page tables as for anon_rmap_maps_pfn().
+ */
+unsigned long anon_rmap_next_entry(struct mm_struct *mm, unsigned long address, unsigned long end, int *kind,
+				   unsigned long *pfn);
+unsigned long anon_rmap_next_entry(struct mm_struct *mm, unsigned long address, unsigned long end, int *kind,
+				   unsigned long *pfn)
+{
+	unsigned long table_end;
+	spinlock_t *ptl;
+	pte_t *pte;
+
+	*kind = ANON_RMAP_ENTRY_NONE;
+	for (int tables = 0; address < end && tables < PTRS_PER_PMD; tables++) {
+		pte = anon_rmap_lock_entry(mm, address, &table_end, &ptl);
+		if (!pte) {
+			/* Zero at the end of all addresses. */
+			address = min(table_end - 1, end - 1) + 1;
+			continue;
+		}
+		for (; address < min(table_end, end); address += PAGE_SIZE, pte++) {
+			*kind = anon_rmap_entry_kind(ptep_get(pte));
+			if (*kind != ANON_RMAP_ENTRY_NONE) {
+				*pfn = pte_pfn(ptep_get(pte));
+				break;
+			}
+		}
+		anon_rmap_unlock_entry(ptl);
+		if (*kind != ANON_RMAP_ENTRY_NONE)
+			break;
+	}
+	return address;
+}
+
+bool anon_rmap_fatal_signal_pending(void);
+bool anon_rmap_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+/*
+ * The address space of the process @pid, in the pid namespace of the current
+ * task, with a reference that does not count as a user; NULL if there is none.
+ */
+struct mm_struct *anon_rmap_mm_of(pid_t pid);
+struct mm_struct *anon_rmap_mm_of(pid_t pid)
+{
+	struct mm_struct *mm = NULL;
+	struct task_struct *task;
+	struct pid *found = find_get_pid(pid);
+
+	task = get_pid_task(found, PIDTYPE_PID);
+	put_pid(found);
+	if (!task)
+		return NULL;
+	task_lock(task);
+	if (task->mm && !(task->flags & PF_KTHREAD)) {
+		mm = task->mm;
+		mmgrab(mm);
+	}
+	task_unlock(task);
+	put_task_struct(task);
+	return mm;
 }
 
 /*

@@ -69,6 +69,8 @@ unsafe impl<X> Sync for Ptr<X> {}
 pub(super) struct Hook {
     pub(super) leaf: Ptr<Node>,
     pub(super) slot: usize,
+    /// Among equal starts, the order: what came later has a greater one.
+    pub(super) serial: u64,
 }
 
 /// What a slot holds: one interval in a leaf, or one child of an inner node.

@@ -3,7 +3,11 @@
 //! Queries.
 
 use super::{
-    node::Node,
+    node::{
+        Hook,
+        Node,
+        Ptr, //
+    },
     order::Slots,
     raw::RawTree,
     Entry,
@@ -23,7 +27,16 @@ pub struct Overlapping<'a, T> {
     /// What is left of the leaf.
     slots: Slots,
     visited: usize,
+    /// What was found last.
+    found: Option<Ptr<Hook>>,
     _values: PhantomData<&'a T>,
+}
+
+/// Where a query stopped: between two intervals in the order of all that are or will be in the tree.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Cursor {
+    start: u64,
+    serial: u64,
 }
 
 /// A leaf, and how it was reached.
@@ -53,8 +66,38 @@ impl<'a, T> Overlapping<'a, T> {
             at,
             slots: at.leaf.map_or(Slots::NONE, |leaf| leaf.order().slots()),
             visited,
+            found: None,
             _values: PhantomData,
         }
+    }
+
+    pub(super) fn behind(tree: &'a RawTree, range: Interval, cursor: Cursor) -> Self {
+        let (at, visited) = tree.position_of(cursor);
+        let mut slots = at.leaf.map_or(Slots::NONE, |leaf| leaf.order().slots());
+        if let Some(leaf) = at.leaf {
+            let mut rest = slots;
+            while rest
+                .next()
+                .is_some_and(|slot| tree.cursor(leaf, slot) <= cursor)
+            {
+                slots = rest;
+            }
+        }
+        Self {
+            tree,
+            range,
+            at,
+            slots,
+            visited,
+            found: None,
+            _values: PhantomData,
+        }
+    }
+
+    /// Behind what was found last; none if nothing was.
+    pub fn cursor(&self) -> Option<Cursor> {
+        let hook = self.tree.hook(self.found?);
+        Some(self.tree.cursor(self.tree.node(hook.leaf), hook.slot))
     }
 
     /// How many nodes of the tree the query has visited so far.
@@ -79,6 +122,7 @@ impl<'a, T> Iterator for Overlapping<'a, T> {
                     self.at = Position::END;
                     return None;
                 }
+                self.found = Some(slot.hook());
                 // SAFETY: A leaf's slot links the hook of an entry, which lives as long as the tree is
                 // borrowed.
                 let entry: &'a Entry<T> = unsafe { &*slot.hook().cast().as_ptr() };
@@ -100,6 +144,57 @@ impl RawTree {
             return (Position::END, 0);
         };
         self.descend(self.node(root), 0, range)
+    }
+
+    /// The cursor behind what a slot of a leaf links.
+    pub(super) fn cursor(&self, leaf: &Node, slot: usize) -> Cursor {
+        Cursor {
+            start: leaf.start(slot),
+            serial: self.hook(leaf.slot(slot).hook()).serial,
+        }
+    }
+
+    /// The last leaf that can have something in front of `cursor`, and the number of nodes visited. All leaves before
+    /// have nothing behind it.
+    fn position_of(&self, cursor: Cursor) -> (Position<'_>, usize) {
+        let Some(root) = self.root() else {
+            return (Position::END, 0);
+        };
+        let mut node = self.node(root);
+        let mut path = 0;
+        let mut visited: usize = 1;
+        while !node.is_leaf() {
+            // What is below the first slot is not in front of anything here.
+            let mut slot = node.len().saturating_sub(1);
+            while slot > 0 {
+                if node.start(slot) < cursor.start {
+                    break;
+                }
+                if node.start(slot) == cursor.start {
+                    // What starts there and comes first decides.
+                    let child = self.node(node.link(slot).cast());
+                    visited = visited.wrapping_add(child.level.wrapping_add(1));
+                    let first = self.leftmost(child);
+                    if self.cursor(first, first.nth(0)) <= cursor {
+                        break;
+                    }
+                }
+                slot = slot.wrapping_sub(1);
+            }
+            node = self.node(node.link(slot).cast());
+            path = path << 4 | slot as u64;
+            visited = visited.wrapping_add(1);
+        }
+        let leaf = Some(node);
+        (Position { leaf, path }, visited)
+    }
+
+    /// The first leaf below `node`.
+    fn leftmost<'a>(&'a self, mut node: &'a Node) -> &'a Node {
+        while !node.is_leaf() {
+            node = self.node(node.link(0).cast());
+        }
+        node
     }
 
     /// The same for what is below `node`, which reaches into `range` or starts behind it; `path` leads there.

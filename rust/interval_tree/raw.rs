@@ -49,7 +49,9 @@ fn next_needs_node(len: usize) -> bool {
 unsafe fn point_back(link: Ptr<()>, level: usize, node: Ptr<Node>, slot: usize) {
     if level == 0 {
         // SAFETY: By the precondition; a leaf links hooks, which the tree owns alone.
-        unsafe { *link.cast::<Hook>().as_ptr() = Hook { leaf: node, slot } };
+        let hook = unsafe { &mut *link.cast::<Hook>().as_ptr() };
+        hook.leaf = node;
+        hook.slot = slot;
     } else {
         // SAFETY: By the precondition; an inner node links nodes, which the tree owns alone.
         unsafe { (*link.cast::<Node>().as_ptr()).parent = Some(node) };
@@ -69,12 +71,14 @@ unsafe fn point_back(link: Ptr<()>, level: usize, node: Ptr<Node>, slot: usize) 
 ///   starts. The slot's `last` is the greatest one in the child.
 /// - No other tree, of now or of the past, has the same `number`, unless that is zero: then this one has had no interval
 ///   yet.
+/// - Hooks are in the order of (start, serial), and no serial is greater than that of the tree.
 pub(super) struct RawTree {
     root: Option<Ptr<Node>>,
     /// Unused nodes, chained by `parent`.
     spare: Option<Ptr<Node>>,
     len: usize,
     number: u64,
+    serial: u64,
 }
 
 impl RawTree {
@@ -85,6 +89,7 @@ impl RawTree {
             spare: None,
             len: 0,
             number: 0,
+            serial: 0,
         }
     }
 
@@ -135,9 +140,9 @@ impl RawTree {
     }
 
     #[inline]
-    fn set_hook(&mut self, ptr: Ptr<Hook>, hook: Hook) {
+    fn hook_mut(&mut self, ptr: Ptr<Hook>) -> &mut Hook {
         // SAFETY: By the type invariant.
-        unsafe { *ptr.as_ptr() = hook };
+        unsafe { &mut *ptr.as_ptr() }
     }
 
     /// Keeps a node that uses no slot.
@@ -183,7 +188,7 @@ impl RawTree {
     /// Unlinks `hook`, and returns the memory that the tree needs no more.
     #[inline]
     pub(super) fn remove(&mut self, hook: Ptr<Hook>) -> Option<KBox<Node>> {
-        let Hook { leaf, slot } = self.hook(hook);
+        let Hook { leaf, slot, .. } = self.hook(hook);
         self.unlink(leaf, slot);
         self.len = self.len.wrapping_sub(1);
         if !next_needs_node(self.len) {
@@ -196,10 +201,15 @@ impl RawTree {
 
     /// Gives `hook` another interval.
     pub(super) fn update(&mut self, hook: Ptr<Hook>, interval: Interval) {
-        let Hook { leaf, slot } = self.hook(hook);
+        let Hook { leaf, slot, .. } = self.hook(hook);
         if !self.fits(leaf, slot, interval.start) {
             self.unlink(leaf, slot);
             return self.link(hook, interval);
+        }
+        if self.node(leaf).start(slot) != interval.start {
+            // INVARIANT: It now comes last among equal starts, as in `link`.
+            self.serial = self.serial.wrapping_add(1);
+            self.hook_mut(hook).serial = self.serial;
         }
         let node = self.node_mut(leaf);
         let before = node.last(slot);
@@ -214,7 +224,7 @@ impl RawTree {
     /// The interval of a linked hook.
     #[inline]
     pub(super) fn interval(&self, hook: Ptr<Hook>) -> Interval {
-        let Hook { leaf, slot } = self.hook(hook);
+        let Hook { leaf, slot, .. } = self.hook(hook);
         self.node(leaf).slot(slot).interval()
     }
 
@@ -275,6 +285,8 @@ impl RawTree {
     /// Puts a slot for `hook` where `interval` belongs.
     #[inline]
     fn link(&mut self, hook: Ptr<Hook>, interval: Interval) {
+        // INVARIANT: 64 bits do not wrap.
+        self.serial = self.serial.wrapping_add(1);
         if interval.start == u64::MAX {
             return self.link_greatest(hook, interval);
         }
@@ -314,7 +326,13 @@ impl RawTree {
             return self.split(at, rank, hook, interval);
         }
         let slot = node.put(rank, Slot::for_hook(hook, interval));
-        self.set_hook(hook, Hook { leaf: at, slot });
+        let serial = self.serial;
+        // INVARIANT: It comes last among equal starts, and has the greatest serial.
+        *self.hook_mut(hook) = Hook {
+            leaf: at,
+            slot,
+            serial,
+        };
     }
 
     /// The same in a tree without nodes.
@@ -337,6 +355,8 @@ impl RawTree {
     #[cold]
     fn split(&mut self, mut left: Ptr<Node>, mut rank: usize, hook: Ptr<Hook>, interval: Interval) {
         let mut content = Slot::for_hook(hook, interval);
+        // INVARIANT: As in `link_below`.
+        self.hook_mut(hook).serial = self.serial;
         loop {
             let level = self.node(left).level;
             let Some(right) = self.take_spare(level) else {

@@ -157,6 +157,65 @@ mod cases {
     }
 
     #[test]
+    fn query_goes_on_behind_a_cursor() -> Result {
+        let mut tree = IntervalTree::new();
+        // Many equal starts, long runs of them, and some that reach over others.
+        for i in 0..600u64 {
+            let start = i * 7 % 600 / 100 * (i % 3);
+            let _link = insert(&mut tree, start, start + i * i % 40, i)?;
+        }
+        for point in 0..40 {
+            let range = Interval::point(point);
+            let mut found = tree.overlapping(range);
+            assert_eq!(found.cursor(), None);
+            let mut count = tree.overlapping(range).count();
+            while found.next().is_some() {
+                count -= 1;
+                let cursor = found.cursor().ok_or(EINVAL)?;
+                let behind = tree.overlapping_behind(range, cursor);
+                assert_eq!(behind.count(), count);
+            }
+            assert_eq!(count, 0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn query_behind_a_cursor_misses_nothing_that_moves_on() -> Result {
+        let mut tree = IntervalTree::new();
+        let mut links = KVec::new();
+        for i in 0..100u64 {
+            links.push(insert(&mut tree, 0, 1000, i)?, GFP_KERNEL)?;
+        }
+        let mut seen = KVec::new();
+        let mut cursor = None;
+        // Splits and removals between any two looks.
+        for step in 1u64.. {
+            let mut found = match cursor {
+                None => tree.overlapping(Interval::point(900)),
+                Some(cursor) => tree.overlapping_behind(Interval::point(900), cursor),
+            };
+            let Some((_, value)) = found.next() else {
+                break;
+            };
+            seen.push(*value, GFP_KERNEL)?;
+            cursor = found.cursor();
+            let victim = (step * 37 % 100) as usize;
+            let link = links.get(victim).ok_or(EINVAL)?;
+            let old = tree.interval(link).map_err(|_| EINVAL)?;
+            if old.start() < 800 {
+                let _ = tree.update(link, interval(old.start() + 50, 1000)?);
+            }
+            assert_eq!(tree.verify(), Ok(()));
+            assert!(step < 10_000);
+        }
+        for i in 0..100 {
+            assert!(seen.iter().any(|value| *value == i));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn stab_among_4096_disjoint_intervals_visits_few_nodes() -> Result {
         let tree = disjoint(4096)?;
         assert_eq!(tree.verify(), Ok(()));

@@ -13,12 +13,13 @@ use super::{
         most_nodes,
         RawTree, //
     },
+    Cursor, //
 };
 
 /// What is wrong with a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
-    /// An interval starts before the one in front of it, or ends before it starts.
+    /// An interval starts before the one in front of it, or as early and was not linked later, or ends before it starts.
     Order,
     /// A node's record of the greatest end, or of the first start, below it is wrong.
     Augmentation,
@@ -36,8 +37,9 @@ pub enum Violation {
 /// What is known when the nodes in front have been checked.
 struct Check<'a> {
     tree: &'a RawTree,
-    /// The start of the interval in front.
+    /// The start of the interval in front, and where a query stops behind it.
     start: u64,
+    cursor: Option<Cursor>,
     intervals: usize,
     nodes: usize,
 }
@@ -47,6 +49,7 @@ impl RawTree {
         let mut check = Check {
             tree: self,
             start: 0,
+            cursor: None,
             intervals: 0,
             nodes: self.spare_nodes(),
         };
@@ -90,9 +93,11 @@ impl Check<'_> {
                 if hook.leaf != ptr || hook.slot != slot {
                     return Err(Violation::Links);
                 }
-                if content.last < content.start {
+                let cursor = Some(self.tree.cursor(node, slot));
+                if content.last < content.start || cursor <= self.cursor {
                     return Err(Violation::Order);
                 }
+                self.cursor = cursor;
                 self.intervals += 1;
             } else if rank == 0 && content.start != 0 {
                 return Err(Violation::Augmentation);

@@ -18,27 +18,26 @@ use super::{
     Prepared, //
 };
 use crate::{
-    address_space::AddressSpace,
     anon::{
         Anon,
         Poison, //
     },
     frame,
     interval_tree::Interval,
-    process,
     rmap::{
         self,
         Place, //
     },
-    vma::VmaState, //
+    spot::{
+        self,
+        Spot, //
+    }, //
 };
 use core::{
     fmt,
-    ops::Range,
-    ptr, //
+    ops::Range, //
 };
 use kernel::{
-    mm::MmapReadGuard,
     page::{
         PAGE_MASK,
         PAGE_SIZE, //
@@ -51,117 +50,30 @@ use kernel::{
 /// Pages that one write can name.
 const MAX_PAGES: usize = 1 << 16;
 
-/// A page, and where it was found.
-struct Found {
-    anon: ARef<Anon>,
-    place: Place,
-}
-
-impl Found {
-    /// The page at `place`.
-    ///
-    /// # Errors
-    ///
-    /// * [`ESRCH`]: there is no such process, or it has no address space.
-    /// * [`EFAULT`]: nothing is mapped at the address.
-    /// * [`ENXIO`]: what is mapped there is not the device's.
-    /// * [`ENODATA`]: the mapping has no page there, since it was not touched.
-    fn at(place: Place) -> Result<Self> {
-        let mm = process::address_space(place.pid)?;
-        let mmap_lock = mm.mmap_read_lock();
-        let vma = mmap_lock.vma_lookup(place.address).ok_or(EFAULT)?;
-        // SAFETY: The VMA is locked by the mmap lock.
-        let state = unsafe { VmaState::of(vma.as_ptr()) }.ok_or(ENXIO)?;
-        let anon = state.amap().lock().anon(state.base().index(place.address));
-        Ok(Self {
-            anon: anon.ok_or(ENODATA)?,
-            place: Place {
-                pid: place.pid,
-                address: place.address & PAGE_MASK,
-            },
-        })
-    }
-
-    /// The good pages of the process `pid` in `range`, in the order of addresses.
-    ///
-    /// # Errors
-    ///
-    /// * [`ESRCH`]: there is no such process, or it has no address space.
-    /// * [`ENXIO`]: nothing of the device is mapped in the range.
-    /// * [`ENODATA`]: the mappings have no pages there.
-    /// * [`EHWPOISON`]: all pages there are poisoned.
-    /// * [`ENOMEM`].
-    fn all_in(pid: Pid, range: Range<usize>) -> Result<KVVec<Self>> {
-        let mm = process::address_space(pid)?;
-        let spaces = AddressSpace::all()?;
-        let mut spaces = spaces.iter();
-        let space = spaces
-            .find(|space| ptr::eq(space.mm().as_raw(), mm.as_raw()))
-            .ok_or(ENXIO)?;
-        let states = space.states()?;
-        let mmap_lock = mm.mmap_read_lock();
-        let mut found = KVVec::new();
-        let mut error = ENXIO;
-        for state in &states {
-            if let Some(pages) = add_pages(pid, state, &mmap_lock, &range, &mut found)? {
-                let here = if pages > 0 { EHWPOISON } else { ENODATA };
-                if error != EHWPOISON {
-                    error = here;
-                }
+/// The good pages of the process `pid` in `range`, in the order of addresses.
+///
+/// # Errors
+///
+/// * Those of [`spot::vmas_of`].
+/// * [`ENXIO`]: nothing of the device is mapped in the range.
+/// * [`ENODATA`]: the mappings have no pages there.
+/// * [`EHWPOISON`]: all pages there are poisoned.
+/// * [`ENOMEM`].
+fn good_in(pid: Pid, range: Range<usize>) -> Result<KVVec<Spot>> {
+    let mut spots = KVVec::new();
+    let mut error = ENXIO;
+    for state in &spot::vmas_of(pid)? {
+        if let Some(pages) = Spot::add_good(pid, state, (range.start, range.end), &mut spots)? {
+            let here = if pages > 0 { EHWPOISON } else { ENODATA };
+            if error != EHWPOISON {
+                error = here;
             }
         }
-        if found.is_empty() {
-            return Err(error);
-        }
-        Ok(found)
     }
-
-    /// The drill's failure of this page.
-    fn failure(&self, door: Door) -> Failure {
-        Failure {
-            place: Some(self.place),
-            ..Failure::simulated(door, None)
-        }
+    if spots.is_empty() {
+        return Err(error);
     }
-}
-
-/// Adds to `found` the good pages that the VMA of `state` has in `range`. Returns how many pages it has
-/// there; `None` if it is not in the range at all. [`ENOMEM`].
-fn add_pages(
-    pid: Pid,
-    state: &VmaState,
-    mmap_lock: &MmapReadGuard<'_>,
-    range: &Range<usize>,
-    found: &mut KVVec<Found>,
-) -> Result<Option<u64>> {
-    let Some((start, end)) = state.range(mmap_lock) else {
-        return Ok(None);
-    };
-    let (start, end) = (start.max(range.start), end.min(range.end));
-    if start >= end {
-        return Ok(None);
-    }
-    let indices = state.base().interval(start, end)?;
-    loop {
-        let slots = state.amap().lock();
-        let pages = slots.anons.count_range(indices.start(), indices.last());
-        if found.capacity() - found.len() < pages as usize {
-            drop(slots);
-            found.reserve(pages as usize, GFP_KERNEL)?;
-            continue;
-        }
-        for (_, slot) in slots.anons.iter_range(indices.start(), indices.last()) {
-            if slot.value.lock().poison().is_none() {
-                let address = state.base().address(slot.value.index());
-                // There is room: checked above.
-                let _ = found.push_within_capacity(Found {
-                    anon: slot.value.anon(),
-                    place: Place { pid, address },
-                });
-            }
-        }
-        return Ok(Some(pages));
-    }
+    Ok(spots)
 }
 
 impl Failure {
@@ -177,7 +89,18 @@ impl Failure {
     }
 }
 
-/// Poisons all of `pages`, but for those that are poisoned already.
+impl Failure {
+    /// A drill's failure of what is at `spot`.
+    fn at(spot: &Spot, door: Door) -> Self {
+        Self {
+            place: Some(spot.place()),
+            ..Self::simulated(door, None)
+        }
+    }
+}
+
+/// Poisons what is at `spots`, but for what is poisoned already or has gone meanwhile. Calls `done` for each
+/// page that was poisoned, with its frame.
 ///
 /// # Errors
 ///
@@ -186,18 +109,21 @@ impl Failure {
 /// * [`ENOMEM`].
 ///
 /// Nothing has changed then.
-fn poison_all(pages: &[Found], door: Door) -> Result {
-    if pages.len() > MAX_PAGES {
+fn poison_all(spots: KVVec<Spot>, door: Door, mut done: impl FnMut(Place, u64)) -> Result {
+    if spots.len() > MAX_PAGES {
         return Err(E2BIG);
     }
-    let mut prepared = KVVec::with_capacity(pages.len(), GFP_KERNEL)?;
-    for page in pages {
-        let failure = Prepared::new(page.anon.clone(), page.failure(door))?;
-        prepared.push(failure, GFP_KERNEL)?;
+    let mut prepared = KVVec::with_capacity(spots.len(), GFP_KERNEL)?;
+    for spot in spots {
+        let (place, failure) = (spot.place(), Failure::at(&spot, door));
+        prepared.push((place, Prepared::new(spot, failure)?), GFP_KERNEL)?;
     }
     let mut poisoned = false;
-    for failure in prepared {
-        poisoned |= failure.poison().is_ok();
+    for (place, failure) in prepared {
+        if let Ok(pfn) = failure.poison() {
+            poisoned = true;
+            done(place, pfn);
+        }
     }
     if poisoned {
         Ok(())
@@ -210,10 +136,11 @@ fn poison_all(pages: &[Found], door: Door) -> Result {
 ///
 /// # Errors
 ///
-/// Those of finding the page, see [`Found::at`], and of [`poison`].
+/// Those of [`Spot::at`] and [`Prepared::poison`].
 pub(crate) fn poison_addr(place: Place) -> Result {
-    let page = Found::at(place)?;
-    poison(&page.anon, page.failure(Door::PoisonAddr))
+    let spot = Spot::at(place)?;
+    let failure = Failure::at(&spot, Door::PoisonAddr);
+    Prepared::new(spot, failure)?.poison().map(|_| ())
 }
 
 /// Poisons the page in frame `pfn`.
@@ -230,14 +157,14 @@ pub(crate) fn poison_pfn(pfn: u64) -> Result {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if the range is empty; those of [`Found::all_in`] and [`poison_all`].
+/// [`EINVAL`] if the range is empty; those of [`good_in`] and [`poison_all`].
 pub(crate) fn poison_range(pid: Pid, start: usize, end: usize) -> Result {
     if start >= end {
         return Err(EINVAL);
     }
     let end = end.checked_next_multiple_of(PAGE_SIZE).ok_or(ERANGE)?;
-    let pages = Found::all_in(pid, start & PAGE_MASK..end)?;
-    poison_all(&pages, Door::PoisonRange)
+    let spots = good_in(pid, start & PAGE_MASK..end)?;
+    poison_all(spots, Door::PoisonRange, |_, _| ())
 }
 
 /// A page that was chosen at random.
@@ -252,18 +179,19 @@ impl fmt::Display for Chosen {
     }
 }
 
-/// Poisons `count` good pages of the process `pid`, and returns which, in the order in which they were chosen.
+/// Poisons `count` good pages of the process `pid`, and returns which, in the order in which they were chosen; without
+/// those that went or failed otherwise meanwhile.
 /// The same seed chooses the same addresses if the process has pages at the same addresses.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if `count` is zero, [`ENODATA`] if the process has fewer good pages; those of
-/// [`Found::all_in`] and [`poison_all`].
+/// [`good_in`] and [`poison_all`].
 pub(crate) fn poison_random(pid: Pid, count: u64, seed: u64) -> Result<KVVec<Chosen>> {
     if count == 0 {
         return Err(EINVAL);
     }
-    let mut pages = Found::all_in(pid, 0..usize::MAX)?;
+    let mut pages = good_in(pid, 0..usize::MAX)?;
     let count = usize::try_from(count).map_err(|_| ENODATA)?;
     if count > pages.len() {
         return Err(ENODATA);
@@ -275,12 +203,10 @@ pub(crate) fn poison_random(pid: Pid, count: u64, seed: u64) -> Result<KVVec<Cho
     }
     pages.truncate(count);
     let mut chosen = KVVec::with_capacity(count, GFP_KERNEL)?;
-    for page in &pages {
-        let pfn = page.anon.lock().pfn();
-        let place = page.place;
-        chosen.push(Chosen { place, pfn }, GFP_KERNEL)?;
-    }
-    poison_all(&pages, Door::PoisonRandom)?;
+    poison_all(pages, Door::PoisonRandom, |place, pfn| {
+        // There is room for all of them.
+        let _ = chosen.push_within_capacity(Chosen { place, pfn });
+    })?;
     Ok(chosen)
 }
 
@@ -301,16 +227,19 @@ impl Random {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if there are none; those of [`Found::at`] and [`poison_all`].
+/// [`EINVAL`] if there are none; [`ENODATA`] if a mapping has no page there, since it was not touched; those of [`Spot::at`] and
+/// [`poison_all`].
 pub(crate) fn replay(places: &[Place]) -> Result {
     if places.is_empty() {
         return Err(EINVAL);
     }
-    let mut pages = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
+    let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
     for place in places {
-        pages.push(Found::at(*place)?, GFP_KERNEL)?;
+        let spot = Spot::at(*place)?;
+        spot.with(|_| Ok(()))?;
+        spots.push(spot, GFP_KERNEL)?;
     }
-    poison_all(&pages, Door::Replay)
+    poison_all(spots, Door::Replay, |_, _| ())
 }
 
 /// Takes the page in frame `pfn` away for good, as if the hardware had failed.
@@ -331,9 +260,10 @@ pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
 ///
 /// # Errors
 ///
-/// Those of [`Found::at`] and [`dry_run`].
+/// Those of [`Spot::at`], [`Spot::with`] and [`dry_run`].
 pub(crate) fn dry_run_addr(place: Place) -> Result<KVVec<Hit>> {
-    dry_run(&Found::at(place)?.anon)
+    let anon: ARef<Anon> = Spot::at(place)?.with(|anon| Ok(anon.into()))?;
+    dry_run(&anon)
 }
 
 /// Who would be hit if the page in frame `pfn` failed.
@@ -349,7 +279,7 @@ pub(crate) fn dry_run_pfn(pfn: u64) -> Result<KVVec<Hit>> {
 ///
 /// # Errors
 ///
-/// [`ENXIO`] if the frame is not the device's; [`ENOMEM`].
+/// [`ENXIO`] if the frame is not the device's; those of [`rmap::mapped_at`].
 pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<KVVec<Place>> {
     let anon = frame::lookup(pfn).ok_or(ENXIO)?;
     let index = Interval::point(anon.index().0);

@@ -8,7 +8,10 @@ use crate::{
     rmap::Place,
     stats, //
 };
-use core::fmt;
+use core::{
+    fmt,
+    mem, //
+};
 use kernel::{
     bindings,
     fmt::Adapter,
@@ -42,9 +45,14 @@ struct Record {
     failure: Failure,
     /// When it was poisoned, in nanoseconds since boot.
     since: u64,
-    /// The processes that held the page when it was poisoned.
-    holders: KVec<Place>,
+    /// How many processes held the page when it was poisoned.
+    hit: u64,
+    /// These, but no more than [`MAX_HOLDERS`].
+    holders: KVVec<Place>,
 }
+
+/// Holders that are named for one page; all are counted.
+const MAX_HOLDERS: usize = 4096;
 
 impl Record {
     /// A place at which the page can be named again: where the door has named it, else that of a holder.
@@ -65,7 +73,7 @@ impl fmt::Display for Record {
             Adapter(self.failure.door.name()),
             self.since / NSEC_PER_SEC,
             self.since % NSEC_PER_SEC / 1000,
-            self.holders.len(),
+            self.hit,
         )?;
         for (i, holder) in self.holders.iter().enumerate() {
             write!(f, "{}{}", if i == 0 { "" } else { "," }, holder.pid)?;
@@ -84,16 +92,16 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves a record for the page at `index`, with room for the pids of `holders` processes;
-    /// [`ENOMEM`].
-    pub(crate) fn new(index: Index, failure: Failure, holders: usize) -> Result<Self> {
+    /// Reserves a record for the page at `index`; [`ENOMEM`].
+    pub(crate) fn new(index: Index, failure: Failure) -> Result<Self> {
         Ok(Self {
             node: RBTreeNodeReservation::new(GFP_KERNEL)?,
             record: Record {
                 index,
                 failure,
                 since: 0,
-                holders: KVec::with_capacity(holders, GFP_KERNEL)?,
+                hit: 0,
+                holders: KVVec::with_capacity(8, GFP_KERNEL)?,
             },
         })
     }
@@ -117,20 +125,45 @@ pub(crate) fn insert(pfn: u64, reservation: Reservation) {
     }
 }
 
-/// Records that the page in frame `pfn`, if it still is poisoned, was held at `place`. False if a place of
-/// that process was recorded before. O(log n) and the holders recorded before.
-pub(crate) fn add_holder(pfn: u64, place: Place) -> bool {
-    let mut poisoned = POISONED.lock();
-    let record = poisoned.as_mut().and_then(|records| records.get_mut(&pfn));
-    match record {
-        // What moves during the walk is found at two places.
-        Some(record) if record.holders.iter().any(|holder| holder.pid == place.pid) => false,
-        Some(record) => {
-            // What finds no room came into being after the holders were counted.
-            let _ = record.holders.push_within_capacity(place);
-            true
+/// Records that the page in frame `pfn`, if it still is poisoned, was held at `place`. If there is no memory, it is only
+/// counted. O(log n), and now and then the holders recorded before. The caller must hold no lock.
+pub(crate) fn add_holder(pfn: u64, place: Place) {
+    let mut room: KVVec<Place> = KVVec::new();
+    loop {
+        let mut poisoned = POISONED.lock();
+        let record = poisoned.as_mut().and_then(|records| records.get_mut(&pfn));
+        let Some(record) = record else {
+            return;
+        };
+        let len = record.holders.len();
+        if len == record.holders.capacity() && room.capacity() > len {
+            for holder in record.holders.drain_all() {
+                // There is room: checked above.
+                let _ = room.push_within_capacity(holder);
+            }
+            mem::swap(&mut room, &mut record.holders);
         }
-        None => true,
+        let has_room = len < record.holders.capacity();
+        if has_room || len >= MAX_HOLDERS {
+            record.hit += 1;
+            if has_room && len < MAX_HOLDERS {
+                let _ = record.holders.push_within_capacity(place);
+            }
+            return;
+        }
+        drop(poisoned);
+        if room.reserve(2 * len, GFP_KERNEL | __GFP_NOWARN).is_err() {
+            count_holder(pfn);
+            return;
+        }
+    }
+}
+
+/// Counts a holder that could not be recorded.
+fn count_holder(pfn: u64) {
+    let mut poisoned = POISONED.lock();
+    if let Some(record) = poisoned.as_mut().and_then(|records| records.get_mut(&pfn)) {
+        record.hit += 1;
     }
 }
 

@@ -5,7 +5,7 @@
 //! The content moves to another frame, and nobody is signalled. The anon stays what it is, as does all
 //! that refers to it; only its page changes, under its lock:
 //!
-//! 1. The anon is tagged as migrating, under its lock: faults on it map nothing and are retried.
+//! 1. The anon is tagged as migrating, under its lock: faults on it map nothing and wait.
 //! 2. The page is unmapped through the rmap, as for a failure.
 //! 3. If nobody else has a reference to it, nobody can change the content any more: it is copied, and
 //!    the anon gets the new page.
@@ -38,8 +38,7 @@ const ATTEMPTS: usize = 10;
 
 /// Moves the page in frame `pfn` to another frame, and takes this one out of use.
 ///
-/// Takes O(log n + k), and the copy of a page. Sleeps; the caller must hold no lock of the driver and no
-/// mmap lock.
+/// Takes O(log n + k), and the copy of a page. Sleeps; the caller must hold no lock of the driver.
 ///
 /// # Errors
 ///
@@ -51,11 +50,10 @@ const ATTEMPTS: usize = 10;
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
     let anon = frame::lookup(pfn).ok_or(ENXIO)?;
-    let room = rmap::reserve(&anon)?;
     // The charge of the old page moves to this one.
     let page = OwnedPage::alloc(GFP_KERNEL)?;
     let migration = anon.begin_migration(pfn)?;
-    rmap::unmap(&anon, room, |_, _| ());
+    rmap::unmap(&anon);
     move_patiently(&migration, page)?;
     stats::SOFT_OFFLINES.inc();
     event::action(

@@ -21,6 +21,7 @@ use crate::{
         AnonVma,
         Links, //
     },
+    family::MAX_INDEX,
     helpers,
     index::Index,
     interval_tree::Interval,
@@ -58,29 +59,39 @@ impl VmaState {
     unsafe fn fork_into(&self, space: &Subscription, vma: *mut bindings::vm_area_struct) -> Result {
         // SAFETY: The VMA is under construction.
         let (start, end) = unsafe { range(vma) };
-        let indices = self.base.interval(start, end)?;
-        let amap = match self.amap.sharing() {
-            Sharing::Shared => self.amap.clone(),
-            Sharing::Private => space.amap_of_fork(self.amap.id(), || {
-                Amap::new(Sharing::Private, AnonVma::new()?)
+        let indices = self.base().interval(start, end)?;
+        if indices.last() > MAX_INDEX {
+            return Err(ENOMEM);
+        }
+        // What could not be taken out for want of memory must not be inherited.
+        self.amap().finish_discards()?;
+        let family = self.rmap.family().clone();
+        let amap = match self.amap().sharing() {
+            Sharing::Shared => self.amap().clone(),
+            Sharing::Private => space.amap_of_fork(self.amap().id(), || {
+                Amap::new(Sharing::Private, AnonVma::new(family.clone())?)
             })?,
         };
+        if self.amap().lock().lost {
+            amap.lock().lost = true;
+        }
         // SAFETY: Fork holds the mmap lock for writing.
         let subscription = unsafe { Subscription::new(space.mm().as_raw()) }?;
-        let unpublished = Unpublished::new(subscription, amap, self.base, 0)?;
+        let window = self.rmap.window();
+        let unpublished = Unpublished::new(subscription, family, amap, self.base(), window, 0)?;
         // If core mm goes on to copy the page tables, it must find no page there: the child would map it
         // without the rmap knowing. What it copies then are guard markers, which no zap removes.
         // SAFETY: The VMA is under construction.
         if unsafe { helpers::anon_rmap_vma_is_copied_on_fork(vma) } {
             // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-            unsafe { zap(self.vma(), &self.amap, self.base, indices) };
+            unsafe { zap(self.vma(), start..end) };
         }
-        if self.amap.sharing() == Sharing::Private {
-            self.share_with_child(indices, &unpublished.state.amap)?;
+        if self.amap().sharing() == Sharing::Private {
+            self.share_with_child(indices, unpublished.state.amap())?;
         }
         let pages = pages(start, end)?;
         // SAFETY: The VMA is under construction.
-        unsafe { Self::publish(unpublished, vma, pages, Links::new(indices), None) };
+        unsafe { Self::publish(unpublished, vma, pages, Links::new(indices)) };
         Ok(())
     }
 
@@ -89,12 +100,12 @@ impl VmaState {
     fn share_with_child(&self, indices: Interval, child: &Amap) -> Result {
         let mut from = indices.start();
         loop {
-            let run = self.amap.lock().anons.next_unshared(from, indices.last());
+            let run = self.amap().lock().anons.next_unshared(from, indices.last());
             let Some(run) = run.and_then(|(first, last)| Interval::new(first, last)) else {
                 break;
             };
             // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-            unsafe { zap(self.vma(), &self.amap, self.base, run) };
+            unsafe { zap(self.vma(), self.base().addresses(run)) };
             if run.last() >= indices.last() {
                 break;
             }
@@ -104,7 +115,7 @@ impl VmaState {
         // From here on nobody writes through a page table, but a device may, to pages that are
         // pinned: these stay the parent's, and the child gets a copy.
         let pinned = self.give_up_exclusivity(indices)?;
-        self.amap.share_range(indices, child)?;
+        self.amap().share_range(indices, child)?;
         for index in pinned {
             if let Err(error) = self.copy_to_child(index, child) {
                 child
@@ -124,7 +135,7 @@ impl VmaState {
             let mut count = 0;
             pinned.clear();
             {
-                let slots = self.amap.lock();
+                let slots = self.amap().lock();
                 let mut from = indices.start();
                 while let Some((first, last)) = slots.anons.next_unshared(from, indices.last()) {
                     for (index, slot) in slots.anons.iter_range(first, last) {
@@ -156,7 +167,7 @@ impl VmaState {
 
     /// Replaces the page at `index`, which `child` shares with us, by a copy.
     fn copy_to_child(&self, index: Index, child: &Amap) -> Result {
-        let Some(anon) = self.amap.lock().anon(index) else {
+        let Some(anon) = self.amap().lock().anon(index) else {
             return Ok(());
         };
         let copy = match Anon::copy_of(&anon, child.anon_vma().clone()) {

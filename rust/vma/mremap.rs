@@ -2,9 +2,12 @@
 
 //! mremap: pages move to another VMA, and keep their indices.
 //!
-//! Core mm makes the new VMA ([`VmaState::begin_move`]), moves the page tables, and tells us
-//! ([`VmaState::finish_move`]) or, if that failed, closes the new VMA. It holds the mmap lock for writing all
-//! the time, so there are no faults.
+//! Core mm makes the new VMA ([`VmaState::begin_move`]), announces to our mmu notifier what it moves, moves the page
+//! tables, and tells us ([`VmaState::finish_move`]) or, if that failed, moves them back and closes the new VMA
+//! ([`VmaState::revert_move`]). It holds the mmap lock for writing all the time, so there are no faults.
+//!
+//! A failure does not wait for that: its walk looks at the source before it looks at the target, which comes later in
+//! each tree, and entries move in that direction. Only when they move back, we have to look after them.
 
 use super::{
     range,
@@ -14,6 +17,7 @@ use super::{
 use crate::{
     address_space::{
         pages,
+        Move,
         Subscription, //
     },
     amap::{
@@ -21,19 +25,24 @@ use crate::{
         Sharing, //
     },
     anon_vma::Links,
+    family::MAX_INDEX,
     helpers,
-    index::Base, //
+    index::{
+        Base,
+        Index, //
+    },
+    interval_tree::Interval,
+    zap::zap, //
 };
+use core::mem;
 use kernel::{
     bindings,
-    page::PAGE_SHIFT,
     prelude::*,
     sync::ArcBorrow, //
 };
 
 impl VmaState {
-    /// Makes `vma` the target of a move of this VMA's pages from `delta` pages behind its start on.
-    /// [`ENOMEM`].
+    /// Makes `vma` the target of a move of pages of this VMA; its offset says from which one on. [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -41,33 +50,49 @@ impl VmaState {
     pub(super) unsafe fn begin_move(
         source: ArcBorrow<'_, Self>,
         vma: *mut bindings::vm_area_struct,
-        delta: usize,
     ) -> Result {
         // SAFETY: The mmap lock is held for writing.
-        let ((start, end), (source_start, _)) = unsafe { (range(vma), range(source.vma())) };
-        let first = source.base.index(source_start + (delta << PAGE_SHIFT));
-        let base = Base::placing(first, start);
+        let ((start, end), (source_start, _), pgoff) =
+            unsafe { (range(vma), range(source.vma()), (*vma).vm_pgoff) };
+        let base = Base::placing(Index(source.rmap.window().index(pgoff)), start);
         let indices = base.interval(start, end)?;
+        if indices.last() > MAX_INDEX {
+            return Err(ENOMEM);
+        }
         // SAFETY: The mmap lock is held for writing.
         let space = unsafe { Subscription::new(source.space.mm().as_raw()) }?;
-        let amap = match source.amap.sharing() {
-            Sharing::Shared => source.amap.clone(),
-            Sharing::Private => Amap::new(Sharing::Private, source.amap.anon_vma().clone())?,
+        let family = source.rmap.family().clone();
+        let amap = match source.amap().sharing() {
+            Sharing::Shared => source.amap().clone(),
+            Sharing::Private => Amap::new(Sharing::Private, source.amap().anon_vma().clone())?,
         };
-        let links = source.links(&source.amap.lock()).map_or(0, Links::len);
-        let mut unpublished = Unpublished::new(space, amap, base, links)?;
-        let reservation = core::mem::take(&mut unpublished.links);
+        // SAFETY: As above. What a fault may still link is needed, too.
+        unsafe { helpers::anon_rmap_vma_start_write(source.vma()) };
+        let links = source.links(&source.amap().lock()).map_or(0, Links::len);
+        let window = family.next_window()?;
+        let mut unpublished = Unpublished::new(space, family, amap, base, window, links)?;
+        let reservation = mem::take(&mut unpublished.links);
         let links = {
-            let mut slots = source.amap.lock();
+            let mut slots = source.amap().lock();
             source
                 .links_mut(&mut slots)
                 .ok_or(EINVAL)?
-                .copy_for_move(indices, reservation)
+                .copy(indices, reservation)
                 .map_err(|_| ENOMEM)?
         };
-        let source = Some(source.into());
+        let old = {
+            let mut vmas = source.space.vmas().lock();
+            let registration = unpublished.state.registration.access_mut(&mut vmas);
+            registration.moving_here = true;
+            vmas.moving.replace(Move {
+                source: source.into(),
+                source_start,
+                moved: None,
+            })
+        };
+        drop(old);
         // SAFETY: The VMA is under construction.
-        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links, source) };
+        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links) };
         Ok(())
     }
 
@@ -76,36 +101,69 @@ impl VmaState {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`].
+    /// [`ENOMEM`]; [`EINVAL`] if nothing was moved: mremap with an old length of 0 duplicates a shared mapping, and
+    /// ours only look like one to core mm.
     pub(crate) fn finish_move(&self) -> Result {
-        let source = self
-            .registration
-            .access_mut(&mut self.space.vmas().lock())
-            .source
-            .take()
-            .ok_or(EINVAL)?;
-        if source.amap.sharing() == Sharing::Shared {
-            return Ok(());
-        }
-        let (mut start, mut len) = (0, 0);
-        // SAFETY: Both pointers are valid for writes.
-        if !unsafe { helpers::anon_rmap_current_mremap(&mut start, &mut len) } {
-            return Err(EINVAL);
-        }
-        // SAFETY: mremap holds the mmap lock for writing.
-        let (source_start, source_end) = unsafe { range(source.vma()) };
-        let moved = source.base.interval(
-            start.max(source_start),
-            start.saturating_add(len).min(source_end),
-        )?;
-        source.amap.share_range(moved, &self.amap)?;
-        match source.amap.remove_range(moved) {
-            Ok(_removed) => Ok(()),
-            Err(error) => {
-                let undone = self.amap.remove_range(moved);
-                self.amap.lock().lost |= undone.is_err();
-                Err(error)
+        let (source, moved) = {
+            let vmas = self.space.vmas().lock();
+            let moving = vmas.moving.as_ref().ok_or(EINVAL)?;
+            (moving.source.clone(), moving.moved.clone().ok_or(EINVAL)?)
+        };
+        if source.amap().sharing() == Sharing::Private {
+            source.amap().finish_discards()?;
+            let moved = source.base().interval(moved.start, moved.end)?;
+            source.amap().share_range(moved, self.amap())?;
+            match source.amap().remove_range(moved) {
+                Ok(removed) => drop(removed),
+                Err(error) => {
+                    let undone = self.amap().remove_range(moved);
+                    self.amap().lock().lost |= undone.is_err();
+                    return Err(error);
+                }
+            }
+            if source.amap().lock().lost {
+                self.amap().lock().lost = true;
             }
         }
+        let moving = {
+            let mut vmas = self.space.vmas().lock();
+            self.registration.access_mut(&mut vmas).moving_here = false;
+            vmas.moving.take()
+        };
+        drop(moving);
+        Ok(())
+    }
+
+    /// Looks after page table entries that core mm has moved back to the source from this VMA, which is being closed: a
+    /// walk may have been at the source before, and have come here after that.
+    pub(super) fn revert_move(&self) {
+        let Some(Move { source, moved, .. }) = self.space.vmas().lock().moving.take() else {
+            return;
+        };
+        let Some(Ok(moved)) = moved.map(|moved| source.base().interval(moved.start, moved.end))
+        else {
+            return;
+        };
+        let mut from = moved.start();
+        while let Some(index) = source.next_taken_away(from, moved.last()) {
+            let page = source.base().addresses(Interval::point(index));
+            // SAFETY: mremap holds the mmap lock and the lock of the source VMA, both for writing.
+            unsafe { zap(source.vma(), page) };
+            if index == moved.last() {
+                return;
+            }
+            from = index + 1;
+        }
+    }
+
+    /// The first index in [first, last] whose page may not be mapped now: it is poisoned, or being replaced.
+    fn next_taken_away(&self, first: u64, last: u64) -> Option<u64> {
+        let slots = self.amap().lock();
+        let mut anons = slots.anons.iter_range(first, last);
+        let found = anons.find(|(_, slot)| {
+            let content = slot.value.lock();
+            content.poison().is_some() || content.is_migrating()
+        });
+        found.map(|(index, _)| index)
     }
 }

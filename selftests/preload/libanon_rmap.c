@@ -23,6 +23,8 @@
 #include <unistd.h>
 
 #define DEVICE "/dev/anon_rmap"
+/* The name of the file behind each mapping of the device, in /proc/PID/maps. */
+#define MAPPING "anon_inode:[anon_rmap]"
 
 static atomic_ulong served, served_bytes, refused;
 
@@ -108,7 +110,7 @@ static void report_mappings(FILE *report)
 
 	while (smaps && fgets(line, sizeof(line), smaps)) {
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2) {
-			ours = strstr(line, DEVICE);
+			ours = strstr(line, MAPPING);
 			if (ours)
 				mapped += end - start;
 		} else if (ours && sscanf(line, "Rss: %lu", &kib) == 1) {

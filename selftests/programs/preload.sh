@@ -11,9 +11,9 @@ plan 12 python3
 maps_device() {
 	anon_rmap-run --require python3 -c '
 import mmap, sys
-before = open("/proc/self/maps").read().count("/dev/anon_rmap")
+before = open("/proc/self/maps").read().count("[anon_rmap]")
 memory = mmap.mmap(-1, 1 << 30, eval(sys.argv[1]), mmap.PROT_READ | mmap.PROT_WRITE)
-sys.exit(open("/proc/self/maps").read().count("/dev/anon_rmap") != before + 1)' "$1"
+sys.exit(open("/proc/self/maps").read().count("[anon_rmap]") != before + 1)' "$1"
 }
 
 # Not served: status 1, which is not that of a failure of python or of anon_rmap-run in another way.
@@ -32,14 +32,14 @@ def served(address):
         start, end = (int(number, 16) for number in line.split()[0].split("-"))
         if start <= address < end:
             print(line)
-            return "/dev/anon_rmap" in line
+            return "[anon_rmap]" in line
 sys.exit(not all(served(block(size)) for size in (16, 5000, 1 << 20, 1 << 28)))'
 }
 
 children_are_served() {
 	anon_rmap-run --require sh -c 'python3 -c "
 import os, threading
-os.system(\"grep -c /dev/anon_rmap /proc/self/maps\")
+os.system(\"grep -c anon_rmap] /proc/self/maps\")
 child = os.fork()
 if child:
     os.waitpid(child, 0)
@@ -47,7 +47,7 @@ else:
     threads = [threading.Thread(target=lambda: bytearray(1 << 24)) for _ in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    print(open(\"/proc/self/maps\").read().count(\"/dev/anon_rmap\") > 0)
+    print(open(\"/proc/self/maps\").read().count(\"[anon_rmap]\") > 0)
 "' >"$work/children" && cat "$work/children" && grep -qx True "$work/children" && grep -qx '[1-9][0-9]*' "$work/children"
 }
 

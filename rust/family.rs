@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file behind a mapping, and so behind all VMAs that come from it: a family.
+//!
+//! Each `mmap()` gets a file of its own, which fork, splits and mremap pass on. That has three ends:
+//!
+//! * No offset that a user can choose continues that of one of our VMAs, since it would have to be one of the same file;
+//!   and nobody can map that file again. So core mm merges nothing ([`window`](Family::next_window) does the rest).
+//! * The VMAs of the family are those in the file's `i_mmap`, and whoever holds that lock knows that they
+//!   and their page tables stay: a failure needs no mmap lock.
+//! * Families don't wait for each other.
+
+use crate::{
+    helpers,
+    index::Index,
+    interval_tree::Interval,
+    rmap_vma::{
+        Entry,
+        RmapVma, //
+    },
+    AnonRmap, //
+};
+use core::{
+    ops::ControlFlow,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
+};
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    module::this_module,
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        Arc,
+        Mutex, //
+    },
+    task::Task, //
+};
+
+/// log2 of the pages in a window of `vm_pgoff`: as many as an address space of 48 bits has.
+const WINDOW_SHIFT: u32 = 36;
+/// The windows that there are.
+const WINDOWS: usize = 1 << (usize::BITS - WINDOW_SHIFT);
+
+/// The largest index that a window has room for.
+pub(crate) const MAX_INDEX: u64 = (1 << WINDOW_SHIFT) - 1;
+
+/// The operations of the file. It can't be mapped (`remap_file_pages`), and nobody has a descriptor of it.
+struct Operations(bindings::file_operations);
+
+// SAFETY: The operations are never written to.
+unsafe impl Sync for Operations {}
+
+static OPERATIONS: Operations = Operations(bindings::file_operations {
+    owner: this_module::<AnonRmap>().as_ptr(),
+    ..pin_init::zeroed()
+});
+
+/// The first `vm_pgoff` of a range that only one VMA of an address space uses: that of index 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window(usize);
+
+impl Window {
+    /// The `vm_pgoff` of the page with `index`.
+    pub(crate) fn pgoff(self, index: u64) -> usize {
+        self.0.wrapping_add(index as usize)
+    }
+
+    /// The index of the page with the `vm_pgoff` `pgoff`.
+    pub(crate) fn index(self, pgoff: usize) -> u64 {
+        pgoff.wrapping_sub(self.0) as u64
+    }
+}
+
+/// What all VMAs that come from one `mmap()` call have in common.
+///
+/// # Invariants
+///
+/// Owns a reference to `file`.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Family {
+    file: NonNull<bindings::file>,
+    next_window: Atomic<usize>,
+    /// Held by a walk while it zaps. Comes after the mmap lock, before `i_mmap`.
+    #[pin]
+    walk: Mutex<()>,
+    /// Whose walk that is.
+    walker: Atomic<*const Task>,
+}
+
+// SAFETY: A file may be used by any task. The pointer to a task is compared, never followed.
+unsafe impl Send for Family {}
+// SAFETY: All that changes is atomic or has a lock.
+unsafe impl Sync for Family {}
+
+impl Family {
+    /// A family without VMAs.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`], and whatever a security module says.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        // SAFETY: The name is a string, and the operations live as long as the module, which the file keeps.
+        let file = from_err_ptr(unsafe {
+            helpers::anon_rmap_new_file(c"[anon_rmap]".as_char_ptr(), &raw const OPERATIONS.0)
+        })?;
+        let file = NonNull::new(file).ok_or(ENOMEM)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                // INVARIANT: The reference is the caller's.
+                file,
+                next_window: Atomic::new(0),
+                walk <- new_mutex!((), "anon_rmap_walk"),
+                walker: Atomic::new(ptr::null()),
+            }),
+            GFP_KERNEL,
+        )
+        .inspect_err(|_| {
+            // SAFETY: The reference is ours.
+            unsafe { bindings::fput(file.as_ptr()) }
+        })
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> NonNull<bindings::file> {
+        self.file
+    }
+
+    /// A window that no VMA of the family uses.
+    ///
+    /// Two VMAs of one address space whose `vm_pgoff` continue each other could be merged, or their common border be shifted,
+    /// without a hook being called. If each has a window of its own, they never do. A child keeps the windows of
+    /// its parent: core mm relies on equal offsets there (`mapping_rmap_tree_insert_after()` in `dup_mmap()`).
+    ///
+    /// Takes `i_mmap` for reading. [`ENOMEM`] if all are in use.
+    pub(crate) fn next_window(&self) -> Result<Window> {
+        let i_mmap = self.i_mmap();
+        for _ in 0..WINDOWS {
+            let number = self.next_window.fetch_add(1, Relaxed) % WINDOWS;
+            let window = Window(number << WINDOW_SHIFT);
+            if !i_mmap.has_any(window) {
+                return Ok(window);
+            }
+        }
+        Err(ENOMEM)
+    }
+
+    /// Locks the VMAs of the family where they are, and their page tables.
+    pub(crate) fn i_mmap(&self) -> IMmap<'_> {
+        // SAFETY: By the invariant the file is live.
+        unsafe { helpers::anon_rmap_i_mmap_lock_read(self.file.as_ptr()) };
+        IMmap(self)
+    }
+
+    /// The same, to zap what a failure concerns.
+    pub(crate) fn walker(&self) -> Walker<'_> {
+        let walk = self.walk.lock();
+        self.walker
+            .store(Task::current_raw().cast_const().cast(), Relaxed);
+        Walker {
+            i_mmap: self.i_mmap(),
+            _walk: walk,
+        }
+    }
+
+    /// Whether the current task is zapping for a failure, which means nothing to what the mappings hold.
+    pub(crate) fn is_walked_by_current(&self) -> bool {
+        ptr::eq(
+            self.walker.load(Relaxed),
+            Task::current_raw().cast_const().cast(),
+        )
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Family {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the invariant the reference is ours.
+        unsafe { bindings::fput(self.file.as_ptr()) };
+    }
+}
+
+/// Evidence of the lock `i_mmap`, held for reading.
+///
+/// What is linked there stays linked, and its page tables stay: `free_pgtables()` unlinks a VMA before it frees
+/// them, and so waits for this lock.
+pub(crate) struct IMmap<'a>(&'a Family);
+
+impl IMmap<'_> {
+    /// Whether a VMA is linked in `window`.
+    fn has_any(&self, window: Window) -> bool {
+        // SAFETY: The file is live, and the lock is held.
+        unsafe {
+            helpers::anon_rmap_i_mmap_has(
+                self.0.file.as_ptr(),
+                ptr::null(),
+                window.pgoff(0),
+                window.pgoff(MAX_INDEX),
+            )
+        }
+    }
+
+    /// Whether `vma` is linked and maps something at `index`. O(1) if it has been used, else O(log n) and the relatives
+    /// that map the same.
+    pub(crate) fn has(&self, vma: &RmapVma, index: u64) -> bool {
+        if vma.is_settled() {
+            return true;
+        }
+        let pgoff = vma.window().pgoff(index);
+        // SAFETY: The file is live, and the lock is held; the VMA is not followed unless it is linked.
+        unsafe { helpers::anon_rmap_i_mmap_has(self.0.file.as_ptr(), vma.as_ptr(), pgoff, pgoff) }
+    }
+}
+
+impl IMmap<'_> {
+    /// Calls `f` for the page table entries of `vma` at `indices` that are not empty, until it breaks, or some time
+    /// has passed. Returns what is left of the indices; nothing if the VMA is not linked.
+    pub(crate) fn entries(
+        &self,
+        vma: &RmapVma,
+        indices: Interval,
+        mut f: impl FnMut(Index, Entry) -> ControlFlow<()>,
+    ) -> Option<Interval> {
+        /// Looks for an entry in one critical section.
+        const LOOKS: usize = 1024;
+
+        let mut rest = Some(indices);
+        for _ in 0..LOOKS {
+            let indices = rest?;
+            if !self.has(vma, indices.start()) {
+                return None;
+            }
+            // SAFETY: The VMA is linked, and the lock is held.
+            let (found, behind) = unsafe { vma.next_entry(indices) };
+            rest = behind;
+            if let Some((index, entry)) = found {
+                if f(index, entry).is_break() {
+                    break;
+                }
+            }
+        }
+        rest
+    }
+}
+
+impl Drop for IMmap<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Locked in `Family::i_mmap`.
+        unsafe { helpers::anon_rmap_i_mmap_unlock_read(self.0.file.as_ptr()) };
+    }
+}
+
+/// The right to zap page table entries of the family for a failure.
+pub(crate) struct Walker<'a> {
+    i_mmap: IMmap<'a>,
+    // Goes after `i_mmap`.
+    _walk: Guard<'a, (), MutexBackend>,
+}
+
+impl Walker<'_> {
+    /// Takes frame `pfn` out of the page table at `index` of `vma`, and out of all TLBs. Returns whether it was there.
+    pub(crate) fn zap(&self, vma: &RmapVma, index: u64, pfn: u64) -> bool {
+        if !self.i_mmap.has(vma, index) {
+            return false;
+        }
+        // SAFETY: The VMA is linked, so it is valid and has its page tables.
+        unsafe { vma.zap_if_mapped(index, pfn) }
+    }
+}
+
+impl Drop for Walker<'_> {
+    fn drop(&mut self) {
+        self.i_mmap.0.walker.store(ptr::null(), Relaxed);
+    }
+}

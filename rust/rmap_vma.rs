@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A VMA as the rmap knows it: enough to find the page table entry of an index, and to zap it.
+
+use crate::{
+    address_space::AddressSpace,
+    amap::Amap,
+    family::{
+        Family,
+        Window, //
+    },
+    helpers,
+    index::{
+        Base,
+        Index, //
+    },
+    interval_tree::Interval,
+    zap::zap, //
+};
+use core::ptr;
+use kernel::{
+    bindings,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
+};
+
+/// What an entry of a page table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It maps this frame.
+    Page(u64),
+    /// A marker that core mm handles before our faults, or that these take over: guard pages, userfaultfd's
+    /// write-protection.
+    KnownMarker,
+    /// Anything else.
+    Unknown,
+}
+
+/// A VMA of the device, from before it is linked until after it is unlinked.
+pub(crate) struct RmapVma {
+    space: Arc<AddressSpace>,
+    family: Arc<Family>,
+    amap: Arc<Amap>,
+    base: Base,
+    window: Window,
+    vma: Atomic<*mut bindings::vm_area_struct>,
+    /// Whether the VMA is known to be linked in `i_mmap`: a fault has seen it, and core mm has not announced since that
+    /// it unmaps it. Announcing comes before unlinking: `unmap_vmas()` before `free_pgtables()`.
+    settled: Atomic<bool>,
+}
+
+// SAFETY: The pointer to the VMA is followed only under locks that keep it, see `Family::i_mmap`; all else is `Send`.
+unsafe impl Send for RmapVma {}
+// SAFETY: What can change is atomic; the pointer is followed as above.
+unsafe impl Sync for RmapVma {}
+
+impl RmapVma {
+    /// What the rmap will know of a VMA; [`ENOMEM`].
+    pub(crate) fn new(
+        space: Arc<AddressSpace>,
+        family: Arc<Family>,
+        amap: Arc<Amap>,
+        base: Base,
+        window: Window,
+    ) -> Result<Arc<Self>> {
+        let new = Self {
+            space,
+            family,
+            amap,
+            base,
+            window,
+            vma: Atomic::new(ptr::null_mut()),
+            settled: Atomic::new(false),
+        };
+        Ok(Arc::new(new, GFP_KERNEL)?)
+    }
+
+    /// Whose address space it is. Its `mm_struct` may have no users any more.
+    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
+        &self.space
+    }
+
+    /// The family that the VMA belongs to.
+    pub(crate) fn family(&self) -> &Arc<Family> {
+        &self.family
+    }
+
+    /// What the VMA holds.
+    pub(crate) fn amap(&self) -> &Arc<Amap> {
+        &self.amap
+    }
+
+    /// Where the VMA puts its indices.
+    pub(crate) fn base(&self) -> Base {
+        self.base
+    }
+
+    /// The `vm_pgoff` of index 0.
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
+    /// The VMA; null until it has been published. Valid until it is closed.
+    pub(crate) fn as_ptr(&self) -> *mut bindings::vm_area_struct {
+        self.vma.load(Relaxed)
+    }
+
+    /// Says which VMA it is.
+    pub(crate) fn publish(&self, vma: *mut bindings::vm_area_struct) {
+        self.vma.store(vma, Relaxed);
+    }
+
+    /// Notes that a fault has found the VMA, so it is linked.
+    pub(crate) fn settle(&self) {
+        // A line that is only read stays in all caches.
+        if !self.settled.load(Relaxed) {
+            self.settled.store(true, Relaxed);
+        }
+    }
+
+    /// Notes that core mm is about to unmap or to move the VMA.
+    pub(crate) fn unsettle(&self) {
+        self.settled.store(false, Relaxed);
+    }
+
+    /// Whether the VMA is known to be linked; to be asked with `i_mmap` locked.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed) && !self.space.is_exiting()
+    }
+
+    /// Whether the page table maps frame `pfn` at `index`.
+    ///
+    /// # Safety
+    ///
+    /// The VMA must be linked, and `i_mmap` locked.
+    pub(crate) unsafe fn maps(&self, index: u64, pfn: u64) -> bool {
+        let address = self.base.address(Index(index));
+        // SAFETY: The caller sees to it that the page tables stay.
+        unsafe { helpers::anon_rmap_maps_pfn(self.space.mm().as_raw(), address, pfn as usize) }
+    }
+
+    /// Takes frame `pfn` out of the page table at `index`. Returns whether it was there.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::maps`].
+    pub(crate) unsafe fn zap_if_mapped(&self, index: u64, pfn: u64) -> bool {
+        // SAFETY: The caller promises what this requires.
+        if !unsafe { self.maps(index, pfn) } {
+            return false;
+        }
+        let start = self.base.address(Index(index));
+        // SAFETY: The VMA is valid and keeps its page tables, and covers what its page table maps.
+        unsafe { zap(self.as_ptr(), start..start + PAGE_SIZE) };
+        true
+    }
+
+    /// The first entry in `indices` that is not empty, and the rest of the indices behind what was looked at: a bounded
+    /// number.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::maps`].
+    pub(crate) unsafe fn next_entry(
+        &self,
+        indices: Interval,
+    ) -> (Option<(Index, Entry)>, Option<Interval>) {
+        let (mut kind, mut pfn) = (0, 0);
+        let addresses = self.base.addresses(indices);
+        // SAFETY: The caller sees to it that the page tables stay; the pointers are valid for writes.
+        let address = unsafe {
+            helpers::anon_rmap_next_entry(
+                self.space.mm().as_raw(),
+                addresses.start,
+                addresses.end,
+                &mut kind,
+                &mut pfn,
+            )
+        };
+        let entry = match kind as u32 {
+            helpers::ENTRY_NONE => None,
+            helpers::ENTRY_PAGE => Some(Entry::Page(pfn as u64)),
+            helpers::ENTRY_KNOWN_MARKER => Some(Entry::KnownMarker),
+            _ => Some(Entry::Unknown),
+        };
+        let index = self.base.index(address);
+        let behind = index.0 + u64::from(entry.is_some());
+        (
+            entry.map(|entry| (index, entry)),
+            Interval::new(behind, indices.last()),
+        )
+    }
+}
