@@ -24,11 +24,11 @@ struct toucher {
 	/* It only reads. */
 	bool reads;
 	pthread_t thread;
-	atomic_bool go;
+	/* It is told to be ready, and then to touch; it says when it is ready, and when it is through. */
+	sem_t get_ready;
+	atomic_bool is_ready, go, through;
 	/* How long it waits, in rounds of nothing. */
 	unsigned long delay;
-	/* How many pages it has touched. */
-	size_t touched;
 };
 
 static void *touch_when_told(void *argument)
@@ -36,10 +36,13 @@ static void *touch_when_told(void *argument)
 	struct toucher *toucher = argument;
 
 	for (;;) {
+		while (sem_wait(&toucher->get_ready))
+			;
+		atomic_store(&toucher->is_ready, true);
 		while (!atomic_load(&toucher->go))
 			;
 		toucher->touch(toucher);
-		atomic_store(&toucher->go, false);
+		atomic_store(&toucher->through, true);
 	}
 	return NULL;
 }
@@ -64,10 +67,21 @@ static int start(struct toucher *toucher)
 {
 	const unsigned long content = MARK;
 
+	sem_init(&toucher->get_ready, 0, 0);
 	toucher->file = memfd_create("mark", MFD_CLOEXEC);
 	if (write(toucher->file, &content, sizeof(content)) != sizeof(content))
 		return errno;
 	return pthread_create(&toucher->thread, NULL, touch_when_told, toucher);
+}
+
+static void get_ready(struct toucher *toucher)
+{
+	atomic_store(&toucher->is_ready, false);
+	atomic_store(&toucher->go, false);
+	atomic_store(&toucher->through, false);
+	sem_post(&toucher->get_ready);
+	while (!atomic_load(&toucher->is_ready))
+		sched_yield();
 }
 
 static void tell(struct toucher *toucher)
@@ -77,7 +91,7 @@ static void tell(struct toucher *toucher)
 
 static void await_touch(struct toucher *toucher)
 {
-	while (atomic_load(&toucher->go))
+	while (!atomic_load(&toucher->through))
 		sched_yield();
 }
 
@@ -149,6 +163,7 @@ TEST_F(growth, a_page_touched_while_all_is_discarded_is_the_same_for_a_child)
 			ASSERT_EQ(0, map_with_room(toucher->memory, PAGES, 2 * PAGES, variant->flags));
 			ASSERT_EQ(toucher->memory, mremap(toucher->memory, PAGES * PAGE, 2 * PAGES * PAGE, 0));
 			toucher->delay = round * 7919 % 20000;
+			get_ready(toucher);
 			tell(toucher);
 			ASSERT_EQ(0, madvise(toucher->memory, 2 * PAGES * PAGE, MADV_DONTNEED));
 			await_touch(toucher);
@@ -197,6 +212,7 @@ static int grow_and_discard(struct toucher *toucher, int flags)
 
 		if (mremap(memory, pages * PAGE, (pages + ROOM) * PAGE, 0) != memory)
 			return errno;
+		get_ready(toucher);
 		tell(toucher);
 		if (madvise(from, memory + (pages + ROOM) * PAGE - from, MADV_DONTNEED))
 			return errno;
@@ -257,23 +273,17 @@ static void touch_page(struct toucher *toucher, size_t page)
 		mark(toucher, address);
 }
 
-/* Until somebody else is through. */
+/* Until it is told to stop. */
 static void touch_upwards(struct toucher *toucher)
 {
-	size_t i;
-
-	for (i = 0; i < (toucher->grown - toucher->pages) / 2 && atomic_load(&toucher->go); i++)
+	for (size_t i = 0; i < (toucher->grown - toucher->pages) / 2 && atomic_load(&toucher->go); i++)
 		touch_page(toucher, toucher->pages + i);
-	toucher->touched = i;
 }
 
 static void touch_downwards(struct toucher *toucher)
 {
-	size_t i;
-
-	for (i = 0; i < (toucher->grown - toucher->pages) / 5 && atomic_load(&toucher->go); i++)
+	for (size_t i = 0; i < (toucher->grown - toucher->pages) / 5 && atomic_load(&toucher->go); i++)
 		touch_page(toucher, toucher->grown - 1 - i);
-	toucher->touched = i;
 }
 
 FIXTURE_SETUP(touched_growth)
@@ -342,13 +352,15 @@ TEST_F(touched_growth, every_page_that_is_mapped_then_is_inherited_and_found)
 
 			ASSERT_EQ(0, map_with_room(memory, PAGES, GROWN, MAP_PRIVATE));
 			ASSERT_EQ(memory, mremap(memory, PAGES * PAGE, GROWN * PAGE, 0));
+			get_ready(&self->up);
+			get_ready(&self->down);
 			tell(&self->up);
 			tell(&self->down);
 			ASSERT_EQ(0, madvise(memory, GROWN * PAGE, MADV_DONTNEED));
 			atomic_store(&self->up.go, false);
 			atomic_store(&self->down.go, false);
-			/* The last touch may be under way. */
-			usleep(20000);
+			await_touch(&self->up);
+			await_touch(&self->down);
 
 			for (unsigned long page = 0; page < GROWN; page++) {
 				char *address = memory + page * PAGE;

@@ -242,7 +242,6 @@ TEST_F_TIMEOUT(many_mappings, a_failure_is_seen_by_all, 7200)
 			EXPECT_GE(KIB_OF_A_WALK + KIB_OF_NOISE, busy.free - idle.free);
 		}
 
-		EXPECT_EQ(1 + nr_processes, counter("last_walk_mappings"));
 		ASSERT_TRUE(read_poisoned(pfn, &page));
 		EXPECT_EQ(1 + nr_processes, page.hit);
 		EXPECT_SIGBUS(memory, load(memory));
