@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A mapping that mremap() has grown in place is discarded, while a thread touches what it has grown by for the first
- * time.
+ * time. `growth [ROUNDS]`: how often, in each test.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -11,6 +11,9 @@
 #include "watchdog.h"
 
 #define MARK 42UL
+
+/* 0: as many as each test has by itself. */
+static long nr_rounds;
 
 /* A thread that touches when it is told to. */
 struct toucher {
@@ -142,12 +145,13 @@ FIXTURE_TEARDOWN_PARENT(growth)
 	EXPECT_STREQ("", leak());
 }
 
-TEST_F(growth, a_page_touched_while_all_is_discarded_is_the_same_for_a_child)
+TEST_F_TIMEOUT(growth, a_page_touched_while_all_is_discarded_is_the_same_for_a_child, 3600)
 {
 	enum { ROUNDS = 40, PAGES = 2048 };
 	struct toucher *toucher = &self->toucher;
+	const unsigned long rounds = nr_rounds ?: ROUNDS;
 
-	WATCHED(SECONDS_OF_A_RACE) {
+	WATCHED(SECONDS_OF_A_RACE + rounds / 2) {
 		unsigned long differ = 0;
 		char *first;
 
@@ -156,7 +160,7 @@ TEST_F(growth, a_page_touched_while_all_is_discarded_is_the_same_for_a_child)
 		ASSERT_NE(MAP_FAILED, toucher->memory);
 		first = toucher->memory + PAGES * PAGE;
 		ASSERT_EQ(0, start(toucher));
-		for (unsigned long round = 0; round < ROUNDS; round++) {
+		for (unsigned long round = 0; round < rounds; round++) {
 			unsigned long mine, childs;
 			struct peer *child;
 
@@ -329,13 +333,14 @@ static bool rmap_finds(uint64_t pfn, const char *address)
 	return same;
 }
 
-TEST_F(touched_growth, every_page_that_is_mapped_then_is_inherited_and_found)
+TEST_F_TIMEOUT(touched_growth, every_page_that_is_mapped_then_is_inherited_and_found, 3600)
 {
 	enum { ROUNDS = 5, PAGES = 4096, GROWN = PAGES + 20000, SAMPLES = 16 };
+	const unsigned long rounds = nr_rounds ?: ROUNDS;
 	char *memory = reserve(GROWN);
 
 	ASSERT_NE(MAP_FAILED, memory);
-	WATCHED(SECONDS_OF_A_RACE) {
+	WATCHED(SECONDS_OF_A_RACE + rounds * 2) {
 		unsigned long *pages = calloc(GROWN, sizeof(*pages)), not_found = 0, not_hit = 0;
 		uint64_t *words = calloc(GROWN, sizeof(*words));
 		long not_inherited = 0, all_mapped = 0;
@@ -345,7 +350,7 @@ TEST_F(touched_growth, every_page_that_is_mapped_then_is_inherited_and_found)
 		self->up.grown = self->down.grown = GROWN;
 		ASSERT_EQ(0, start(&self->up));
 		ASSERT_EQ(0, start(&self->down));
-		for (int round = 0; round < ROUNDS; round++) {
+		for (unsigned long round = 0; round < rounds; round++) {
 			struct view view = { memory, pages, words };
 			unsigned long mapped = 0;
 			struct peer *child;
@@ -394,4 +399,11 @@ TEST_F(touched_growth, every_page_that_is_mapped_then_is_inherited_and_found)
 	}
 }
 
-TEST_HARNESS_MAIN
+int main(int argc, char **argv)
+{
+	if (argc == 2 && *argv[1] != '-') {
+		nr_rounds = atol(argv[1]);
+		argc = 1;
+	}
+	return test_harness_run(argc, argv);
+}

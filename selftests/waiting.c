@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A failure waits for no process: it ends in time, whatever those who have the page do or can't do just now. And nobody
- * whose access waits for a failure to end is out of reach of SIGKILL.
+ * whose access waits for a failure to end is out of reach of SIGKILL. `waiting [OFFLINES]`: how often a page that is in
+ * use is moved.
  */
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -27,7 +28,8 @@ static int soft_offline(uint64_t pfn)
  * a thread that maps and unmaps, so that it waits for the mmap lock for writing all the time.
  */
 #define READERS 100
-#define OFFLINES 10
+
+static long nr_offlines = 10;
 
 /* Lets the kernel look at a page that was just unmapped; the two files are for its use. */
 static void read_remotely(char *memory, int *files)
@@ -123,9 +125,9 @@ static bool open_files(struct user *user)
 	return user->files[0] >= 0;
 }
 
-TEST_F(used_page, is_moved_or_busy_in_time)
+TEST_F_TIMEOUT(used_page, is_moved_or_busy_in_time, 3600)
 {
-	WATCHED(SECONDS_OF_A_RACE) {
+	WATCHED(SECONDS_OF_A_RACE + nr_offlines / 2) {
 		struct user user = { .memory = map_device(1, MAP_SHARED), .use = variant->use };
 		pid_t parent = getpid(), pid;
 		long moved = 0, busy = 0;
@@ -153,7 +155,7 @@ TEST_F(used_page, is_moved_or_busy_in_time)
 			pthread_create(&thread, NULL, keep_mapping, NULL);
 			keep_writing(&user);
 		}
-		for (int i = 0; i < OFFLINES; i++) {
+		for (long i = 0; i < nr_offlines; i++) {
 			uint64_t pfn = (load(user.memory), pfn_of(user.memory));
 			long start = milliseconds();
 			int error;
@@ -604,6 +606,10 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], CORE_SINK)) {
 		ignore_core(atoi(argv[2]));
 		return 0;
+	}
+	if (argc == 2 && *argv[1] != '-') {
+		nr_offlines = atol(argv[1]);
+		argc = 1;
 	}
 	return test_harness_run(argc, argv);
 }

@@ -7,7 +7,7 @@
 #define WATCHDOG_H
 
 #include "anon_rmap.h"
-#include <dirent.h>
+#include <glob.h>
 #include <time.h>
 
 /* All limits in seconds, for an emulated machine that does nothing else. */
@@ -35,52 +35,42 @@ static inline long milliseconds(void)
 	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-/* Shows where in the kernel the tasks of a process group are. */
+/* Shows where in the kernel a task is, if it is of that process group and does not wait for a signal to come. */
+static inline bool show_task(const char *path, pid_t group)
+{
+	char file[64], *stat, *rest, *line, state = 'S';
+	int pgrp = 0;
+
+	snprintf(file, sizeof(file), "%s/stat", path);
+	stat = read_file(file);
+	rest = stat ? strrchr(stat, ')') : NULL;
+	if (rest)
+		sscanf(rest, ") %c %*d %d", &state, &pgrp);
+	free(stat);
+	if (pgrp != group || state == 'S')
+		return false;
+	snprintf(file, sizeof(file), "%s/stack", path);
+	stat = rest = read_file(file);
+	fprintf(stderr, "# %s, state %c:", path, state);
+	/* There is nothing of a task that runs. */
+	while (rest && (line = strsep(&rest, "\n")) && *line)
+		fprintf(stderr, " %s", strchr(line, ']') ? strchr(line, ']') + 2 : line);
+	fprintf(stderr, "\n");
+	free(stat);
+	return true;
+}
+
+/* Shows where tasks of a process group are: some of them, if they are many. */
 static inline void show_group(pid_t group)
 {
-	DIR *proc = opendir("/proc");
-	struct dirent *process;
+	enum { SOME = 8 };
+	glob_t tasks = {};
+	int shown = 0;
 
-	while (proc && (process = readdir(proc))) {
-		char path[300], *stat, *rest;
-		struct dirent *task;
-		int pgrp = 0;
-		DIR *tasks;
-
-		snprintf(path, sizeof(path), "/proc/%s/stat", process->d_name);
-		stat = atoi(process->d_name) ? read_file(path) : NULL;
-		rest = stat ? strrchr(stat, ')') : NULL;
-		if (rest)
-			sscanf(rest, ") %*c %*d %d", &pgrp);
-		free(stat);
-		if (pgrp != group)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/task", process->d_name);
-		tasks = opendir(path);
-		while (tasks && (task = readdir(tasks))) {
-			char file[600], *stack, *line;
-
-			if (!atoi(task->d_name))
-				continue;
-			snprintf(file, sizeof(file), "%s/%s/stat", path, task->d_name);
-			stat = read_file(file);
-			rest = stat ? strrchr(stat, ')') : NULL;
-			snprintf(file, sizeof(file), "%s/%s/stack", path, task->d_name);
-			stack = rest ? read_file(file) : NULL;
-			/* A task that runs has none to show. */
-			fprintf(stderr, "# %s, thread %s, state %c:", process->d_name, task->d_name,
-				rest ? rest[2] : '?');
-			for (rest = stack; rest && (line = strsep(&rest, "\n")) && *line;)
-				fprintf(stderr, " %s", strchr(line, ']') ? strchr(line, ']') + 2 : line);
-			fprintf(stderr, "\n");
-			free(stack);
-			free(stat);
-		}
-		if (tasks)
-			closedir(tasks);
-	}
-	if (proc)
-		closedir(proc);
+	glob("/proc/[0-9]*/task/[0-9]*", GLOB_NOSORT, NULL, &tasks);
+	for (size_t i = 0; i < tasks.gl_pathc && shown < SOME; i++)
+		shown += show_task(tasks.gl_pathv[i], group);
+	globfree(&tasks);
 }
 
 /* Whether a child (or with -@pid, all children of that process group) can be reaped in time. */
