@@ -65,6 +65,8 @@ pub(crate) struct Walk {
     pub(crate) mappings: u64,
     /// Whether the last portion has been found.
     pub(crate) is_over: bool,
+    /// How many VMAs were in the tree at the start.
+    vmas_at_start: u64,
 }
 
 impl Walk {
@@ -82,7 +84,13 @@ impl Walk {
             vmas: 0,
             mappings: 0,
             is_over: false,
+            vmas_at_start: 0,
         }
+    }
+
+    /// Whether more has been found than was there at the start: others link VMAs as fast as this goes on.
+    pub(crate) fn is_chasing(&self) -> bool {
+        self.mappings > 2 * self.vmas_at_start + Self::PORTION as u64
     }
 
     /// The next portion, to be taken out one by one. Takes O(log n + k), and the square of the first for each
@@ -91,7 +99,10 @@ impl Walk {
         {
             let tree = anon_vma.tree.lock();
             let mut found = match self.cursor {
-                None => tree.overlapping(self.range),
+                None => {
+                    self.vmas_at_start = tree.len() as u64;
+                    tree.overlapping(self.range)
+                }
                 Some(cursor) => tree.overlapping_behind(self.range, cursor),
             };
             for place in &mut self.portion {

@@ -50,7 +50,7 @@ use kernel::{
 /// lock that faults look at. Then there is none when this returns, also while VMAs are split, moved,
 /// forked or unmapped at the same time. Returns what the walk has cost.
 ///
-/// Takes O(log n + k): n VMAs in the tree, k that cover the index. Allocates nothing. Sleeps; takes the lock of the family's
+/// Takes O(log n + k): n VMAs in the tree, k that cover the index, whatever others do meanwhile. Allocates nothing. Sleeps; takes the lock of the family's
 /// walks and `i_mmap`, for one portion at a time, so the caller must hold no lock of the driver.
 pub(crate) fn unmap(anon: &Anon) -> Walk {
     let index = anon.index().0;
@@ -60,9 +60,16 @@ pub(crate) fn unmap(anon: &Anon) -> Walk {
     let mut walk = Walk::new(Interval::point(index));
     while !walk.is_over {
         let walker = anon_vma.family().walker();
-        for mapping in walk.next(anon_vma) {
-            if walker.zap(&mapping.vma, index, pfn) {
-                stats::ZAPPED.inc();
+        loop {
+            for mapping in walk.next(anon_vma) {
+                if walker.zap(&mapping.vma, index, pfn) {
+                    stats::ZAPPED.inc();
+                }
+            }
+            // Others get their turn between two portions. But a VMA is linked with `i_mmap` locked for writing: who makes more of
+            // them all the time, to run away, has to wait for the end.
+            if walk.is_over || !walk.is_chasing() {
+                break;
             }
         }
     }
@@ -152,7 +159,8 @@ pub(crate) fn holders(
 ) -> Result {
     let index = anon.index().0;
     let mut walk = Walk::new(Interval::point(index));
-    while !walk.is_over {
+    // What is made after that did not hold the page when this began.
+    while !walk.is_over && !walk.is_chasing() {
         for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
             if vma.amap().lock().holds(anon) {
                 examine(vma.space(), Place::new(&vma, Index(index)))?;

@@ -51,8 +51,8 @@ TEST_F_TIMEOUT(visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 240
 		EXPECT_SIGBUS(self->memory + pages[i] * PAGE, load(self->memory + pages[i] * PAGE));
 	}
 	verdict = read_file(DEBUGFS "verify");
-	snprintf(expected, sizeof(expected), "ok vmas=%ld trees=1 avcs=%ld\n", self->vmas, self->vmas);
-	EXPECT_STREQ(expected, verdict);
+	snprintf(expected, sizeof(expected), "ok vmas=%ld trees=1 avcs=%ld ", self->vmas, self->vmas);
+	EXPECT_EQ(verdict, strstr(verdict, expected));
 	free(verdict);
 }
 
