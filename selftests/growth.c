@@ -147,7 +147,7 @@ FIXTURE_TEARDOWN_PARENT(growth)
 
 TEST_F_TIMEOUT(growth, a_page_touched_while_all_is_discarded_is_the_same_for_a_child, 3600)
 {
-	enum { ROUNDS = 40, PAGES = 2048 };
+	enum { ROUNDS = 25, PAGES = 2048 };
 	struct toucher *toucher = &self->toucher;
 	const unsigned long rounds = nr_rounds ?: ROUNDS;
 
@@ -335,7 +335,7 @@ static bool rmap_finds(uint64_t pfn, const char *address)
 
 TEST_F_TIMEOUT(touched_growth, every_page_that_is_mapped_then_is_inherited_and_found, 3600)
 {
-	enum { ROUNDS = 5, PAGES = 4096, GROWN = PAGES + 20000, SAMPLES = 16 };
+	enum { ROUNDS = 4, PAGES = 4096, GROWN = PAGES + 20000, SAMPLES = 16 };
 	const unsigned long rounds = nr_rounds ?: ROUNDS;
 	char *memory = reserve(GROWN);
 
