@@ -59,10 +59,15 @@ extern "C" {
     ) -> *mut bindings::file;
     pub(crate) fn anon_rmap_i_mmap_lock_read(file: *mut bindings::file);
     pub(crate) fn anon_rmap_i_mmap_unlock_read(file: *mut bindings::file);
+    pub(crate) fn anon_rmap_i_mmap_find(
+        file: *mut bindings::file,
+        pgoff: c_ulong,
+        mm: *const bindings::mm_struct,
+        address: c_ulong,
+    ) -> *mut bindings::vm_area_struct;
     pub(crate) fn anon_rmap_i_mmap_has(
         file: *mut bindings::file,
-        vma: *const bindings::vm_area_struct,
-        pgoff: c_ulong,
+        first: c_ulong,
         last: c_ulong,
     ) -> bool;
 }
