@@ -26,6 +26,7 @@
 //!         page table lock          (core mm)
 //!         poisoned pages           (memory_failure::registry)
 //!         frames                   (frame)
+//!         noted failures           (memory_failure::queue)
 //! ```
 //!
 //! The mmu notifier takes the lock of the address space and the amap's, and can be called from

@@ -61,9 +61,10 @@ use kernel::{
 /// The failures that can be noted at a time. The array of places takes a page.
 const PLACES: usize = 128;
 
-/// How long what has found no memory waits for the next try: at first, and at most.
+/// How long what has found no memory waits for the next try. It is twice as long each time, but not more
+/// often than [`MAX_DOUBLINGS`].
 const FIRST_DELAY: Msecs = 100;
-const LAST_DELAY: Msecs = 12800;
+const MAX_DOUBLINGS: u32 = 7;
 
 /// A failure that is to be handled.
 #[derive(Clone)]
@@ -116,9 +117,7 @@ impl Note {
 
     /// How long to wait for the next try.
     fn delay(&self) -> Msecs {
-        FIRST_DELAY
-            .checked_shl(self.tries)
-            .map_or(LAST_DELAY, |delay| delay.min(LAST_DELAY))
+        FIRST_DELAY << self.tries.min(MAX_DOUBLINGS)
     }
 }
 
@@ -135,7 +134,8 @@ struct Place {
 /// The work of a place that has a note is queued or runs, and takes the note away when it is done.
 struct Places {
     places: KVec<Place>,
-    /// All frames with a machine check that has found no place are in this range.
+    /// All frames with a machine check that has found no place are in this range, but for those that a
+    /// worker is about to note.
     missed: Option<RangeInclusive<u64>>,
     /// Whether nothing is tried again, since the module is being unloaded.
     closing: bool,
@@ -191,13 +191,9 @@ impl Worker {
     }
 
     /// Runs the work now if it waits for the next try, and waits until it has run.
-    ///
-    /// # Safety
-    ///
-    /// The work must have been initialised.
-    unsafe fn flush(&self) {
+    fn flush(&self) {
         let work: *const DelayedWork<Self> = &raw const self.work;
-        // SAFETY: `DelayedWork` is a transparent wrapper of what is flushed.
+        // SAFETY: `DelayedWork` is a transparent wrapper of what is flushed, and was initialised in `new`.
         unsafe { bindings::flush_delayed_work(work.cast_mut().cast()) };
     }
 }
@@ -219,7 +215,7 @@ impl WorkItem for Worker {
             let closing = noted.closing;
             if handled.is_err() && !closing {
                 if let Some(waiting) = noted.places[place].note.as_mut() {
-                    waiting.tries += 1;
+                    waiting.tries = note.tries.saturating_add(1);
                 }
                 // SAFETY: Works run only as long as there is the queue.
                 let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
@@ -365,8 +361,7 @@ impl Drop for Queue {
         for place in 0..PLACES {
             let worker = NOTED.lock().places.get(place).map(|p| p.worker.clone());
             if let Some(worker) = worker {
-                // SAFETY: `Worker::new` has initialised it.
-                unsafe { worker.flush() };
+                worker.flush();
             }
         }
         // SAFETY: By the invariant the queue is ours; nothing is added to it any more: nothing is noted,
