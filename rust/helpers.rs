@@ -24,6 +24,7 @@ extern "C" {
         page: *const bindings::page,
         fault: *const bindings::vm_fault,
     ) -> bool;
+    pub(crate) fn anon_rmap_page_mapcount(page: *const bindings::page) -> c_int;
     pub(crate) fn anon_rmap_refcount_inc_not_zero(refs: *const bindings::refcount_t) -> bool;
     pub(crate) fn anon_rmap_mmap_write_lock(mm: *mut bindings::mm_struct);
     pub(crate) fn anon_rmap_mmap_write_unlock(mm: *mut bindings::mm_struct);

@@ -35,6 +35,12 @@ bool anon_rmap_page_maybe_dma_pinned(struct page *page)
 	return folio_maybe_dma_pinned(page_folio(page));
 }
 
+int anon_rmap_page_mapcount(const struct page *page);
+int anon_rmap_page_mapcount(const struct page *page)
+{
+	return folio_mapcount(page_folio(page));
+}
+
 /*
  * Whether there are references to @page besides the owner's, those of page
  * tables, and that of @fault, if it has one: page_mkwrite() is called with one.
