@@ -126,7 +126,7 @@ static void start_job(struct job *job)
 	}
 	tree = &job->tree;
 	if (options.seconds)
-		tree->deadline = now_ns() + options.seconds * 1000000000UL;
+		tree->deadline = now_ns() + options.seconds * NS_PER_SECOND;
 	run_tree();
 	if (*tree->failure) {
 		job->failed_step = tree->step;

@@ -7,11 +7,14 @@
 #define FIXTURE_H
 
 #include "anon_rmap.h"
+/* Its poll() waits for a test to end. */
+#define poll poll_patiently
 #include "kselftest_harness.h"
+#undef poll
 
-/* In seconds. An emulated machine is slow, and one that is busy is slower. */
+/* In seconds, as patience.h counts them. */
 #undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 120
+#define TEST_TIMEOUT_DEFAULT 60
 
 /* A fixture with private memory of the device, size_in_pages pages, untouched. */
 #define FIXTURE_ON_DEVICE(fixture_name, size_in_pages)			\
