@@ -7,14 +7,10 @@
 #define FIXTURE_H
 
 #include "anon_rmap.h"
-/* Its poll() waits for a test to end. */
+/* It waits in poll() for a test to end: limits are in seconds as patience.h counts them. */
 #define poll poll_patiently
 #include "kselftest_harness.h"
 #undef poll
-
-/* In seconds, as patience.h counts them. */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 60
 
 /* A fixture with private memory of the device, size_in_pages pages, untouched. */
 #define FIXTURE_ON_DEVICE(fixture_name, size_in_pages)			\
