@@ -432,6 +432,11 @@ static bool has_tick(void)
 	return tick;
 }
 
+static bool has_ended(uint64_t pid)
+{
+	return waitpid(pid, NULL, WNOHANG) == (pid_t)pid;
+}
+
 /* Lets another process use what is at @address when it fails; false if that did not get a signal. */
 static bool fail_in_use(const char *address, struct access *access)
 {
@@ -442,10 +447,7 @@ static bool fail_in_use(const char *address, struct access *access)
 	load(address);
 	if (await(is_undisturbed, (uint64_t)victim)) {
 		machine_check(ACTION_REQUIRED, pfn_of(address));
-		for (int i = 0; i < AWAIT_SECONDS * 100 && !ended; i++) {
-			ended = waitpid(victim->pid, NULL, WNOHANG) == victim->pid;
-			usleep(10000);
-		}
+		ended = await(has_ended, victim->pid);
 	}
 	if (!ended) {
 		kill(victim->pid, SIGKILL);
