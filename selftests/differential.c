@@ -24,7 +24,7 @@ static const char usage[] =
 	"  --seconds N  for so long with each seed, instead of --steps\n"
 	"  --jobs N     how many seeds at a time (default: the number of CPUs)\n"
 	"  --break N    does not fill pages on the device's side from step N on; fails as soon as that shows\n"
-	"  --verbose    shows the last steps of each run\n";
+	"  --verbose    shows the last steps of each run, and what was done how often\n";
 
 static void parse_options(int argc, char **argv)
 {
@@ -144,6 +144,8 @@ static void show_run(const struct job *job)
 		describe(&run->history[i % HISTORY], text, sizeof(text));
 		ksft_print_msg("%s\n", text);
 	}
+	for (unsigned int i = 0; options.verbose && i < NR_KINDS; i++)
+		ksft_print_msg("%s: %u, %u of them with success\n", kinds[i].name, run->done[i], run->succeeded[i]);
 	if (!*run->failure)
 		return;
 	ksft_print_msg("%s\n", run->failure);

@@ -3,7 +3,7 @@
 //! Pages that turn out to be bad while they are copied.
 //!
 //! Such a page is taken away from all who use it like any other that the hardware has failed under.
-//! Who copies a page holds an mmap lock, under which that can't be done, so it is left to the
+//! Who copies a page is in a fault, or in fork, and is not kept waiting for that: it is left to the
 //! [queue].
 
 use super::{

@@ -14,6 +14,7 @@
 #define BURST 4
 /* Steps that a report shows. */
 #define HISTORY 12
+#define MAX_KINDS 64
 
 struct process {
 	pid_t pid;
@@ -43,6 +44,8 @@ struct tree {
 	char failure[256];
 	struct past_step history[HISTORY];
 	struct process processes[MAX_PROCESSES];
+	/* How often each kind of operation was done, and without an error or a signal. */
+	unsigned int done[MAX_KINDS], succeeded[MAX_KINDS];
 };
 
 static struct tree *tree;
@@ -184,17 +187,23 @@ static const struct kind kinds[] = {
 	{ "madvise", 14, choose_madvise, perform_madvise, NULL },
 	{ "mlock2", 2, choose_mlock, perform_mlock, NULL },
 	{ "munlock", 3, choose_range, perform_munlock, NULL },
-	{ "vmsplice", 2, choose_short_range, perform_vmsplice, NULL },
+	{ "vmsplice", 4, choose_short_range, perform_vmsplice, NULL },
 	{ "vmsplice to keep", 4, choose_writable, perform_hold, NULL },
 	{ "read what was kept", 3, choose_short_range, perform_read_held, NULL },
 	{ "mlockall", 1, choose_mlockall, NULL, perform_mlockall },
 	{ "munlockall", 2, choose_range, NULL, perform_munlockall },
-	{ "process_vm_readv", 2, choose_target, perform_process_vm_readv, NULL },
-	{ "process_vm_writev", 3, choose_target, perform_process_vm_writev, NULL },
-	{ "read /proc/self/mem", 1, choose_short_range, perform_proc_mem_read, NULL },
-	{ "write /proc/self/mem", 2, choose_writable, perform_proc_mem_write, NULL },
-	{ "write() from", 2, choose_short_range, perform_write_from, NULL },
-	{ "read() to", 2, choose_short_range, perform_read_to, NULL },
+	{ "process_vm_readv", 4, choose_target, perform_process_vm_readv, NULL },
+	{ "process_vm_writev", 5, choose_target, perform_process_vm_writev, NULL },
+	{ "read /proc/self/mem", 3, choose_short_range, perform_proc_mem_read, NULL },
+	{ "write /proc/self/mem", 4, choose_writable, perform_proc_mem_write, NULL },
+	{ "write() from", 3, choose_short_range, perform_write_from, NULL },
+	{ "write() to a pipe", 3, choose_short_range, perform_write_to_pipe, NULL },
+	{ "read() to", 3, choose_short_range, perform_read_to, NULL },
+	{ "read() from a pipe", 4, choose_short_range, perform_read_from_pipe, NULL },
+	{ "userfaultfd", 4, choose_uffd, perform_uffd, NULL },
+	{ "scan", 3, choose_scan, perform_scan, NULL },
+	{ "mseal", 1, choose_seal, perform_seal, NULL },
+	{ "discard sealed", 1, choose_sealed, perform_discard_sealed, NULL },
 	{ "threads write", 1, choose_fault_range, NULL, perform_threads },
 	{ "fork", 3, choose_range, NULL, perform_fork },
 	{ "fork while written", 2, choose_writable, NULL, perform_fork_while_written },
@@ -204,6 +213,8 @@ static const struct kind kinds[] = {
 };
 
 #define NR_KINDS (sizeof(kinds) / sizeof(*kinds))
+
+_Static_assert(NR_KINDS <= MAX_KINDS, "struct tree counts each kind");
 
 static const struct kind *choose_kind(struct random *random)
 {
@@ -262,7 +273,9 @@ static void do_step(void)
 	checks = random;
 	device_first = one_in(&random, 2);
 
+	tree->done[operation->kind - kinds]++;
 	if (operation->kind->perform_once) {
+		tree->succeeded[operation->kind - kinds]++;
 		operation->kind->perform_once(operation, tree->failure, size);
 		return;
 	}
@@ -278,6 +291,7 @@ static void do_step(void)
 			 anonymous->digest);
 	}
 	past->outcome = outcome[ANONYMOUS_SIDE];
+	tree->succeeded[operation->kind - kinds] += !past->outcome.error && !past->outcome.signal;
 	if (*tree->failure)
 		return;
 	if (compare_touched(operation->page, operation->pages, &checks, tree->failure, size))
@@ -365,7 +379,7 @@ static void run_tree(void)
 			if (pipe2(pipes[side], O_CLOEXEC | O_NONBLOCK))
 				abort();
 		for (enum side side = 0; side < NR_SIDES; side++)
-			map_side(side, 0, ARENA_PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE);
+			map_side(side, 0, ARENA_PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE, 0);
 		live();
 	}
 	setpgid(root, root);
