@@ -124,7 +124,7 @@ impl Family {
                 walk <- new_mutex!((), "anon_rmap_walk"),
                 walker: Atomic::new(ptr::null()),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
         .inspect_err(|_| {
             // SAFETY: The reference is ours.

@@ -80,7 +80,7 @@ impl RmapVma {
             vma: Atomic::new(ptr::null_mut()),
             settled: Atomic::new(false),
         };
-        Ok(Arc::new(new, GFP_KERNEL)?)
+        Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Whose address space it is. Its `mm_struct` may have no users any more.

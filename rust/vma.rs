@@ -120,9 +120,9 @@ impl Unpublished {
                 space,
                 rmap,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
-        let place = Reserved::new(state.clone(), GFP_KERNEL)?;
+        let place = Reserved::new(state.clone(), GFP_KERNEL_ACCOUNT)?;
         Ok(Self {
             state,
             place,

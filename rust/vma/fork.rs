@@ -129,8 +129,8 @@ impl VmaState {
 
     /// Makes the pages at `indices` ones that may be shared, but for those that are pinned: these are
     /// returned. [`ENOMEM`].
-    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVec<Index>> {
-        let mut pinned = KVec::new();
+    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVVec<Index>> {
+        let mut pinned = KVVec::new();
         loop {
             let mut count = 0;
             pinned.clear();
@@ -161,7 +161,7 @@ impl VmaState {
                 return Ok(pinned);
             }
             pinned.clear();
-            pinned.reserve(count, GFP_KERNEL)?;
+            pinned.reserve(count, GFP_KERNEL_ACCOUNT)?;
         }
     }
 
