@@ -152,9 +152,9 @@ impl AddressSpace {
                 exiting: Atomic::new(false),
                 last_failure: Atomic::new(0),
             }? Error),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
-        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let node = node.into_node(mm.as_raw() as usize, space.clone());
         // One that has lost its last VMA may not have been freed yet.
         let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
@@ -490,5 +490,51 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         // SAFETY: By the invariant one use is ours to give back.
         unsafe { bindings::mmu_notifier_put(self.0.notifier.get()) };
+    }
+}
+
+#[kunit_tests(anon_rmap_address_space)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clearing_is_found_by_its_key_whatever_its_range() {
+        let mut clearings = Clearings::NONE;
+        clearings.begin(1, Interval::point(10));
+        assert!(clearings.has(10) && !clearings.has(11));
+        assert_eq!(clearings.get(1), Some(Clearing::All));
+        assert_eq!(clearings.get(2), None);
+        clearings.end(1);
+        assert!(!clearings.has(10));
+        assert_eq!(clearings.get(1), None);
+    }
+
+    #[test]
+    fn a_clearing_within_another_of_the_task_discards_nothing() {
+        let mut clearings = Clearings::NONE;
+        clearings.begin(1, Interval::point(10));
+        clearings.begin(2, Interval::ALL);
+        assert!(clearings.has(5000));
+        assert_eq!(clearings.get(2), Some(Clearing::Nested));
+        clearings.end(2);
+        assert_eq!(clearings.get(1), Some(Clearing::All));
+        assert!(!clearings.has(5000));
+    }
+
+    #[test]
+    fn clearings_that_find_no_place_stop_everything_until_they_end() {
+        let mut clearings = Clearings::NONE;
+        for key in 0..Clearings::PLACES + 2 {
+            clearings.begin(key, Interval::point(0));
+        }
+        assert!(clearings.has(77));
+        // Those without a place end first, last, and in between.
+        clearings.end(Clearings::PLACES);
+        for key in 0..Clearings::PLACES {
+            assert!(clearings.has(77));
+            clearings.end(key);
+        }
+        clearings.end(Clearings::PLACES + 1);
+        assert!(!clearings.has(77) && !clearings.has(0));
     }
 }

@@ -124,7 +124,7 @@ impl Family {
                 walk <- new_mutex!((), "anon_rmap_walk"),
                 walker: Atomic::new(ptr::null()),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
         .inspect_err(|_| {
             // SAFETY: The reference is ours.
@@ -204,22 +204,31 @@ impl IMmap<'_> {
         unsafe {
             helpers::anon_rmap_i_mmap_has(
                 self.0.file.as_ptr(),
-                ptr::null(),
                 window.pgoff(0),
                 window.pgoff(MAX_INDEX),
             )
         }
     }
 
-    /// Whether `vma` is linked and maps something at `index`. O(1) if it has been used, else O(log n) and the relatives
-    /// that map the same.
-    pub(crate) fn has(&self, vma: &RmapVma, index: u64) -> bool {
+    /// The VMA that is linked where `vma` puts `index`; null if there is none. It is valid and keeps its page tables.
+    ///
+    /// It is another one while a split is under way: our links are split before core mm's are. O(1) if the VMA has been used,
+    /// else O(log n) and the relatives that map the same.
+    fn vma_at(&self, vma: &RmapVma, index: u64) -> *mut bindings::vm_area_struct {
         if vma.is_settled() {
-            return true;
+            return vma.as_ptr();
         }
-        let pgoff = vma.window().pgoff(index);
-        // SAFETY: The file is live, and the lock is held; the VMA is not followed unless it is linked.
-        unsafe { helpers::anon_rmap_i_mmap_has(self.0.file.as_ptr(), vma.as_ptr(), pgoff, pgoff) }
+        let mm = vma.space().mm().as_raw();
+        let address = vma.base().address(Index(index));
+        let mut windows = vma.windows().into_iter();
+        let found = windows.find_map(|window| {
+            let pgoff = window.pgoff(index);
+            // SAFETY: The file is live, and the lock is held.
+            let found =
+                unsafe { helpers::anon_rmap_i_mmap_find(self.0.file.as_ptr(), pgoff, mm, address) };
+            NonNull::new(found)
+        });
+        found.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 }
 
@@ -238,7 +247,7 @@ impl IMmap<'_> {
         let mut rest = Some(indices);
         for _ in 0..LOOKS {
             let indices = rest?;
-            if !self.has(vma, indices.start()) {
+            if self.vma_at(vma, indices.start()).is_null() {
                 return None;
             }
             // SAFETY: The VMA is linked, and the lock is held.
@@ -271,11 +280,9 @@ pub(crate) struct Walker<'a> {
 impl Walker<'_> {
     /// Takes frame `pfn` out of the page table at `index` of `vma`, and out of all TLBs. Returns whether it was there.
     pub(crate) fn zap(&self, vma: &RmapVma, index: u64, pfn: u64) -> bool {
-        if !self.i_mmap.has(vma, index) {
-            return false;
-        }
-        // SAFETY: The VMA is linked, so it is valid and has its page tables.
-        unsafe { vma.zap_if_mapped(index, pfn) }
+        let linked = self.i_mmap.vma_at(vma, index);
+        // SAFETY: If a VMA is linked there, it is valid and keeps its page tables.
+        !linked.is_null() && unsafe { vma.zap_if_mapped(linked, index, pfn) }
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) mod event;
 pub(crate) mod inject;
 mod kill;
 pub(crate) mod machine_check;
+pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod soft_offline;
 

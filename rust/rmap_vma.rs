@@ -49,7 +49,8 @@ pub(crate) struct RmapVma {
     family: Arc<Family>,
     amap: Arc<Amap>,
     base: Base,
-    window: Window,
+    /// That of the VMA, and that of the one it was split off.
+    windows: [Window; 2],
     vma: Atomic<*mut bindings::vm_area_struct>,
     /// Whether the VMA is known to be linked in `i_mmap`: a fault has seen it, and core mm has not announced since that
     /// it unmaps it. Announcing comes before unlinking: `unmap_vmas()` before `free_pgtables()`.
@@ -68,18 +69,18 @@ impl RmapVma {
         family: Arc<Family>,
         amap: Arc<Amap>,
         base: Base,
-        window: Window,
+        windows: [Window; 2],
     ) -> Result<Arc<Self>> {
         let new = Self {
             space,
             family,
             amap,
             base,
-            window,
+            windows,
             vma: Atomic::new(ptr::null_mut()),
             settled: Atomic::new(false),
         };
-        Ok(Arc::new(new, GFP_KERNEL)?)
+        Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Whose address space it is. Its `mm_struct` may have no users any more.
@@ -102,9 +103,14 @@ impl RmapVma {
         self.base
     }
 
-    /// The `vm_pgoff` of index 0.
+    /// The window of the VMA.
     pub(crate) fn window(&self) -> Window {
-        self.window
+        self.windows[0]
+    }
+
+    /// The window of the VMA, and that of the VMA that covers its addresses as long as core mm has not split it.
+    pub(crate) fn windows(&self) -> [Window; 2] {
+        self.windows
     }
 
     /// The VMA; null until it has been published. Valid until it is closed.
@@ -146,19 +152,25 @@ impl RmapVma {
         unsafe { helpers::anon_rmap_maps_pfn(self.space.mm().as_raw(), address, pfn as usize) }
     }
 
-    /// Takes frame `pfn` out of the page table at `index`. Returns whether it was there.
+    /// Takes frame `pfn` out of the page table at `index`, where `linked` is the VMA that is linked. Returns whether it was
+    /// there.
     ///
     /// # Safety
     ///
-    /// As for [`Self::maps`].
-    pub(crate) unsafe fn zap_if_mapped(&self, index: u64, pfn: u64) -> bool {
+    /// As for [`Self::maps`]; `linked` must cover the index.
+    pub(crate) unsafe fn zap_if_mapped(
+        &self,
+        linked: *mut bindings::vm_area_struct,
+        index: u64,
+        pfn: u64,
+    ) -> bool {
         // SAFETY: The caller promises what this requires.
         if !unsafe { self.maps(index, pfn) } {
             return false;
         }
         let start = self.base.address(Index(index));
         // SAFETY: The VMA is valid and keeps its page tables, and covers what its page table maps.
-        unsafe { zap(self.as_ptr(), start..start + PAGE_SIZE) };
+        unsafe { zap(linked, start..start + PAGE_SIZE) };
         true
     }
 

@@ -107,10 +107,10 @@ impl Unpublished {
         family: Arc<Family>,
         amap: Arc<Amap>,
         base: Base,
-        window: Window,
+        windows: [Window; 2],
         links: usize,
     ) -> Result<Self> {
-        let rmap = RmapVma::new(space.space().clone(), family, amap, base, window)?;
+        let rmap = RmapVma::new(space.space().clone(), family, amap, base, windows)?;
         let links = CopyReservation::new(&rmap, links)?;
         let state = Arc::new(
             VmaState {
@@ -120,9 +120,9 @@ impl Unpublished {
                 space,
                 rmap,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
-        let place = Reserved::new(state.clone(), GFP_KERNEL)?;
+        let place = Reserved::new(state.clone(), GFP_KERNEL_ACCOUNT)?;
         Ok(Self {
             state,
             place,
@@ -362,7 +362,7 @@ impl VmaState {
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
         let file = family.file();
-        let unpublished = Unpublished::new(space, family, amap, base, window, 0)?;
+        let unpublished = Unpublished::new(space, family, amap, base, [window; 2], 0)?;
         let vma = vma.as_ptr();
         // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
         // but without `VM_MAYSHARE` is private as far as the user can see, and leaves copy-on-write
@@ -394,7 +394,8 @@ impl VmaState {
         let family = self.rmap.family().clone();
         let window = family.next_window()?;
         let amap = self.amap().clone();
-        let spare = Unpublished::new(space, family, amap, self.base(), window, links)?;
+        let windows = [window, self.rmap.window()];
+        let spare = Unpublished::new(space, family, amap, self.base(), windows, links)?;
         let old = self
             .registration
             .access_mut(&mut self.space.vmas().lock())

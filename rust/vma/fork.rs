@@ -77,8 +77,8 @@ impl VmaState {
         }
         // SAFETY: Fork holds the mmap lock for writing.
         let subscription = unsafe { Subscription::new(space.mm().as_raw()) }?;
-        let window = self.rmap.window();
-        let unpublished = Unpublished::new(subscription, family, amap, self.base(), window, 0)?;
+        let windows = [self.rmap.window(); 2];
+        let unpublished = Unpublished::new(subscription, family, amap, self.base(), windows, 0)?;
         // If core mm goes on to copy the page tables, it must find no page there: the child would map it
         // without the rmap knowing. What it copies then are guard markers, which no zap removes.
         // SAFETY: The VMA is under construction.
@@ -129,8 +129,8 @@ impl VmaState {
 
     /// Makes the pages at `indices` ones that may be shared, but for those that are pinned: these are
     /// returned. [`ENOMEM`].
-    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVec<Index>> {
-        let mut pinned = KVec::new();
+    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVVec<Index>> {
+        let mut pinned = KVVec::new();
         loop {
             let mut count = 0;
             pinned.clear();
@@ -161,7 +161,7 @@ impl VmaState {
                 return Ok(pinned);
             }
             pinned.clear();
-            pinned.reserve(count, GFP_KERNEL)?;
+            pinned.reserve(count, GFP_KERNEL_ACCOUNT)?;
         }
     }
 

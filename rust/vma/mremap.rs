@@ -70,7 +70,7 @@ impl VmaState {
         unsafe { helpers::anon_rmap_vma_start_write(source.vma()) };
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
-        let mut unpublished = Unpublished::new(space, family, amap, base, window, links)?;
+        let mut unpublished = Unpublished::new(space, family, amap, base, [window; 2], links)?;
         let reservation = mem::take(&mut unpublished.links);
         let links = {
             let mut slots = source.amap().lock();

@@ -8,7 +8,9 @@
 
 #include "../anon_rmap.h"
 #include <linux/fs.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 
 enum side { DEVICE_SIDE, ANONYMOUS_SIDE, NR_SIDES };
 
@@ -33,22 +35,31 @@ static inline long page_of(enum side side, const void *address)
 
 static int device_fd;
 
-static inline void *map_side(enum side side, unsigned int page, unsigned int pages, int protection, int flags)
+/* The offset means nothing. */
+static inline void *map_side(enum side side, unsigned int page, unsigned int pages, int protection, int flags,
+			     off_t offset)
 {
 	if (side == ANONYMOUS_SIDE)
-		flags |= MAP_ANONYMOUS;
-	return mmap(at(side, page), pages * PAGE, protection, flags,
-		    side == DEVICE_SIDE ? device_fd : -1, 0);
+		return mmap(at(side, page), pages * PAGE, protection, flags | MAP_ANONYMOUS, -1, 0);
+	return mmap(at(side, page), pages * PAGE, protection, flags, device_fd, offset);
 }
 
 /* A VMA, in pages of the arena. */
 struct vma {
 	unsigned int start, end;
 	bool readable, writable, shared;
+	off_t offset;
 };
 
 /* A file of the process's own in /proc, which a child must open anew. */
-static int maps_fd = -1, mem_fd = -1;
+static int maps_fd = -1, mem_fd = -1, pagemap_fd = -1;
+
+/* Write-protects memory of the process that has opened it; -1 as long as none of it was. */
+static int uffd = -1;
+
+/* What can't be changed any more, in all that are forked too. */
+static bool sealed[ARENA_PAGES];
+static unsigned int nr_sealed;
 
 static inline int open_once(int *fd, const char *path)
 {
@@ -63,7 +74,9 @@ static inline void forget_own_files(void)
 {
 	close(maps_fd);
 	close(mem_fd);
-	maps_fd = mem_fd = -1;
+	close(pagemap_fd);
+	close(uffd);
+	maps_fd = mem_fd = pagemap_fd = uffd = -1;
 }
 
 /* The VMA that has @page or is the next one after it; an empty one at the end if there is none. */
@@ -84,6 +97,7 @@ static inline struct vma next_vma(enum side side, unsigned int page)
 		.readable = query.vma_flags & PROCMAP_QUERY_VMA_READABLE,
 		.writable = query.vma_flags & PROCMAP_QUERY_VMA_WRITABLE,
 		.shared = query.vma_flags & PROCMAP_QUERY_VMA_SHARED,
+		.offset = query.vma_offset,
 	};
 }
 

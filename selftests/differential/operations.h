@@ -12,6 +12,10 @@
 #include "../random.h"
 #include "../slow_write.h"
 
+#ifndef __NR_mseal
+#define __NR_mseal 462
+#endif
+
 struct operation {
 	const struct kind *kind;
 	/* The range. */
@@ -171,9 +175,29 @@ static void choose_mmap(struct operation *operation, struct random *random)
 		operation->argument |= MAP_NORESERVE;
 }
 
+/* Any offset, or one that continues what is mapped before or behind. */
+static off_t offset_for(const struct operation *operation)
+{
+	unsigned int page = operation->page;
+	struct vma before = next_vma(DEVICE_SIDE, page ? page - 1 : 0);
+	struct vma behind = next_vma(DEVICE_SIDE, page + operation->pages);
+
+	switch (operation->value & 3) {
+	case 0:
+		return 0;
+	case 1:
+		return (operation->value >> 24) * PAGE;
+	case 2:
+		return before.start < page ? before.offset + (page - before.start) * PAGE : 0;
+	default:
+		return behind.offset > size_of(operation) ? behind.offset - size_of(operation) : 0;
+	}
+}
+
 static void perform_mmap(const struct operation *operation, enum side side, struct outcome *outcome)
 {
-	void *memory = map_side(side, operation->page, operation->pages, operation->to_pages, operation->argument);
+	void *memory = map_side(side, operation->page, operation->pages, operation->to_pages, operation->argument,
+				offset_for(operation));
 
 	set_result(outcome, memory == MAP_FAILED ? -1 : page_of(side, memory));
 }
@@ -246,7 +270,8 @@ static void perform_mremap(const struct operation *operation, enum side side, st
 
 /*
  * Not here: MADV_FREE, MADV_WIPEONFORK and MADV_REMOVE, which a driver's mapping refuses. MADV_GUARD_INSTALL lets a
- * driver know only of pages that are in page tables: it is done on empty pages.
+ * driver know only of pages that are in page tables: it is done where all pages are, or where there are none. Where there
+ * are markers of write protection it does not end, but for private anonymous memory.
  */
 static const int advices[] = {
 	MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_DONTFORK, MADV_DOFORK,
@@ -255,17 +280,95 @@ static const int advices[] = {
 	MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_GUARD_REMOVE,
 };
 
+static bool is_discard(int advice)
+{
+	return advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_GUARD_INSTALL;
+}
+
+/* How many pages of the range come before one that is sealed. */
+static unsigned int unsealed_pages(const struct operation *operation)
+{
+	unsigned int pages = 0;
+
+	while (pages < operation->pages && !sealed[operation->page + pages])
+		pages++;
+	return pages;
+}
+
 static void choose_madvise(struct operation *operation, struct random *random)
 {
 	choose_range(operation, random);
 	operation->argument = advices[below(random, sizeof(advices) / sizeof(*advices))];
+	/* Core mm refuses it for sealed anonymous memory, and drivers' memory is to be as if it had. */
+	if (is_discard(operation->argument))
+		operation->pages = unsealed_pages(operation);
+	if (operation->argument == MADV_GUARD_INSTALL && uffd >= 0)
+		operation->argument = MADV_GUARD_REMOVE;
 }
 
 static void perform_madvise(const struct operation *operation, enum side side, struct outcome *outcome)
 {
-	if (operation->argument == MADV_GUARD_INSTALL)
-		madvise(start_of(operation, side), size_of(operation), MADV_DONTNEED_LOCKED);
-	set_result(outcome, madvise(start_of(operation, side), size_of(operation), operation->argument));
+	char *start = start_of(operation, side);
+	size_t size = size_of(operation);
+
+	if (operation->argument == MADV_GUARD_INSTALL &&
+	    (operation->value & 1 || madvise(start, size, MADV_POPULATE_READ)))
+		madvise(start, size, MADV_DONTNEED_LOCKED);
+	set_result(outcome, madvise(start, size, operation->argument));
+}
+
+/* Private memory, which some processes have sealed: what is read-only is not discarded. */
+#define MAX_SEALED 64
+
+static void choose_seal(struct operation *operation, struct random *random)
+{
+	struct vma vma;
+
+	choose_range(operation, random);
+	operation->pages = at_most(operation->pages, 6);
+	vma = next_vma(DEVICE_SIDE, operation->page);
+	if (vma.start > operation->page || vma.shared || nr_sealed >= MAX_SEALED)
+		operation->pages = 0;
+	operation->pages = at_most(operation->pages, vma.end - operation->page);
+}
+
+static void perform_seal(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	set_result(outcome, syscall(__NR_mseal, start_of(operation, side), size_of(operation), 0));
+	for (unsigned int i = 0; !outcome->error && i < operation->pages; i++) {
+		nr_sealed += !sealed[operation->page + i];
+		sealed[operation->page + i] = true;
+	}
+}
+
+/* What is sealed, or some of it. */
+static void choose_sealed(struct operation *operation, struct random *random)
+{
+	unsigned int page;
+
+	choose_range(operation, random);
+	for (page = 0; page < ARENA_PAGES && !sealed[page]; page++)
+		;
+	operation->page = at_most(page, ARENA_PAGES - 1);
+	for (operation->pages = 0; page < ARENA_PAGES && sealed[page]; page++)
+		operation->pages++;
+	if (operation->pages) {
+		unsigned int skipped = below(random, operation->pages);
+
+		operation->page += skipped;
+		operation->pages -= skipped;
+	}
+}
+
+/*
+ * Sealed memory is discarded if it can be written. If not core mm refuses that for anonymous memory, and drivers' memory
+ * is as if it had: only what is then there is compared.
+ */
+static void perform_discard_sealed(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	(void)outcome;
+	for (unsigned int i = 0; i < operation->pages; i++)
+		madvise(at(side, operation->page + i), PAGE, MADV_DONTNEED);
 }
 
 static void choose_mlock(struct operation *operation, struct random *random)
@@ -358,7 +461,7 @@ static void perform_proc_mem_write(const struct operation *operation, enum side 
 				   (off_t)start_of(operation, side)));
 }
 
-/* A file in memory, for read() and write(). */
+/* A file in memory, for read() and write(); or a pipe. */
 static int file_fd;
 
 static void perform_write_from(const struct operation *operation, enum side side, struct outcome *outcome)
@@ -375,6 +478,145 @@ static void perform_read_to(const struct operation *operation, enum side side, s
 	if (pwrite(file_fd, pattern(operation), size_of(operation), 0) < 0)
 		abort();
 	set_result(outcome, pread(file_fd, start_of(operation, side), size_of(operation), 0));
+}
+
+static void perform_write_to_pipe(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	static char copy[MAX_COPIED_PAGES * PAGE];
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		abort();
+	set_result(outcome, write(ends[1], start_of(operation, side), size_of(operation)));
+	if (outcome->value > 0 && read(ends[0], copy, sizeof(copy)) == outcome->value)
+		add_data(outcome, copy, outcome->value);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void perform_read_from_pipe(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		abort();
+	if (write(ends[1], pattern(operation), size_of(operation)) != size_of(operation))
+		abort();
+	set_result(outcome, read(ends[0], start_of(operation, side), size_of(operation)));
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/*
+ * Asynchronous write protection by userfaultfd, which nobody but a scan of the pagemap notices. A child has none.
+ */
+static int open_uffd(void)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED,
+	};
+
+	if (uffd >= 0)
+		return uffd;
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	if (uffd >= 0 && ioctl(uffd, UFFDIO_API, &api))
+		abort();
+	return uffd;
+}
+
+enum { REGISTER, UNREGISTER, PROTECT, UNPROTECT, NR_UFFD };
+
+static void choose_uffd(struct operation *operation, struct random *random)
+{
+	choose_range(operation, random);
+	operation->argument = below(random, NR_UFFD);
+}
+
+static void perform_uffd(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	struct uffdio_range range = { (uintptr_t)start_of(operation, side), size_of(operation) };
+	struct uffdio_register registration = { .range = range, .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_writeprotect protection = { .range = range };
+
+	switch (operation->argument) {
+	case REGISTER:
+		set_result(outcome, ioctl(open_uffd(), UFFDIO_REGISTER, &registration));
+		break;
+	case UNREGISTER:
+		/* Core mm refuses it where a driver's memory is not registered. */
+		set_result(outcome, ioctl(open_uffd(), UFFDIO_REGISTER, &registration));
+		if (!outcome->error)
+			set_result(outcome, ioctl(open_uffd(), UFFDIO_UNREGISTER, &range));
+		break;
+	default:
+		protection.mode = operation->argument == PROTECT ? UFFDIO_WRITEPROTECT_MODE_WP : 0;
+		set_result(outcome, ioctl(open_uffd(), UFFDIO_WRITEPROTECT, &protection));
+	}
+}
+
+/* Write-protects the pages of a range that were written, and adds which ones these were. */
+static void scan_written(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	struct page_region regions[MAX_COPIED_PAGES] = {};
+	struct pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)start_of(operation, side),
+		.end = (uintptr_t)start_of(operation, side) + size_of(operation),
+		.vec = (uintptr_t)regions,
+		.vec_len = MAX_COPIED_PAGES,
+		.category_mask = PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_WRITTEN,
+	};
+
+	set_result(outcome, ioctl(open_once(&pagemap_fd, "/proc/self/pagemap"), PAGEMAP_SCAN, &scan));
+	for (long i = 0; i < outcome->value; i++) {
+		uint64_t pages[] = {
+			page_of(side, (void *)(uintptr_t)regions[i].start),
+			(regions[i].end - regions[i].start) >> PAGE_SHIFT,
+		};
+
+		add_data(outcome, pages, sizeof(pages));
+	}
+}
+
+/* One that can be written, in a VMA of its own on neither side. */
+static void choose_scan(struct operation *operation, struct random *random)
+{
+	choose_writable(operation, random);
+	operation->argument = below(random, 3);
+}
+
+/*
+ * Which pages were written between two scans. All are there at the first: of others core mm has another opinion if they
+ * are not private and anonymous.
+ */
+static void perform_scan(const struct operation *operation, enum side side, struct outcome *outcome)
+{
+	struct uffdio_register registration = {
+		.range = { (uintptr_t)start_of(operation, side), size_of(operation) },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct operation part = *operation;
+
+	perform_write(operation, side, outcome);
+	if (!operation->pages || outcome->signal)
+		return;
+	if (ioctl(open_uffd(), UFFDIO_REGISTER, &registration)) {
+		set_result(outcome, -1);
+		return;
+	}
+	scan_written(operation, side, outcome);
+	part.page += operation->pages / 3;
+	part.pages -= operation->pages / 2;
+	if (operation->argument == 0)
+		perform_write(&part, side, outcome);
+	else if (operation->argument == 1)
+		perform_read_from_pipe(&part, side, outcome);
+	else
+		perform_read(&part, side, outcome);
+	scan_written(operation, side, outcome);
 }
 
 static bool perform_compare(const struct operation *operation, char *failure, size_t size)
@@ -495,6 +737,9 @@ static bool perform_threads(const struct operation *operation, char *failure, si
 
 	if (!other)
 		other_pages = at_most(8, operation->page);
+	for (unsigned int i = 0; i < other_pages; i++)
+		if (sealed[other + i])
+			other_pages = i;
 	for (enum side side = 0; side < NR_SIDES; side++)
 		mprotect(start_of(operation, side), size_of(operation), PROT_READ | PROT_WRITE);
 	for (unsigned int i = 0; i < NR_THREADS; i++) {

@@ -8,13 +8,13 @@
 
 #include "operations.h"
 #include <linux/futex.h>
-#include <time.h>
 
 #define MAX_PROCESSES 5
 /* Steps that a process does in a row. */
 #define BURST 4
 /* Steps that a report shows. */
 #define HISTORY 12
+#define MAX_KINDS 64
 
 struct process {
 	pid_t pid;
@@ -35,9 +35,8 @@ struct tree {
 	/* Where to stop: after so many steps, or at a time in ns, if they are not 0. */
 	unsigned int steps;
 	uint64_t deadline;
-	/* From which step on one write is not done on the device's side; for a test of the test. */
+	/* From which step on what fills pages does not on the device's side; for a test of the test. */
 	unsigned int breaking;
-	bool broken;
 	/* How many steps have begun. */
 	unsigned int step;
 	bool over;
@@ -45,20 +44,14 @@ struct tree {
 	char failure[256];
 	struct past_step history[HISTORY];
 	struct process processes[MAX_PROCESSES];
+	/* How often each kind of operation was done, and without an error or a signal. */
+	unsigned int done[MAX_KINDS], succeeded[MAX_KINDS];
 };
 
 static struct tree *tree;
 static unsigned int self;
 
 static bool exiting;
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000UL + now.tv_nsec;
-}
 
 static unsigned int nr_alive(void)
 {
@@ -194,17 +187,23 @@ static const struct kind kinds[] = {
 	{ "madvise", 14, choose_madvise, perform_madvise, NULL },
 	{ "mlock2", 2, choose_mlock, perform_mlock, NULL },
 	{ "munlock", 3, choose_range, perform_munlock, NULL },
-	{ "vmsplice", 2, choose_short_range, perform_vmsplice, NULL },
+	{ "vmsplice", 4, choose_short_range, perform_vmsplice, NULL },
 	{ "vmsplice to keep", 4, choose_writable, perform_hold, NULL },
 	{ "read what was kept", 3, choose_short_range, perform_read_held, NULL },
 	{ "mlockall", 1, choose_mlockall, NULL, perform_mlockall },
 	{ "munlockall", 2, choose_range, NULL, perform_munlockall },
-	{ "process_vm_readv", 2, choose_target, perform_process_vm_readv, NULL },
-	{ "process_vm_writev", 3, choose_target, perform_process_vm_writev, NULL },
-	{ "read /proc/self/mem", 1, choose_short_range, perform_proc_mem_read, NULL },
-	{ "write /proc/self/mem", 2, choose_writable, perform_proc_mem_write, NULL },
-	{ "write() from", 2, choose_short_range, perform_write_from, NULL },
-	{ "read() to", 2, choose_short_range, perform_read_to, NULL },
+	{ "process_vm_readv", 4, choose_target, perform_process_vm_readv, NULL },
+	{ "process_vm_writev", 5, choose_target, perform_process_vm_writev, NULL },
+	{ "read /proc/self/mem", 3, choose_short_range, perform_proc_mem_read, NULL },
+	{ "write /proc/self/mem", 4, choose_writable, perform_proc_mem_write, NULL },
+	{ "write() from", 3, choose_short_range, perform_write_from, NULL },
+	{ "write() to a pipe", 3, choose_short_range, perform_write_to_pipe, NULL },
+	{ "read() to", 3, choose_short_range, perform_read_to, NULL },
+	{ "read() from a pipe", 4, choose_short_range, perform_read_from_pipe, NULL },
+	{ "userfaultfd", 4, choose_uffd, perform_uffd, NULL },
+	{ "scan", 3, choose_scan, perform_scan, NULL },
+	{ "mseal", 1, choose_seal, perform_seal, NULL },
+	{ "discard sealed", 1, choose_sealed, perform_discard_sealed, NULL },
 	{ "threads write", 1, choose_fault_range, NULL, perform_threads },
 	{ "fork", 3, choose_range, NULL, perform_fork },
 	{ "fork while written", 2, choose_writable, NULL, perform_fork_while_written },
@@ -214,6 +213,8 @@ static const struct kind kinds[] = {
 };
 
 #define NR_KINDS (sizeof(kinds) / sizeof(*kinds))
+
+_Static_assert(NR_KINDS <= MAX_KINDS, "struct tree counts each kind");
 
 static const struct kind *choose_kind(struct random *random)
 {
@@ -236,15 +237,10 @@ static bool compare_touched(unsigned int page, unsigned int pages, struct random
 	return true;
 }
 
-/* Whether this is the write that is to be left out on the device's side. */
+/* Whether this is to be left out on the device's side. */
 static bool is_left_out(const struct past_step *past)
 {
-	const struct operation *operation = &past->operation;
-
-	if (!tree->breaking || past->step < tree->breaking || tree->broken || operation->kind->perform != perform_fill)
-		return false;
-	tree->broken = !store(start_of(operation, ANONYMOUS_SIDE), 0).signal;
-	return tree->broken;
+	return tree->breaking && past->step >= tree->breaking && past->operation.kind->perform == perform_fill;
 }
 
 static void perform_on_both(const struct past_step *past, struct outcome *outcome, bool device_first)
@@ -277,7 +273,9 @@ static void do_step(void)
 	checks = random;
 	device_first = one_in(&random, 2);
 
+	tree->done[operation->kind - kinds]++;
 	if (operation->kind->perform_once) {
+		tree->succeeded[operation->kind - kinds]++;
 		operation->kind->perform_once(operation, tree->failure, size);
 		return;
 	}
@@ -293,6 +291,7 @@ static void do_step(void)
 			 anonymous->digest);
 	}
 	past->outcome = outcome[ANONYMOUS_SIDE];
+	tree->succeeded[operation->kind - kinds] += !past->outcome.error && !past->outcome.signal;
 	if (*tree->failure)
 		return;
 	if (compare_touched(operation->page, operation->pages, &checks, tree->failure, size))
@@ -351,14 +350,15 @@ static void describe(const struct past_step *past, char *text, size_t size)
 		 past->outcome.signal);
 }
 
-/* How long a step may take. */
-#define STALL_NS (20 * 1000000000UL)
+/* How long a step may take, as patience.h counts. */
+#define STEP_SECONDS 20
 
 /* Runs the program of *tree in new processes, to the end. */
 static void run_tree(void)
 {
-	uint64_t last = now_ns();
+	struct patience patience = patience_for(STEP_SECONDS);
 	unsigned int step = 0;
+	bool killed = false;
 	sigset_t child;
 	pid_t root;
 
@@ -379,7 +379,7 @@ static void run_tree(void)
 			if (pipe2(pipes[side], O_CLOEXEC | O_NONBLOCK))
 				abort();
 		for (enum side side = 0; side < NR_SIDES; side++)
-			map_side(side, 0, ARENA_PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE);
+			map_side(side, 0, ARENA_PAGES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED_NOREPLACE, 0);
 		live();
 	}
 	setpgid(root, root);
@@ -392,12 +392,16 @@ static void run_tree(void)
 			continue;
 		if (step != tree->step) {
 			step = tree->step;
-			last = now_ns();
+			patience = patience_for(STEP_SECONDS);
 		}
-		if (now_ns() - last > STALL_NS) {
+		if (ran_out(&patience)) {
+			/* The kernel may keep it even so. */
+			if (killed)
+				break;
 			snprintf(tree->failure, sizeof(tree->failure), "a process hangs or has died");
 			kill(-root, SIGKILL);
-			last = now_ns();
+			killed = true;
+			patience = patience_for(STEP_SECONDS);
 		}
 		sigtimedwait(&child, NULL, &(struct timespec){ .tv_sec = 1 });
 	}
