@@ -114,6 +114,7 @@ extern "C" {
         address: c_ulong,
         pfn: c_ulong,
     ) -> bool;
+    pub(crate) fn anon_rmap_tlb_flush_pending(mm: *mut bindings::mm_struct) -> bool;
     pub(crate) fn anon_rmap_next_entry(
         mm: *mut bindings::mm_struct,
         address: c_ulong,

@@ -78,3 +78,9 @@ pub(crate) fn maps(mm: &MmWithUser, address: usize) -> Option<bool> {
     let ops = unsafe { (&raw const (*vma.as_ptr()).vm_ops).read_volatile() };
     Some(ptr::eq(ops, vm_ops::OPS.as_ptr()))
 }
+
+/// Whether the current task is being killed.
+pub(crate) fn is_current_killed() -> bool {
+    // SAFETY: The current task may be asked.
+    unsafe { helpers::anon_rmap_fatal_signal_pending() }
+}
