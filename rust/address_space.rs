@@ -19,9 +19,12 @@ use crate::{
         Wait, //
     }, //
 };
-use core::ops::{
-    Deref,
-    Range, //
+use core::{
+    iter::successors,
+    ops::{
+        Deref,
+        Range, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -46,6 +49,10 @@ use kernel::{
         SpinLock, //
     },
     task::Task,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     types::Opaque, //
 };
 
@@ -152,9 +159,9 @@ impl AddressSpace {
                 exiting: Atomic::new(false),
                 last_failure: Atomic::new(0),
             }? Error),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
-        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let node = node.into_node(mm.as_raw() as usize, space.clone());
         // One that has lost its last VMA may not have been freed yet.
         let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
@@ -218,11 +225,28 @@ impl AddressSpace {
         clearings.has(page).then(|| Wait::new(self))
     }
 
-    /// Notes that core mm is about to clear the page table entries of `pages`; `key` is the notification's.
+    /// Notes that core mm is about to clear the page table entries of `pages`; `key` is the notification's. The caller must
+    /// hold no lock of the driver.
     ///
-    /// The caller then takes the lock of each amap concerned once: whoever has it afterwards finds out.
+    /// It then takes the lock of each amap concerned once: whoever has it afterwards finds out.
     pub(crate) fn begin_clearing(&self, key: usize, pages: Interval) {
-        self.clearings.lock().begin(key, pages);
+        let mut room = None;
+        loop {
+            {
+                let mut clearings = self.clearings.lock();
+                if let Some(room) = room.take() {
+                    clearings.add_room(room);
+                }
+                if clearings.begin(key, pages) {
+                    break;
+                }
+            }
+            match KBox::new(ClearingPlaces::NONE, GFP_ATOMIC | __GFP_NOWARN) {
+                Ok(new) => room = Some(new),
+                // Until one of many others ends, which waits for nobody.
+                Err(_) => fsleep(Delta::from_millis(1)),
+            }
+        }
         self.nr_clearings.fetch_add(1, Relaxed);
     }
 
@@ -329,10 +353,12 @@ pub(crate) enum Clearing {
 /// Where core mm is clearing page table entries: faults there have to wait.
 ///
 /// What start notes is found at the end by the notification itself: core mm passes the same `mmu_notifier_range` both times.
-pub(crate) struct Clearings {
+pub(crate) struct Clearings(ClearingPlaces);
+
+/// Places for clearings, and more of them. Those that were needed once stay.
+struct ClearingPlaces {
     places: [Option<ClearingPlace>; Self::PLACES],
-    /// Those that found no place. While there are any, core mm may be clearing anything.
-    overflow: usize,
+    more: Option<KBox<ClearingPlaces>>,
 }
 
 /// A clearing that is under way.
@@ -345,59 +371,80 @@ struct ClearingPlace {
 }
 
 // SAFETY: The task pointers are compared, never followed.
-unsafe impl Send for Clearings {}
+unsafe impl Send for ClearingPlaces {}
 
-impl Clearings {
+impl ClearingPlaces {
     /// About the number of threads in `madvise()`.
     const PLACES: usize = 16;
 
     const NONE: Self = Self {
         places: [None; Self::PLACES],
-        overflow: 0,
+        more: None,
     };
+}
+
+impl Clearings {
+    const NONE: Self = Self(ClearingPlaces::NONE);
+
+    fn all(&self) -> impl Iterator<Item = &ClearingPlace> {
+        let chunks = successors(Some(&self.0), |chunk| chunk.more.as_deref());
+        chunks.flat_map(|chunk| chunk.places.iter().flatten())
+    }
 
     fn has(&self, page: u64) -> bool {
         let point = Interval::point(page);
-        let mut places = self.places.iter().flatten();
-        self.overflow > 0 || places.any(|place| place.pages.contains(point))
-    }
-
-    fn begin(&mut self, key: usize, pages: Interval) {
-        let task = Task::current_raw().cast_const().cast();
-        let nested = self.places.iter().flatten().any(|place| place.task == task);
-        match self.places.iter_mut().find(|place| place.is_none()) {
-            Some(place) => {
-                *place = Some(ClearingPlace {
-                    key,
-                    pages,
-                    task,
-                    what: if nested {
-                        Clearing::Nested
-                    } else {
-                        Clearing::All
-                    },
-                })
-            }
-            None => self.overflow += 1,
-        }
+        self.all().any(|place| place.pages.contains(point))
     }
 
     fn get(&self, key: usize) -> Option<Clearing> {
-        let mut places = self.places.iter().flatten();
-        match places.find(|place| place.key == key) {
-            Some(place) => Some(place.what),
-            // It found no place. Nothing is nested then: there are no huge pages.
-            None => (self.overflow > 0).then_some(Clearing::All),
+        let place = self.all().find(|place| place.key == key);
+        place.map(|place| place.what)
+    }
+
+    /// The first place for which `condition` holds.
+    fn place(
+        &mut self,
+        condition: impl Fn(&Option<ClearingPlace>) -> bool,
+    ) -> Option<&mut Option<ClearingPlace>> {
+        let mut chunk = &mut self.0;
+        loop {
+            if let Some(at) = chunk.places.iter().position(&condition) {
+                return chunk.places.get_mut(at);
+            }
+            chunk = chunk.more.as_deref_mut()?;
         }
     }
 
+    /// False if there is no place.
+    fn begin(&mut self, key: usize, pages: Interval) -> bool {
+        let task = Task::current_raw().cast_const().cast();
+        let nested = self.all().any(|place| place.task == task);
+        let what = if nested {
+            Clearing::Nested
+        } else {
+            Clearing::All
+        };
+        let new = ClearingPlace {
+            key,
+            pages,
+            task,
+            what,
+        };
+        self.place(Option::is_none)
+            .map(|place| *place = Some(new))
+            .is_some()
+    }
+
     fn end(&mut self, key: usize) {
-        let of_key =
-            |place: &&mut Option<ClearingPlace>| place.is_some_and(|place| place.key == key);
-        match self.places.iter_mut().find(of_key) {
-            Some(place) => *place = None,
-            None => self.overflow = self.overflow.saturating_sub(1),
+        let is_this = |place: &Option<ClearingPlace>| place.is_some_and(|place| place.key == key);
+        if let Some(place) = self.place(is_this) {
+            *place = None;
         }
+    }
+
+    fn add_room(&mut self, mut room: KBox<ClearingPlaces>) {
+        room.more = self.0.more.take();
+        self.0.more = Some(room);
     }
 }
 
@@ -490,5 +537,53 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         // SAFETY: By the invariant one use is ours to give back.
         unsafe { bindings::mmu_notifier_put(self.0.notifier.get()) };
+    }
+}
+
+#[kunit_tests(anon_rmap_address_space)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clearing_is_found_by_its_key_whatever_its_range() {
+        let mut clearings = Clearings::NONE;
+        assert!(clearings.begin(1, Interval::point(10)));
+        assert!(clearings.has(10) && !clearings.has(11));
+        assert_eq!(clearings.get(1), Some(Clearing::All));
+        assert_eq!(clearings.get(2), None);
+        clearings.end(1);
+        assert!(!clearings.has(10));
+        assert_eq!(clearings.get(1), None);
+    }
+
+    #[test]
+    fn a_clearing_within_another_of_the_task_discards_nothing() {
+        let mut clearings = Clearings::NONE;
+        assert!(clearings.begin(1, Interval::point(10)));
+        assert!(clearings.begin(2, Interval::ALL));
+        assert!(clearings.has(5000));
+        assert_eq!(clearings.get(2), Some(Clearing::Nested));
+        clearings.end(2);
+        assert_eq!(clearings.get(1), Some(Clearing::All));
+        assert!(!clearings.has(5000));
+    }
+
+    #[test]
+    fn clearings_find_more_places() -> Result {
+        let mut clearings = Clearings::NONE;
+        let many = 3 * ClearingPlaces::PLACES;
+        for key in 0..many {
+            while !clearings.begin(key, Interval::point(key as u64)) {
+                clearings.add_room(KBox::new(ClearingPlaces::NONE, GFP_KERNEL)?);
+            }
+        }
+        for key in 0..many {
+            assert!(clearings.has(key as u64) && clearings.get(key).is_some());
+            clearings.end(key);
+            assert!(!clearings.has(key as u64) && clearings.get(key).is_none());
+        }
+        // What was made room for is used again.
+        assert!((0..many).all(|key| clearings.begin(key, Interval::ALL)));
+        Ok(())
     }
 }

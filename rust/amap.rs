@@ -197,7 +197,7 @@ impl Amap {
                     "amap"
                 ),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         stats::AMAPS.inc();
         Ok(new)
@@ -244,7 +244,7 @@ impl Amap {
                 return slots.remove_range(range, &mut pool);
             }
             drop(slots);
-            pool.reserve(needed, GFP_KERNEL)?;
+            pool.reserve(needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 
@@ -285,7 +285,7 @@ impl Amap {
                 continue;
             }
             drop(slots);
-            pool.reserve(needed, GFP_KERNEL)?;
+            pool.reserve(needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 
@@ -310,7 +310,7 @@ impl Amap {
                     .map_err(|_| ENOMEM);
             }
             drop(source);
-            if let Err(error) = pool.reserve(needed, GFP_KERNEL) {
+            if let Err(error) = pool.reserve(needed, GFP_KERNEL_ACCOUNT) {
                 break Err(error.into());
             }
         };
@@ -335,7 +335,7 @@ impl Amap {
                 Err(share) => share,
             };
             drop(slots);
-            pool.reserve(needed, GFP_KERNEL)?;
+            pool.reserve(needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 }

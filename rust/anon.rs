@@ -187,6 +187,12 @@ impl Content {
         unsafe { helpers::anon_rmap_page_to_pfn(self.page().as_ptr()) as u64 }
     }
 
+    /// The number of page table entries that map the page.
+    pub(crate) fn mapcount(&self) -> u64 {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_mapcount(self.page().as_ptr()) as u64 }
+    }
+
     /// Whether a device may be writing to the page or reading it (`FOLL_PIN`).
     ///
     /// May be wrong in the safe direction: an unpinned page can look pinned.
@@ -284,7 +290,7 @@ impl Anon {
                 anon_vma,
                 index,
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.
         let anon = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(anon) }));

@@ -39,7 +39,7 @@ impl Avc {
     /// Reserves what linking needs; [`ENOMEM`].
     fn reserve(vma: &Arc<RmapVma>) -> Result<Reserved<Self>> {
         let avc = Self { vma: vma.clone() };
-        Ok(Reserved::new(avc, GFP_KERNEL)?)
+        Ok(Reserved::new(avc, GFP_KERNEL_ACCOUNT)?)
     }
 }
 
@@ -147,7 +147,7 @@ impl AnonVma {
                 family,
                 tree <- new_mutex!(IntervalTree::new(), "anon_vma"),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         stats::ANON_VMAS.inc();
         Ok(new)
@@ -177,14 +177,14 @@ struct Link {
 /// All intervals are the same: what the VMA covers.
 pub(crate) struct Links {
     interval: Interval,
-    links: KVec<Link>,
+    links: KVVec<Link>,
 }
 
 /// What linking one VMA into one more tree needs.
 pub(crate) struct LinkReservation {
     avc: Reserved<Avc>,
     /// Room for one link more than the VMA had; used only if the VMA's own room does not do.
-    room: KVec<Link>,
+    room: KVVec<Link>,
 }
 
 impl LinkReservation {
@@ -192,7 +192,7 @@ impl LinkReservation {
     pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
         Ok(Self {
             avc: Avc::reserve(vma)?,
-            room: KVec::with_capacity(links + 1, GFP_KERNEL)?,
+            room: KVVec::with_capacity(links + 1, GFP_KERNEL_ACCOUNT)?,
         })
     }
 }
@@ -200,20 +200,20 @@ impl LinkReservation {
 /// What copying all links of a VMA needs, see [`Links::split_off`].
 #[derive(Default)]
 pub(crate) struct CopyReservation {
-    avcs: KVec<Reserved<Avc>>,
-    room: KVec<Link>,
+    avcs: KVVec<Reserved<Avc>>,
+    room: KVVec<Link>,
 }
 
 impl CopyReservation {
     /// Reserves `links` links for a VMA; [`ENOMEM`].
     pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
-        let mut avcs = KVec::with_capacity(links, GFP_KERNEL)?;
+        let mut avcs = KVVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..links {
-            avcs.push(Avc::reserve(vma)?, GFP_KERNEL)?;
+            avcs.push(Avc::reserve(vma)?, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(Self {
             avcs,
-            room: KVec::with_capacity(links, GFP_KERNEL)?,
+            room: KVVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?,
         })
     }
 }
@@ -223,7 +223,7 @@ impl Links {
     pub(crate) fn new(interval: Interval) -> Self {
         Self {
             interval,
-            links: KVec::new(),
+            links: KVVec::new(),
         }
     }
 

@@ -16,7 +16,8 @@ use crate::{
     interval_tree::Interval,
     rmap_vma::{
         Entry,
-        RmapVma, //
+        RmapVma,
+        Zap, //
     },
     AnonRmap, //
 };
@@ -97,6 +98,8 @@ pub(crate) struct Family {
     walk: Mutex<()>,
     /// Whose walk that is.
     walker: Atomic<*const Task>,
+    /// How many moves of page table entries are under way.
+    moves: Atomic<usize>,
 }
 
 // SAFETY: A file may be used by any task. The pointer to a task is compared, never followed.
@@ -123,8 +126,9 @@ impl Family {
                 next_window: Atomic::new(0),
                 walk <- new_mutex!((), "anon_rmap_walk"),
                 walker: Atomic::new(ptr::null()),
+                moves: Atomic::new(0),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
         .inspect_err(|_| {
             // SAFETY: The reference is ours.
@@ -174,6 +178,22 @@ impl Family {
         }
     }
 
+    /// Notes that mremap begins to move entries, before their target is linked.
+    pub(crate) fn begin_move(&self) {
+        self.moves.fetch_add(1, Relaxed);
+    }
+
+    /// Notes that a move has ended, and no entry will move back any more.
+    pub(crate) fn end_move(&self) {
+        self.moves.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether entries are moving: who has looked at their source must not give up `i_mmap` before he has looked at their
+    /// target. It can't begin with what he has looked at already, since linking the target takes `i_mmap` for writing.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.moves.load(Relaxed) > 0
+    }
+
     /// Whether the current task is zapping for a failure, which means nothing to what the mappings hold.
     pub(crate) fn is_walked_by_current(&self) -> bool {
         ptr::eq(
@@ -204,26 +224,46 @@ impl IMmap<'_> {
         unsafe {
             helpers::anon_rmap_i_mmap_has(
                 self.0.file.as_ptr(),
-                ptr::null(),
                 window.pgoff(0),
                 window.pgoff(MAX_INDEX),
             )
         }
     }
 
-    /// Whether `vma` is linked and maps something at `index`. O(1) if it has been used, else O(log n) and the relatives
-    /// that map the same.
-    pub(crate) fn has(&self, vma: &RmapVma, index: u64) -> bool {
-        if vma.is_settled() {
-            return true;
+    /// The VMA that is linked where `vma` puts `index`; null if there is none. It is valid and keeps its page tables.
+    ///
+    /// It is another one while a split is under way: our links are split before core mm's are. O(1) if the VMA has been used,
+    /// else O(log n) and the relatives that map the same.
+    ///
+    /// None is looked for in an address space that is exiting: nobody accesses anything there any more.
+    fn vma_at(&self, vma: &RmapVma, index: u64) -> *mut bindings::vm_area_struct {
+        if vma.space().is_exiting() {
+            return ptr::null_mut();
         }
-        let pgoff = vma.window().pgoff(index);
-        // SAFETY: The file is live, and the lock is held; the VMA is not followed unless it is linked.
-        unsafe { helpers::anon_rmap_i_mmap_has(self.0.file.as_ptr(), vma.as_ptr(), pgoff, pgoff) }
+        if vma.is_settled() {
+            return vma.as_ptr();
+        }
+        let mm = vma.space().mm().as_raw();
+        let address = vma.base().address(Index(index));
+        let mut windows = vma.windows().into_iter();
+        let found = windows.find_map(|window| {
+            let pgoff = window.pgoff(index);
+            // SAFETY: The file is live, and the lock is held.
+            let found =
+                unsafe { helpers::anon_rmap_i_mmap_find(self.0.file.as_ptr(), pgoff, mm, address) };
+            NonNull::new(found)
+        });
+        found.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 }
 
 impl IMmap<'_> {
+    /// Whether the page table maps frame `pfn` at `index` of `vma`.
+    pub(crate) fn maps(&self, vma: &RmapVma, index: Index, pfn: u64) -> bool {
+        // SAFETY: A VMA that is linked there keeps its page tables.
+        !self.vma_at(vma, index.0).is_null() && unsafe { vma.maps(index, pfn) }
+    }
+
     /// Calls `f` for the page table entries of `vma` at `indices` that are not empty, until it breaks, or some time
     /// has passed. Returns what is left of the indices; nothing if the VMA is not linked.
     pub(crate) fn entries(
@@ -238,7 +278,7 @@ impl IMmap<'_> {
         let mut rest = Some(indices);
         for _ in 0..LOOKS {
             let indices = rest?;
-            if !self.has(vma, indices.start()) {
+            if self.vma_at(vma, indices.start()).is_null() {
                 return None;
             }
             // SAFETY: The VMA is linked, and the lock is held.
@@ -269,13 +309,18 @@ pub(crate) struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    /// Takes frame `pfn` out of the page table at `index` of `vma`, and out of all TLBs. Returns whether it was there.
-    pub(crate) fn zap(&self, vma: &RmapVma, index: u64, pfn: u64) -> bool {
-        if !self.i_mmap.has(vma, index) {
-            return false;
+    /// Takes frame `pfn` out of the page table at `index` of `vma`, and out of all TLBs.
+    pub(crate) fn zap(&self, vma: &RmapVma, index: u64, pfn: u64) -> Zap {
+        let linked = self.i_mmap.vma_at(vma, index);
+        if !linked.is_null() {
+            // SAFETY: A VMA that is linked there is valid and keeps its page tables.
+            return unsafe { vma.zap_if_mapped(linked, index, pfn) };
         }
-        // SAFETY: The VMA is linked, so it is valid and has its page tables.
-        unsafe { vma.zap_if_mapped(index, pfn) }
+        if vma.is_unflushed() {
+            Zap::Unflushed
+        } else {
+            Zap::Nothing
+        }
     }
 }
 

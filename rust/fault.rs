@@ -175,9 +175,7 @@ impl Fault<'_> {
                         Origin::Zeroes => Anon::zeroed(anon_vma, self.index)?,
                         Origin::Copy(source) => match Anon::copy_of(source, anon_vma) {
                             // Another thread has replaced it meanwhile.
-                            Err(error) if error == EHWPOISON && !self.is_held(source) => {
-                                continue
-                            }
+                            Err(error) if error == EHWPOISON && !self.is_held(source) => continue,
                             result => result?,
                         },
                     };

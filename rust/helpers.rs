@@ -24,6 +24,7 @@ extern "C" {
         page: *const bindings::page,
         fault: *const bindings::vm_fault,
     ) -> bool;
+    pub(crate) fn anon_rmap_page_mapcount(page: *const bindings::page) -> c_int;
     pub(crate) fn anon_rmap_refcount_inc_not_zero(refs: *const bindings::refcount_t) -> bool;
     pub(crate) fn anon_rmap_mmap_write_lock(mm: *mut bindings::mm_struct);
     pub(crate) fn anon_rmap_mmap_write_unlock(mm: *mut bindings::mm_struct);
@@ -59,10 +60,15 @@ extern "C" {
     ) -> *mut bindings::file;
     pub(crate) fn anon_rmap_i_mmap_lock_read(file: *mut bindings::file);
     pub(crate) fn anon_rmap_i_mmap_unlock_read(file: *mut bindings::file);
+    pub(crate) fn anon_rmap_i_mmap_find(
+        file: *mut bindings::file,
+        pgoff: c_ulong,
+        mm: *const bindings::mm_struct,
+        address: c_ulong,
+    ) -> *mut bindings::vm_area_struct;
     pub(crate) fn anon_rmap_i_mmap_has(
         file: *mut bindings::file,
-        vma: *const bindings::vm_area_struct,
-        pgoff: c_ulong,
+        first: c_ulong,
         last: c_ulong,
     ) -> bool;
 }
@@ -108,6 +114,7 @@ extern "C" {
         address: c_ulong,
         pfn: c_ulong,
     ) -> bool;
+    pub(crate) fn anon_rmap_tlb_flush_pending(mm: *mut bindings::mm_struct) -> bool;
     pub(crate) fn anon_rmap_next_entry(
         mm: *mut bindings::mm_struct,
         address: c_ulong,

@@ -32,6 +32,7 @@
 //!             page table lock      (core mm)
 //!             poisoned pages       (memory_failure::registry)
 //!             frames               (frame)
+//!             noted failures           (memory_failure::queue)
 //! ```
 //!
 //! The mmu notifier takes the lock of the address space and the amap's, and can be called from
@@ -101,7 +102,7 @@ struct AnonRmap {
     debugfs: debugfs::Dir,
     #[pin]
     machine_check: memory_failure::machine_check::MachineCheck,
-    failed_copies: memory_failure::copy::Queue,
+    failures: memory_failure::queue::Queue,
     device_memory: Option<Pin<KBox<DeviceMemory>>>,
     // Goes last.
     nodes: radix_tree::NodeCache,
@@ -127,8 +128,9 @@ impl kernel::InPlaceModule for AnonRmap {
                     module_parameters::pool_size.value(),
                 )
             }?,
-            // SAFETY: As above.
-            failed_copies: unsafe { memory_failure::copy::Queue::new() }?,
+            // SAFETY: There is one module. What notes failures is registered below, and unregistered before
+            // this is dropped.
+            failures: unsafe { memory_failure::queue::Queue::new() }?,
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
             debugfs: debugfs::create(),
             device <- MiscDeviceRegistration::register(device::OPTIONS),

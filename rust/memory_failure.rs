@@ -27,7 +27,9 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{
+            Acquire,
             Atomic,
+            Full,
             Relaxed, //
         }, //
     },
@@ -41,6 +43,7 @@ pub(crate) mod event;
 pub(crate) mod inject;
 mod kill;
 pub(crate) mod machine_check;
+pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod soft_offline;
 
@@ -124,6 +127,7 @@ pub(crate) struct Failure {
 ///
 /// Nothing has changed then.
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
+    let _under_way = UnderWay::begin();
     let record = registry::Reservation::new(anon.index(), failure)?;
     let pfn = mark(anon, failure, record)?;
     take_away(anon, pfn, failure);
@@ -161,12 +165,36 @@ impl Prepared {
             failure,
             record,
         } = self;
+        let _under_way = UnderWay::begin();
         // With the amap locked nobody replaces what is there.
         let (anon, pfn) = spot.with(|anon| Ok((anon.into(), mark(anon, failure, record)?)))?;
         let anon: ARef<Anon> = anon;
         take_away(&anon, pfn, failure);
         Ok(pfn)
     }
+}
+
+static UNDER_WAY: Atomic<usize> = Atomic::new(0);
+
+/// A failure that is being handled: its page is marked before it is mapped nowhere.
+struct UnderWay(());
+
+impl UnderWay {
+    fn begin() -> Self {
+        UNDER_WAY.fetch_add(1, Full);
+        Self(())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Full);
+    }
+}
+
+/// Whether a failure is being handled, so that a poisoned page may still be mapped.
+pub(crate) fn is_under_way() -> bool {
+    UNDER_WAY.load(Acquire) > 0
 }
 
 /// Marks the page of `anon` as poisoned, and returns its frame: from now on nobody maps it any more. Errors as those of

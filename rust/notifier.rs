@@ -111,23 +111,33 @@ unsafe extern "C" fn invalidate_range_start(
             _ => EAGAIN.to_errno(),
         };
     }
-    let mut vmas = space.vmas().lock();
     match event {
-        Event::Unmap => begin_unmapping(&mut vmas, range, touched),
+        Event::Unmap => begin_unmapping(&mut space.vmas().lock(), range, touched),
         Event::Clear => {
-            if next_cleared(&vmas, touched).is_none() {
-                return 0;
-            }
-            space.begin_clearing(key(range), touched);
-            let mut rest = Some(touched);
-            while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
-                // Whoever looked before is through with its page table entry now; whoever looks later waits.
-                drop(state.amap().lock());
-                rest = behind(part, touched);
+            // What is not known to be ours can be what one of our VMAs has grown by.
+            let is_left_alone = {
+                let vmas = space.vmas().lock();
+                let is_known = vmas.by_page.overlapping(touched).next().is_some();
+                is_known && next_cleared(&vmas, touched).is_none()
+            };
+            if !is_left_alone {
+                begin_clearing(space, range, touched);
             }
         }
     }
     0
+}
+
+/// Makes faults wait in what is going to be cleared.
+fn begin_clearing(space: &AddressSpace, range: &bindings::mmu_notifier_range, touched: Interval) {
+    space.begin_clearing(key(range), touched);
+    let vmas = space.vmas().lock();
+    let mut rest = Some(touched);
+    while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
+        // Whoever looked before is through with its page table entry now; whoever looks later waits.
+        drop(state.amap().lock());
+        rest = behind(part, touched);
+    }
 }
 
 /// # Safety
@@ -151,14 +161,11 @@ unsafe extern "C" fn invalidate_range_end(
         let vmas = space.vmas().lock();
         next_cleared(&vmas, rest).map(|(state, part)| (state.clone(), part))
     };
-    let Some(first) = next(cleared) else {
-        return;
-    };
     // What start has noted.
     let Some(clearing) = space.clearing(key(range)) else {
         return;
     };
-    let mut found: Option<(Arc<VmaState>, Interval)> = Some(first);
+    let mut found: Option<(Arc<VmaState>, Interval)> = next(cleared);
     while let Some((state, part)) = found {
         if clearing == Clearing::All {
             // The pages are freed here, without a lock.

@@ -40,13 +40,12 @@ pub(crate) fn pid(mm: &Mm) -> Pid {
     owner(mm).map_or(0, |task| task.tgid())
 }
 
-/// The pid and the command name of the process whose address space `mm` is.
-pub(crate) fn pid_and_comm(mm: &Mm) -> (Pid, [u8; COMM_LEN]) {
-    owner(mm).map_or((0, [0; COMM_LEN]), |task| {
-        // SAFETY: The task is live. Its name may change meanwhile; it always ends with a zero.
-        let comm = unsafe { (&raw const (*task.as_ptr()).comm).read_volatile() };
-        (task.tgid(), comm)
-    })
+/// The pid and the command name of the process whose address space `mm` is; `None` if it has gone.
+pub(crate) fn pid_and_comm(mm: &Mm) -> Option<(Pid, [u8; COMM_LEN])> {
+    let task = owner(mm)?;
+    // SAFETY: The task is live. Its name may change meanwhile; it always ends with a zero.
+    let comm = unsafe { (&raw const (*task.as_ptr()).comm).read_volatile() };
+    Some((task.tgid(), comm))
 }
 
 /// The size of a command name, with its final zero.
@@ -78,4 +77,10 @@ pub(crate) fn maps(mm: &MmWithUser, address: usize) -> Option<bool> {
     // SAFETY: The memory of a VMA stays that of one until a grace period has passed (SLAB_TYPESAFE_BY_RCU).
     let ops = unsafe { (&raw const (*vma.as_ptr()).vm_ops).read_volatile() };
     Some(ptr::eq(ops, vm_ops::OPS.as_ptr()))
+}
+
+/// Whether the current task is being killed.
+pub(crate) fn is_current_killed() -> bool {
+    // SAFETY: The current task may be asked.
+    unsafe { helpers::anon_rmap_fatal_signal_pending() }
 }

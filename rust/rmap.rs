@@ -13,8 +13,8 @@
 //!
 //! * Who installs an entry looks at the state of the anon under its lock, and has linked the VMA before.
 //! * A split moves no entry, and what covers an index moves forward in the order of the tree.
-//! * mremap moves entries to a VMA that comes later in the tree, and looks after those that it has to move back, see
-//!   [`VmaState::begin_move`](crate::vma::VmaState::begin_move).
+//! * mremap moves entries to a VMA that comes later in the tree. It moves them back only with `i_mmap` locked for writing, which the
+//!   walk keeps between the two, see [`Family::is_moving`](crate::family::Family::is_moving).
 //! * fork leaves no entry of a page in the child.
 
 use crate::{
@@ -30,7 +30,8 @@ use crate::{
     process,
     rmap_vma::{
         Entry,
-        RmapVma, //
+        RmapVma,
+        Zap, //
     },
     stats, //
 };
@@ -41,7 +42,12 @@ use core::{
 use kernel::{
     prelude::*,
     rbtree::RBTree,
-    task::Pid, //
+    sync::Arc,
+    task::Pid,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 
 /// Zaps all mappings of `anon`.
@@ -59,21 +65,62 @@ pub(crate) fn unmap(anon: &Anon) -> Walk {
     let anon_vma = anon.anon_vma();
     let mut walk = Walk::new(Interval::point(index));
     while !walk.is_over {
-        let walker = anon_vma.family().walker();
+        let family = anon_vma.family();
+        let mut unflushed = Unflushed::default();
+        let walker = family.walker();
         loop {
             for mapping in walk.next(anon_vma) {
-                if walker.zap(&mapping.vma, index, pfn) {
-                    stats::ZAPPED.inc();
+                match walker.zap(&mapping.vma, index, pfn) {
+                    Zap::Done => stats::ZAPPED.inc(),
+                    Zap::Nothing => (),
+                    Zap::Unflushed => unflushed.add(&mapping.vma),
                 }
             }
-            // Others get their turn between two portions. But a VMA is linked with `i_mmap` locked for writing: who makes more of
-            // them all the time, to run away, has to wait for the end.
-            if walk.is_over || !walk.is_chasing() {
+            // Others get their turn between two portions, but not while entries are moving. And a VMA is linked with `i_mmap`
+            // locked for writing: who makes more of them all the time, to run away, has to wait for the end.
+            if walk.is_over || !(walk.is_chasing() || family.is_moving()) {
                 break;
             }
         }
+        drop(walker);
+        unflushed.wait();
     }
     walk
+}
+
+/// Address spaces where a VMA that has been unmapped can still be in a TLB.
+#[derive(Default)]
+struct Unflushed([Option<Arc<AddressSpace>>; 8]);
+
+impl Unflushed {
+    /// Adds that of `vma`. If there is no place, it takes that of another one, which so gets less time.
+    fn add(&mut self, vma: &RmapVma) {
+        let space = vma.space();
+        let is_free = |place: &Option<Arc<AddressSpace>>| {
+            place.as_ref().is_none_or(|other| Arc::ptr_eq(other, space))
+        };
+        let free = self.0.iter().position(is_free).unwrap_or(0);
+        if let Some(place) = self.0.get_mut(free) {
+            *place = Some(space.clone());
+        }
+    }
+
+    /// Waits until what core mm has unmapped is in no TLB any more: it goes on to flush, but not with `i_mmap` locked. It
+    /// does not take the process: nothing else is waited for longer than a moment.
+    fn wait(self) {
+        const LOOKS: usize = 200;
+
+        for space in self.0.iter().flatten() {
+            let mm = space.mm().as_raw();
+            for _ in 0..LOOKS {
+                // SAFETY: The `mm_struct` is live.
+                if space.is_exiting() || !unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
+                    break;
+                }
+                fsleep(Delta::from_micros(500));
+            }
+        }
+    }
 }
 
 /// An address of a process.
@@ -113,7 +160,7 @@ pub(crate) fn mapped_at(anon: &Anon, range: Interval) -> Result<RBTree<Place, ()
     let anon_vma = anon.anon_vma();
     let mut places = RBTree::new();
     let mut walk = Walk::new(range);
-    while !walk.is_over {
+    while !walk.is_over && !walk.is_chasing() {
         for mapping in walk.next(anon_vma) {
             add_mapped(&mapping, pfn, &mut places)?;
         }
@@ -126,8 +173,7 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
     let Mapping { vma, indices } = mapping;
     let mut rest = Some(*indices);
     while let Some(indices) = rest {
-        // SAFETY: The current task may be asked.
-        if unsafe { helpers::anon_rmap_fatal_signal_pending() } {
+        if process::is_current_killed() {
             return Err(EINTR);
         }
         let mut found = None;

@@ -43,13 +43,25 @@ pub(crate) enum Entry {
     Unknown,
 }
 
+/// What has come of a zap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zap {
+    /// The page was mapped, and is no more.
+    Done,
+    /// It was not mapped.
+    Nothing,
+    /// Core mm is unmapping the VMA, and has not flushed all TLBs yet.
+    Unflushed,
+}
+
 /// A VMA of the device, from before it is linked until after it is unlinked.
 pub(crate) struct RmapVma {
     space: Arc<AddressSpace>,
     family: Arc<Family>,
     amap: Arc<Amap>,
     base: Base,
-    window: Window,
+    /// That of the VMA, and that of the one it was split off.
+    windows: [Window; 2],
     vma: Atomic<*mut bindings::vm_area_struct>,
     /// Whether the VMA is known to be linked in `i_mmap`: a fault has seen it, and core mm has not announced since that
     /// it unmaps it. Announcing comes before unlinking: `unmap_vmas()` before `free_pgtables()`.
@@ -68,18 +80,18 @@ impl RmapVma {
         family: Arc<Family>,
         amap: Arc<Amap>,
         base: Base,
-        window: Window,
+        windows: [Window; 2],
     ) -> Result<Arc<Self>> {
         let new = Self {
             space,
             family,
             amap,
             base,
-            window,
+            windows,
             vma: Atomic::new(ptr::null_mut()),
             settled: Atomic::new(false),
         };
-        Ok(Arc::new(new, GFP_KERNEL)?)
+        Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Whose address space it is. Its `mm_struct` may have no users any more.
@@ -102,9 +114,14 @@ impl RmapVma {
         self.base
     }
 
-    /// The `vm_pgoff` of index 0.
+    /// The window of the VMA.
     pub(crate) fn window(&self) -> Window {
-        self.window
+        self.windows[0]
+    }
+
+    /// The window of the VMA, and that of the VMA that covers its addresses as long as core mm has not split it.
+    pub(crate) fn windows(&self) -> [Window; 2] {
+        self.windows
     }
 
     /// The VMA; null until it has been published. Valid until it is closed.
@@ -130,9 +147,9 @@ impl RmapVma {
         self.settled.store(false, Relaxed);
     }
 
-    /// Whether the VMA is known to be linked; to be asked with `i_mmap` locked.
+    /// Whether the VMA is known to be linked, unless its address space is exiting; to be asked with `i_mmap` locked.
     pub(crate) fn is_settled(&self) -> bool {
-        self.settled.load(Relaxed) && !self.space.is_exiting()
+        self.settled.load(Relaxed)
     }
 
     /// Whether the page table maps frame `pfn` at `index`.
@@ -140,26 +157,45 @@ impl RmapVma {
     /// # Safety
     ///
     /// The VMA must be linked, and `i_mmap` locked.
-    pub(crate) unsafe fn maps(&self, index: u64, pfn: u64) -> bool {
-        let address = self.base.address(Index(index));
+    pub(crate) unsafe fn maps(&self, index: Index, pfn: u64) -> bool {
+        let mm = self.space.mm().as_raw();
         // SAFETY: The caller sees to it that the page tables stay.
-        unsafe { helpers::anon_rmap_maps_pfn(self.space.mm().as_raw(), address, pfn as usize) }
+        unsafe { helpers::anon_rmap_maps_pfn(mm, self.base.address(index), pfn as usize) }
     }
 
-    /// Takes frame `pfn` out of the page table at `index`. Returns whether it was there.
+    /// Takes frame `pfn` out of the page table at `index`, where `linked` is the VMA that is linked, and out of all TLBs.
     ///
     /// # Safety
     ///
-    /// As for [`Self::maps`].
-    pub(crate) unsafe fn zap_if_mapped(&self, index: u64, pfn: u64) -> bool {
-        // SAFETY: The caller promises what this requires.
-        if !unsafe { self.maps(index, pfn) } {
-            return false;
-        }
+    /// `linked` must be linked and cover the index, and `i_mmap` be locked.
+    pub(crate) unsafe fn zap_if_mapped(
+        &self,
+        linked: *mut bindings::vm_area_struct,
+        index: u64,
+        pfn: u64,
+    ) -> Zap {
         let start = self.base.address(Index(index));
-        // SAFETY: The VMA is valid and keeps its page tables, and covers what its page table maps.
-        unsafe { zap(self.as_ptr(), start..start + PAGE_SIZE) };
-        true
+        let mm = self.space.mm().as_raw();
+        // SAFETY: The caller promises what this requires.
+        let mapped = unsafe { self.maps(Index(index), pfn) };
+        // Core mm clears entries first and flushes later. A zap meanwhile flushes all, see `tlb_finish_mmu()`.
+        // SAFETY: The `mm_struct` is live.
+        if mapped || unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
+            // SAFETY: The VMA is valid, keeps its page tables, and covers the page.
+            unsafe { zap(linked, start..start + PAGE_SIZE) };
+        }
+        if mapped {
+            Zap::Done
+        } else {
+            Zap::Nothing
+        }
+    }
+
+    /// Whether what core mm has unmapped, or is unmapping, can still be in a TLB.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        // SAFETY: The `mm_struct` is live.
+        let pending = unsafe { helpers::anon_rmap_tlb_flush_pending(self.space.mm().as_raw()) };
+        pending && !self.space.is_exiting()
     }
 
     /// The first entry in `indices` that is not empty, and the rest of the indices behind what was looked at: a bounded
@@ -167,7 +203,7 @@ impl RmapVma {
     ///
     /// # Safety
     ///
-    /// As for [`Self::maps`].
+    /// The VMA must be linked, and `i_mmap` locked.
     pub(crate) unsafe fn next_entry(
         &self,
         indices: Interval,

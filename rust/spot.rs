@@ -7,7 +7,10 @@
 //! moment ago, looks at it with the amap locked ([`Spot::with`]).
 
 use crate::{
-    address_space::AddressSpace,
+    address_space::{
+        pages,
+        AddressSpace, //
+    },
     anon::Anon,
     index::Index,
     interval_tree::Interval,
@@ -15,6 +18,7 @@ use crate::{
     rmap::Place,
     vma::VmaState, //
 };
+use core::ops::Range;
 use kernel::{
     mm::{
         Mm,
@@ -66,31 +70,80 @@ impl Spot {
         }
     }
 
-    /// The spots of the pages that a VMA of the process `pid` has at the addresses `[start, end)` and that are good, added to
-    /// `spots`. Returns how many pages it has there; `None` if it is not in the range at all. [`ENOMEM`].
-    pub(crate) fn add_good(
+    /// The spots of the good pages of the process `pid` at the addresses in `range`, in their order. Each page that stays where it
+    /// is meanwhile is found once, whatever becomes of the VMAs.
+    ///
+    /// # Errors
+    ///
+    /// * [`ESRCH`]: there is no such process, or it has no address space.
+    /// * [`ENXIO`]: nothing of the device is mapped in the range.
+    /// * [`ENODATA`]: the mappings have no pages there.
+    /// * [`EHWPOISON`]: all pages there are poisoned.
+    /// * [`ENOMEM`]; [`EINTR`] if the current task is being killed.
+    pub(crate) fn good_in(pid: Pid, range: Range<usize>) -> Result<KVVec<Self>> {
+        let mm = process::mm(pid)?;
+        let space = AddressSpace::of(&mm).ok_or(ENXIO)?;
+        let mut spots = KVVec::new();
+        let mut error = ENXIO;
+        let mut rest = pages(range.start, range.end).ok();
+        while let Some(wanted) = rest {
+            if process::is_current_killed() {
+                return Err(EINTR);
+            }
+            let next = {
+                let vmas = space.vmas().lock();
+                let mut here = vmas.by_page.overlapping(wanted);
+                here.next().map(|(covered, state)| (covered, state.clone()))
+            };
+            let Some((covered, state)) = next else {
+                break;
+            };
+            let start = covered.start().max(wanted.start());
+            let last = covered.last().min(wanted.last());
+            // Nothing of it if it has changed since.
+            let Some((pages, last)) = Self::add_good(pid, &state, (start, last), &mut spots)?
+            else {
+                continue;
+            };
+            if error != EHWPOISON {
+                error = if pages > 0 { EHWPOISON } else { ENODATA };
+            }
+            rest = Interval::new(last + 1, wanted.last());
+        }
+        match spots.is_empty() {
+            false => Ok(spots),
+            // What has grown there has no page yet.
+            true if error == ENXIO && why_not(&mm, range.start) == ENODATA => Err(ENODATA),
+            true => Err(error),
+        }
+    }
+
+    /// Adds to `spots` the good pages of a VMA at the page numbers [start, last]. Returns how many pages it has there, and the last
+    /// page number that it has; `None` if it does not have the first one any more. [`ENOMEM`].
+    fn add_good(
         pid: Pid,
         state: &Arc<VmaState>,
-        (start, end): (usize, usize),
+        (start, last): (u64, u64),
         spots: &mut KVVec<Self>,
-    ) -> Result<Option<u64>> {
-        let Some((first, last)) = state.range() else {
-            return Ok(None);
-        };
-        let (start, end) = (start.max(first), end.min(last));
-        if start >= end {
-            return Ok(None);
-        }
-        let indices = state.base().interval(start, end)?;
+    ) -> Result<Option<(u64, u64)>> {
+        let addresses = (start as usize) << PAGE_SHIFT..(last as usize + 1) << PAGE_SHIFT;
+        let wanted = state.base().interval(addresses.start, addresses.end)?;
         loop {
             let slots = state.amap().lock();
-            let pages = slots.anons.count_range(indices.start(), indices.last());
+            let Some(links) = state.links(&slots) else {
+                return Ok(None);
+            };
+            if !links.interval().contains(Interval::point(wanted.start())) {
+                return Ok(None);
+            }
+            let indices = (wanted.start(), wanted.last().min(links.interval().last()));
+            let pages = slots.anons.count_range(indices.0, indices.1);
             if spots.capacity() - spots.len() < pages as usize {
                 drop(slots);
                 spots.reserve(pages as usize, GFP_KERNEL)?;
                 continue;
             }
-            for (index, slot) in slots.anons.iter_range(indices.start(), indices.last()) {
+            for (index, slot) in slots.anons.iter_range(indices.0, indices.1) {
                 if slot.value.lock().poison().is_none() {
                     // There is room: checked above.
                     let _ = spots.push_within_capacity(Self {
@@ -100,7 +153,7 @@ impl Spot {
                     });
                 }
             }
-            return Ok(Some(pages));
+            return Ok(Some((pages, start + (indices.1 - indices.0))));
         }
     }
 
@@ -121,17 +174,27 @@ impl Spot {
     ///
     /// # Errors
     ///
-    /// * [`EFAULT`]: nothing is mapped there any more.
+    /// * Those of [`Self::at`], if something else is mapped there now.
     /// * [`ENODATA`]: there is no page, since nobody has touched it.
+    /// * [`EINTR`] if the current task is being killed.
     /// * Those of `f`.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&Anon) -> Result<R>) -> Result<R> {
-        let slots = self.state.amap().lock();
-        let links = self.state.links(&slots).ok_or(EFAULT)?;
-        if !links.interval().contains(Interval::point(self.index.0)) {
-            return Err(EFAULT);
+    pub(crate) fn with<R>(mut self, f: impl FnOnce(&Anon) -> Result<R>) -> Result<R> {
+        loop {
+            {
+                let slots = self.state.amap().lock();
+                let point = Interval::point(self.index.0);
+                let links = self.state.links(&slots);
+                if links.is_some_and(|links| links.interval().contains(point)) {
+                    let slot = slots.anons.get(self.index.0).ok_or(ENODATA)?;
+                    return f(slot.value);
+                }
+            }
+            // It has been unmapped, or is another VMA's after a split.
+            if process::is_current_killed() {
+                return Err(EINTR);
+            }
+            self = Self::at(self.place())?;
         }
-        let slot = slots.anons.get(self.index.0).ok_or(ENODATA)?;
-        f(slot.value)
     }
 }
 
@@ -147,16 +210,4 @@ fn why_not(mm: &Mm, address: usize) -> Error {
         Some(true) => ENODATA,
         Some(false) => ENXIO,
     }
-}
-
-/// All VMAs of the device that the process `pid` has, in the order of addresses.
-///
-/// # Errors
-///
-/// * [`ESRCH`]: there is no such process, or it has no address space.
-/// * [`ENXIO`]: it has none.
-/// * [`ENOMEM`].
-pub(crate) fn vmas_of(pid: Pid) -> Result<KVVec<Arc<VmaState>>> {
-    let mm = process::mm(pid)?;
-    AddressSpace::of(&mm).ok_or(ENXIO)?.states()
 }

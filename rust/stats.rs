@@ -77,6 +77,8 @@ counters! {
     UNPOISONINGS: "unpoisonings_total",
     /// Machine checks in pages of the driver.
     MACHINE_CHECKS: "machine_checks_total",
+    /// Machine checks in pages of the driver for which there was no place when they were to be noted.
+    MACHINE_CHECKS_POSTPONED: "machine_checks_postponed_total",
     /// Pages moved to another frame by soft offline.
     SOFT_OFFLINES: "soft_offlines_total",
     /// rmap walks.

@@ -19,6 +19,7 @@ use crate::{
         Interval,
         Violation, //
     },
+    memory_failure,
     process,
     rmap::Place,
     rmap_vma::Entry,
@@ -54,6 +55,8 @@ enum Wrong {
     Entry(Place),
     /// A page table entry at this place of a kind that the driver does not know.
     Marker(Place),
+    /// A page table entry at this place, which maps a page that has failed.
+    Poisoned(Place),
 }
 
 impl fmt::Display for Wrong {
@@ -64,6 +67,7 @@ impl fmt::Display for Wrong {
             Self::Avc(place) => write!(f, "wrong avc: {place}"),
             Self::Entry(place) => write!(f, "wrong page table entry: {place}"),
             Self::Marker(place) => write!(f, "wrong marker: {place}"),
+            Self::Poisoned(place) => write!(f, "wrong, a failed page is mapped: {place}"),
         }
     }
 }
@@ -146,8 +150,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
     };
     let mut rest = Some(state.base().interval(start, end)?);
     while let Some(indices) = rest {
-        // SAFETY: The current task may be asked.
-        if unsafe { helpers::anon_rmap_fatal_signal_pending() } {
+        if process::is_current_killed() {
             return Err(EINTR);
         }
         // While entries are moving, they are ahead of the amap.
@@ -165,9 +168,16 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
                     Entry::KnownMarker => None,
                     Entry::Unknown => Some(Wrong::Marker(place())),
                     Entry::Page(pfn) => {
-                        let anon = slots.anons.get(index.0);
-                        let right = anon.is_some_and(|slot| slot.value.lock().pfn() == pfn);
-                        (!right).then(|| Wrong::Entry(place()))
+                        let slot = slots.anons.get(index.0);
+                        let content = slot.as_ref().map(|slot| slot.value.lock());
+                        match content {
+                            // When no failure is under way any more, and the entry is still there.
+                            Some(content) if content.pfn() == pfn => (content.poison().is_some()
+                                && !memory_failure::is_under_way()
+                                && i_mmap.maps(vma, index, pfn))
+                            .then(|| Wrong::Poisoned(place())),
+                            _ => Some(Wrong::Entry(place())),
+                        }
                     }
                 };
                 if wrong.is_some() {

@@ -83,7 +83,8 @@ unsafe extern "C" fn mremap(vma: *mut bindings::vm_area_struct) -> c_int {
         // SAFETY: Core mm holds the mmap lock for writing. The VMA has no state if `open` found no
         // memory for one.
         let state = unsafe { VmaState::of(vma) }.ok_or(ENOMEM)?;
-        state.finish_move().map(|()| 0)
+        // SAFETY: As above: the lock is held.
+        unsafe { state.finish_move() }.map(|()| 0)
     })
 }
 

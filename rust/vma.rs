@@ -38,11 +38,13 @@ use crate::{
     interval_tree::{
         Interval,
         Linked,
-        Reserved, //
+        Reserved,
+        Surplus, //
     },
     rmap_vma::RmapVma,
     stats,
-    vm_ops, //
+    vm_ops,
+    zap::zap, //
 };
 use core::{
     mem,
@@ -107,10 +109,10 @@ impl Unpublished {
         family: Arc<Family>,
         amap: Arc<Amap>,
         base: Base,
-        window: Window,
+        windows: [Window; 2],
         links: usize,
     ) -> Result<Self> {
-        let rmap = RmapVma::new(space.space().clone(), family, amap, base, window)?;
+        let rmap = RmapVma::new(space.space().clone(), family, amap, base, windows)?;
         let links = CopyReservation::new(&rmap, links)?;
         let state = Arc::new(
             VmaState {
@@ -120,9 +122,9 @@ impl Unpublished {
                 space,
                 rmap,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
-        let place = Reserved::new(state.clone(), GFP_KERNEL)?;
+        let place = Reserved::new(state.clone(), GFP_KERNEL_ACCOUNT)?;
         Ok(Self {
             state,
             place,
@@ -316,25 +318,41 @@ impl VmaState {
         pages: Interval,
         links: Links,
     ) {
+        let state = unpublished.state.clone();
+        *state.links.access_mut(&mut state.amap().lock()) = Some(links);
+        let mut vmas = state.space.vmas().lock();
+        // SAFETY: The caller promises what this requires.
+        let _surplus = unsafe { Self::publish_locked(unpublished, vma, pages, &mut vmas) };
+        drop(vmas);
+    }
+
+    /// The same for a state that has its links. What is returned is to be dropped without the lock.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::publish`].
+    unsafe fn publish_locked(
+        unpublished: Unpublished,
+        vma: *mut bindings::vm_area_struct,
+        pages: Interval,
+        vmas: &mut Vmas,
+    ) -> Surplus {
         let Unpublished { state, place, .. } = unpublished;
         // SAFETY: The VMA is valid.
-        let (_, end) = unsafe { range(vma) };
-        let pgoff = state.rmap.window().pgoff(links.interval().start());
+        let (start, end) = unsafe { range(vma) };
+        let first = state.base().index(start);
+        let pgoff = state.rmap.window().pgoff(first.0);
         state.rmap.publish(vma);
         state.known_end.store(end, Relaxed);
-        *state.links.access_mut(&mut state.amap().lock()) = Some(links);
-        let _surplus = {
-            let mut vmas = state.space.vmas().lock();
-            let (place, surplus) = vmas.by_page.insert(place, pages);
-            state.registration.access_mut(&mut vmas).place = Some(place);
-            surplus
-        };
+        let (place, surplus) = vmas.by_page.insert(place, pages);
+        state.registration.access_mut(vmas).place = Some(place);
         stats::VMAS.inc();
         // SAFETY: The VMA is ours to set up.
         unsafe {
             (*vma).vm_pgoff = pgoff;
             (*vma).vm_private_data = state.into_foreign();
         }
+        surplus
     }
 
     /// Sets up a new mapping of the device.
@@ -362,7 +380,7 @@ impl VmaState {
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
         let file = family.file();
-        let unpublished = Unpublished::new(space, family, amap, base, window, 0)?;
+        let unpublished = Unpublished::new(space, family, amap, base, [window; 2], 0)?;
         let vma = vma.as_ptr();
         // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
         // but without `VM_MAYSHARE` is private as far as the user can see, and leaves copy-on-write
@@ -394,7 +412,8 @@ impl VmaState {
         let family = self.rmap.family().clone();
         let window = family.next_window()?;
         let amap = self.amap().clone();
-        let spare = Unpublished::new(space, family, amap, self.base(), window, links)?;
+        let windows = [window, self.rmap.window()];
+        let spare = Unpublished::new(space, family, amap, self.base(), windows, links)?;
         let old = self
             .registration
             .access_mut(&mut self.space.vmas().lock())
@@ -433,7 +452,14 @@ impl VmaState {
             unsafe { source.split(vma) }
         } else {
             // SAFETY: `vma` is elsewhere, so it is to get pages moved.
-            unsafe { Self::begin_move(source, vma) }
+            unsafe { Self::begin_move(source, vma) }.inspect_err(|_| {
+                // Core mm does not know yet that this fails: it must find nothing to move to where the rmap does not look.
+                // SAFETY: mremap holds the mmap lock for writing.
+                unsafe {
+                    helpers::anon_rmap_vma_start_write(source.vma());
+                    zap(source.vma(), source_start..source_end);
+                }
+            })
         };
         if result.is_err() {
             kernel::pr_warn_once!("out of memory: a mapping has been lost\n");
@@ -464,6 +490,7 @@ impl VmaState {
         };
         let new_indices = self.base().interval(start, end)?;
         let rest_indices = self.base().interval(rest_start, rest_end)?;
+        let (new_pages, rest_pages) = (pages(start, end)?, pages(rest_start, rest_end)?);
 
         let spare = self
             .registration
@@ -472,20 +499,22 @@ impl VmaState {
             .take();
         let mut unpublished = spare.ok_or(ENOMEM)?;
         let reservation = mem::take(&mut unpublished.links);
+        // All at once: each page is at one place, for those who look for it.
+        let mut vmas = self.space.vmas().lock();
         {
-            let mut vmas = self.space.vmas().lock();
-            self.reindex(&mut vmas, pages(rest_start, rest_end)?);
-        }
-        let links = {
             let mut slots = self.amap().lock();
-            self.known_end.store(rest_end, Relaxed);
-            self.links_mut(&mut slots)
+            let links = self
+                .links_mut(&mut slots)
                 .ok_or(EINVAL)?
                 .split_off(new_indices, rest_indices, reservation)
-                .map_err(|_| ENOMEM)?
-        };
+                .map_err(|_| ENOMEM)?;
+            *unpublished.state.links.access_mut(&mut slots) = Some(links);
+            self.known_end.store(rest_end, Relaxed);
+        }
+        self.reindex(&mut vmas, rest_pages);
         // SAFETY: The VMA is under construction.
-        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links) };
+        let _surplus = unsafe { Self::publish_locked(unpublished, vma, new_pages, &mut vmas) };
+        drop(vmas);
         Ok(())
     }
 
@@ -507,7 +536,7 @@ impl VmaState {
         };
 
         // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
-        if state.rmap.is_settled() {
+        if state.rmap.is_settled() && !state.space.is_exiting() {
             contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
         let (_place, registration, _last_fork) = {
@@ -520,7 +549,7 @@ impl VmaState {
             (place, registration, vmas.forget_fork_if_empty())
         };
         if registration.moving_here {
-            state.revert_move();
+            state.end_move();
         }
         let _links = state.links.access_mut(&mut state.amap().lock()).take();
         if state.amap().sharing() == Sharing::Private {

@@ -25,6 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "patience.h"
+
 #define DEVICE "/dev/anon_rmap"
 /* The name of the file behind each mapping of the device, in /proc/PID/maps. */
 #define MAPPING "anon_inode:[anon_rmap]"
@@ -150,28 +152,28 @@ static inline long counter(const char *name)
 	return value;
 }
 
-/*
- * What is left over although nothing is mapped any more: the name of a counter that is not zero, ""
- * if there is none. Gives processes that are dying some time to.
- */
-static inline const char *leak(void)
+/* The name of a counter that is not zero although nothing is mapped, "" if there is none. */
+static inline const char *left_over(void)
 {
 	static const char *const gauges[] = { "vmas", "amaps", "anons", "anon_vmas", "avcs", "poisoned" };
+	char *stats = read_file(DEBUGFS "stats");
 	const char *left = "";
 
-	for (int attempt = 0; attempt < 5000; attempt++) {
-		char *stats = read_file(DEBUGFS "stats");
-
-		left = "";
-		for (size_t i = 0; i < sizeof(gauges) / sizeof(*gauges); i++)
-			if (counter_in(stats, gauges[i]))
-				left = gauges[i];
-		free(stats);
-		if (!*left)
-			break;
-		usleep(1000);
-	}
+	for (size_t i = 0; i < sizeof(gauges) / sizeof(*gauges); i++)
+		if (counter_in(stats, gauges[i]))
+			left = gauges[i];
+	free(stats);
 	return left;
+}
+
+/* As left_over(), but gives processes that are dying some time to. */
+static inline const char *leak(void)
+{
+	struct patience patience = patience_for(5);
+
+	while (*left_over() && !ran_out(&patience))
+		usleep(1000);
+	return left_over();
 }
 
 /* A line of `mappings`. */

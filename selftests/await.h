@@ -3,18 +3,15 @@
 #ifndef AWAIT_H
 #define AWAIT_H
 
-#include <time.h>
 #include "anon_rmap.h"
-
-#define AWAIT_SECONDS 20
 
 /* Whether @condition(@argument) becomes true in time. */
 static inline bool await(bool (*condition)(uint64_t), uint64_t argument)
 {
-	time_t end = time(NULL) + AWAIT_SECONDS;
+	struct patience patience = patience_for(20);
 
 	while (!condition(argument)) {
-		if (time(NULL) > end)
+		if (ran_out(&patience))
 			return false;
 		usleep(10000);
 	}

@@ -23,7 +23,7 @@ static const char usage[] =
 	"  --steps N    how many steps with each seed (default 300)\n"
 	"  --seconds N  for so long with each seed, instead of --steps\n"
 	"  --jobs N     how many seeds at a time (default: the number of CPUs)\n"
-	"  --break N    leaves out one write on the device's side at step N or later; must fail\n"
+	"  --break N    does not fill pages on the device's side from step N on; fails as soon as that shows\n"
 	"  --verbose    shows the last steps of each run, and what was done how often\n";
 
 static void parse_options(int argc, char **argv)
@@ -126,7 +126,7 @@ static void start_job(struct job *job)
 	}
 	tree = &job->tree;
 	if (options.seconds)
-		tree->deadline = now_ns() + options.seconds * 1000000000UL;
+		tree->deadline = now_ns() + options.seconds * NS_PER_SECOND;
 	run_tree();
 	if (*tree->failure) {
 		job->failed_step = tree->step;
@@ -192,7 +192,8 @@ int main(int argc, char **argv)
 		jobs[i].tree.breaking = options.breaking;
 	}
 	if (!options.breaking) {
-		jobs[options.seeds].tree.steps = 400;
+		/* It fails long before, when the first page that it can write is to be filled. */
+		jobs[options.seeds].tree.steps = 4000;
 		jobs[options.seeds].tree.breaking = 200;
 	}
 

@@ -7,11 +7,10 @@
 #define FIXTURE_H
 
 #include "anon_rmap.h"
+/* It waits in poll() for a test to end: limits are in seconds as patience.h counts them. */
+#define poll poll_patiently
 #include "kselftest_harness.h"
-
-/* In seconds. An emulated machine is slow, and one that is busy is slower. */
-#undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT 120
+#undef poll
 
 /* A fixture with private memory of the device, size_in_pages pages, untouched. */
 #define FIXTURE_ON_DEVICE(fixture_name, size_in_pages)			\

@@ -8,6 +8,7 @@
 #include "await.h"
 #include "fixture.h"
 #include "pool.h"
+#include "stuck.h"
 
 #define MCE_CPU 1
 
@@ -214,6 +215,152 @@ TEST_F(machine_check, memory_of_others_is_the_kernels)
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
 }
 
+/* The pages of a stopped process are taken away from it, too. */
+TEST_F(machine_check, process_that_is_stopped)
+{
+	uint64_t pfns[2] = { pfn_of(self->memory), pfn_of(self->memory + PAGE) };
+	struct poisoned page;
+	struct peer *child;
+
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(1UL << 32, peer_load(child, self->memory));
+	ASSERT_EQ(0, munmap(self->memory, PAGE));
+	ASSERT_EQ(0, kill(child->pid, SIGSTOP));
+	machine_check(ACTION_OPTIONAL, pfns[0]);
+	ASSERT_TRUE(await(is_taken_away, pfns[0]));
+	machine_check(ACTION_OPTIONAL, pfns[1]);
+	ASSERT_TRUE(await(is_taken_away, pfns[1]));
+	ASSERT_TRUE(read_poisoned(pfns[0], &page));
+	EXPECT_EQ(1, page.hit);
+	EXPECT_EQ(child->pid, page.pids[0]);
+	EXPECT_SIGBUS(self->memory + PAGE, load(self->memory + PAGE));
+	ASSERT_EQ(0, kill(child->pid, SIGCONT));
+	EXPECT_SIGBUS(self->memory, peer_load(child, self->memory));
+}
+
+TEST_F(machine_check, process_that_is_stuck_holds_up_no_other)
+{
+	uint64_t pfn = pfn_of(self->memory);
+	long total = counter("machine_checks_total");
+	struct stuck stuck;
+
+	if (has_pool())
+		SKIP(return, "the kernel waits for the driver");
+	ASSERT_EQ(0, start_stuck(&stuck, self->memory, self->pages));
+	machine_check(ACTION_OPTIONAL, stuck.shared->pfns[0]);
+	ASSERT_TRUE(await(is_counted, total + 1));
+	machine_check(ACTION_OPTIONAL, pfn);
+	EXPECT_TRUE(await(is_taken_away, pfn));
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+	/* It is stuck with the lock that the unmapping needs. */
+	EXPECT_TRUE(await(is_poisoned, stuck.shared->pfns[0]));
+	EXPECT_TRUE(sleeps_deeply(stuck.pid));
+	free_stuck(&stuck);
+	EXPECT_TRUE(await(is_taken_away, stuck.shared->pfns[0]));
+	EXPECT_EQ(1, end_stuck(&stuck));
+}
+
+#define INJECTION "/sys/kernel/debug/mce-inject/"
+
+/* Reports a machine check as the processor's would be, without one; returns 0 or the errno. */
+static int report_machine_check(uint64_t pfn)
+{
+	return write_file(INJECTION "flags", "sw\n", 3) ?:
+	       print_to_file(INJECTION "status", "0xbd000000000000c0") ?:
+	       print_to_file(INJECTION "misc", "0x8c") ?:
+	       print_to_file(INJECTION "addr", "%#lx", pfn << PAGE_SHIFT) ?:
+	       print_to_file(INJECTION "bank", "1");
+}
+
+/* More than can be handled at a time, since the process is stuck. */
+TEST_F(machine_check, burst)
+{
+	long postponed = counter("machine_checks_postponed_total"), total = counter("machine_checks_total");
+	struct stuck stuck;
+
+	if (has_pool())
+		SKIP(return, "the kernel waits for the driver");
+	if (access(INJECTION "bank", W_OK))
+		SKIP(return, "needs mce-inject");
+	ASSERT_EQ(0, start_stuck(&stuck, self->memory, self->pages));
+	for (size_t i = 0; i < STUCK_PAGES; i++) {
+		ASSERT_EQ(0, report_machine_check(stuck.shared->pfns[i]));
+		/* The kernel has room for 80. */
+		if (i % 32 == 31)
+			ASSERT_TRUE(await(is_counted, total + i + 1));
+	}
+	EXPECT_LT(postponed, counter("machine_checks_postponed_total"));
+	free_stuck(&stuck);
+	for (size_t i = 0; i < STUCK_PAGES; i++) {
+		EXPECT_TRUE(await(is_taken_away, stuck.shared->pfns[i]));
+		EXPECT_TRUE(has_hwpoison_flag(stuck.shared->pfns[i]));
+	}
+	EXPECT_EQ(STUCK_PAGES, end_stuck(&stuck));
+}
+
+#define FAILSLAB "/sys/kernel/debug/failslab/"
+
+/* Lets all allocations by the module fail, or none. Returns 0 or the errno. */
+static int fail_allocations(bool fail)
+{
+	char *symbols = read_file("/proc/kallsyms"), *rest = symbols, *line;
+	unsigned long first = -1, last = 0, address;
+
+	while ((line = strsep(&rest, "\n"))) {
+		char type;
+
+		if (strstr(line, "[anon_rmap]") && sscanf(line, "%lx %c", &address, &type) == 2 && strchr("tT", type)) {
+			first = address < first ? address : first;
+			last = address > last ? address : last;
+		}
+	}
+	free(symbols);
+	return print_to_file(FAILSLAB "require-start", "%#lx", first) ?:
+	       print_to_file(FAILSLAB "require-end", "%#lx", last + PAGE) ?:
+	       write_file(FAILSLAB "ignore-gfp-wait", "N", 1) ?:
+	       write_file(FAILSLAB "verbose", "0", 1) ?:
+	       write_file(FAILSLAB "times", "-1", 2) ?:
+	       print_to_file(FAILSLAB "probability", "%d", fail ? 100 : 0);
+}
+
+static int kernel_log;
+
+/* Whether the kernel's log has a new line about frame @pfn. */
+static bool is_logged(uint64_t pfn)
+{
+	char frame[32], record[8192];
+	ssize_t size;
+
+	snprintf(frame, sizeof(frame), "frame %#lx;", pfn);
+	while ((size = read(kernel_log, record, sizeof(record) - 1)) > 0) {
+		record[size] = '\0';
+		if (strstr(record, frame))
+			return true;
+	}
+	return false;
+}
+
+TEST_F(machine_check, for_which_there_is_no_memory)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	if (has_pool())
+		SKIP(return, "the kernel would have to try again");
+	if (access(FAILSLAB "require-start", W_OK) || access(INJECTION "bank", W_OK))
+		SKIP(return, "needs fault injection and mce-inject");
+	kernel_log = open("/dev/kmsg", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ASSERT_LE(0, lseek(kernel_log, 0, SEEK_END));
+	ASSERT_EQ(0, fail_allocations(true));
+	EXPECT_EQ(0, report_machine_check(pfn));
+	EXPECT_TRUE(await(is_logged, pfn));
+	EXPECT_FALSE(is_poisoned(pfn));
+	ASSERT_EQ(0, fail_allocations(false));
+	EXPECT_TRUE(await(is_taken_away, pfn));
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+	close(kernel_log);
+}
+
 /* What a process sees that reads @address on the CPU of the machine checks until it gets a signal. */
 struct victim {
 	pid_t pid;
@@ -285,6 +432,11 @@ static bool has_tick(void)
 	return tick;
 }
 
+static bool has_ended(uint64_t pid)
+{
+	return waitpid(pid, NULL, WNOHANG) == (pid_t)pid;
+}
+
 /* Lets another process use what is at @address when it fails; false if that did not get a signal. */
 static bool fail_in_use(const char *address, struct access *access)
 {
@@ -295,10 +447,7 @@ static bool fail_in_use(const char *address, struct access *access)
 	load(address);
 	if (await(is_undisturbed, (uint64_t)victim)) {
 		machine_check(ACTION_REQUIRED, pfn_of(address));
-		for (int i = 0; i < AWAIT_SECONDS * 100 && !ended; i++) {
-			ended = waitpid(victim->pid, NULL, WNOHANG) == victim->pid;
-			usleep(10000);
-		}
+		ended = await(has_ended, victim->pid);
 	}
 	if (!ended) {
 		kill(victim->pid, SIGKILL);

@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /* madvise() and mlock() of memory of the device do what they do for anonymous memory. */
+#include <sys/syscall.h>
+
 #include "fixture.h"
 
 #define PAGES 64
+
+/* Newer than the C library. */
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 
 FIXTURE(madvise)
 {
@@ -271,6 +281,79 @@ TEST_F(madvise, advice_about_access_changes_nothing)
 		EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 	}
 	EXPECT_EQ(PAGES, counter("anons"));
+}
+
+/* Memory that is sealed keeps what the process could not overwrite. */
+FIXTURE(sealed)
+{
+	char *memory;
+};
+
+FIXTURE_VARIANT(sealed)
+{
+	bool device;
+	int advice;
+};
+
+FIXTURE_VARIANT_ADD(sealed, device) { .device = true, .advice = MADV_DONTNEED };
+FIXTURE_VARIANT_ADD(sealed, device_locked) { .device = true, .advice = MADV_DONTNEED_LOCKED };
+FIXTURE_VARIANT_ADD(sealed, anonymous) { .device = false, .advice = MADV_DONTNEED };
+FIXTURE_VARIANT_ADD(sealed, anonymous_locked) { .device = false, .advice = MADV_DONTNEED_LOCKED };
+
+FIXTURE_SETUP(sealed)
+{
+	self->memory = map_private(variant->device, PAGES);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(sealed)
+{
+	EXPECT_STREQ("", leak());
+}
+
+/* To core mm the device's memory is a file's, so the call may succeed; but it changes nothing. */
+TEST_F(sealed, read_only_memory_is_not_discarded)
+{
+	struct peer *child;
+	int result;
+
+	ASSERT_EQ(0, mprotect(self->memory, PAGES * PAGE, PROT_READ));
+	ASSERT_EQ(0, syscall(SYS_mseal, self->memory, PAGES * PAGE, 0));
+	result = madvise(self->memory, PAGES * PAGE, variant->advice);
+	if (result || !variant->device) {
+		EXPECT_EQ(-1, result);
+		EXPECT_EQ(EPERM, errno);
+	}
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+	/* A child inherits the seal. */
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	peer_call(child, dontneed_here, self->memory, PAGES);
+	EXPECT_WORD(word(1, 5), peer_load(child, self->memory + 5 * PAGE));
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+}
+
+TEST_F(sealed, writable_memory_is_discarded)
+{
+	ASSERT_EQ(0, syscall(SYS_mseal, self->memory, PAGES * PAGE, 0));
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, variant->advice));
+	EXPECT_TRUE(zeroed(self->memory, PAGES));
+}
+
+TEST_F(sealed, the_writable_part_is_discarded)
+{
+	int result;
+
+	ASSERT_EQ(0, mprotect(self->memory + 8 * PAGE, 8 * PAGE, PROT_READ));
+	ASSERT_EQ(0, syscall(SYS_mseal, self->memory, PAGES * PAGE, 0));
+	/* Anonymous memory is discarded up to where it may not be. */
+	result = madvise(self->memory, PAGES * PAGE, variant->advice);
+	EXPECT_TRUE(zeroed(self->memory, 8));
+	EXPECT_TRUE(filled(self->memory, 8, 8, 1));
+	EXPECT_EQ(!result, zeroed(self->memory + 16 * PAGE, PAGES - 16));
+	ASSERT_EQ(0, madvise(self->memory + 16 * PAGE, (PAGES - 16) * PAGE, variant->advice));
+	EXPECT_TRUE(zeroed(self->memory + 16 * PAGE, PAGES - 16));
 }
 
 TEST_HARNESS_MAIN

@@ -9,7 +9,6 @@
 
 #include "anon_rmap.h"
 #include <linux/userfaultfd.h>
-#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -74,7 +73,7 @@ static inline int begin_slow_write(struct slow_write *write, void *target, size_
 		return errno;
 	events[0] = (struct pollfd){ .fd = write->uffd, .events = POLLIN };
 	events[1] = (struct pollfd){ .fd = write->ended, .events = POLLIN };
-	return poll(events, 2, 60000) > 0 ? 0 : ETIMEDOUT;
+	return poll_patiently(events, 2, 60000) > 0 ? 0 : ETIMEDOUT;
 }
 
 /* Lets the write end, with what is at @data (SLOW_WRITE_PAGES pages); returns 0 or the errno. */

@@ -32,7 +32,7 @@ FIXTURE_TEARDOWN(visits)
 	write_file(MAX_MAP_COUNT, self->max_map_count, strlen(self->max_map_count));
 }
 
-TEST_F_TIMEOUT(visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 240)
+TEST_F_TIMEOUT(visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 120)
 {
 	const long pages[] = { 0, 1, self->vmas / 3, self->vmas / 2, self->vmas - 2, self->vmas - 1 };
 	char *verdict, expected[64];
@@ -51,12 +51,12 @@ TEST_F_TIMEOUT(visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 240
 		EXPECT_SIGBUS(self->memory + pages[i] * PAGE, load(self->memory + pages[i] * PAGE));
 	}
 	verdict = read_file(DEBUGFS "verify");
-	snprintf(expected, sizeof(expected), "ok vmas=%ld trees=1 avcs=%ld\n", self->vmas, self->vmas);
-	EXPECT_STREQ(expected, verdict);
+	snprintf(expected, sizeof(expected), "ok vmas=%ld trees=1 avcs=%ld ", self->vmas, self->vmas);
+	EXPECT_EQ(verdict, strstr(verdict, expected));
 	free(verdict);
 }
 
-TEST_F_TIMEOUT(visits, a_thousand_children_that_touch_nothing_are_in_no_tree, 240)
+TEST_F_TIMEOUT(visits, a_thousand_children_that_touch_nothing_are_in_no_tree, 120)
 {
 	pid_t children[self->children];
 

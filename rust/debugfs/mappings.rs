@@ -49,7 +49,7 @@ struct MappingLine {
 impl MappingLine {
     /// Looks at the VMA under its locks; `None` if it has gone.
     fn new(space: &AddressSpace, state: &Arc<VmaState>) -> Option<Self> {
-        let (pid, comm) = process::pid_and_comm(space.mm());
+        let (pid, comm) = process::pid_and_comm(space.mm())?;
         let (start, end) = state.range()?;
         let indices = state.base().interval(start, end).ok()?;
         let (first, last) = (indices.start(), indices.last());

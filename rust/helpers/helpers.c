@@ -35,6 +35,12 @@ bool anon_rmap_page_maybe_dma_pinned(struct page *page)
 	return folio_maybe_dma_pinned(page_folio(page));
 }
 
+int anon_rmap_page_mapcount(const struct page *page);
+int anon_rmap_page_mapcount(const struct page *page)
+{
+	return folio_mapcount(page_folio(page));
+}
+
 /*
  * Whether there are references to @page besides the owner's, those of page
  * tables, and that of @fault, if it has one: page_mkwrite() is called with one.
@@ -349,21 +355,26 @@ INTERVAL_TREE_DEFINE(struct vm_area_struct, shared.rb, pgoff_t, shared.rb_subtre
 		     vma_last_pgoff, static __maybe_unused, anon_rmap_i_mmap)
 
 /*
- * Whether @vma, which need not be there any more, is linked as a mapping of
- * @file at @pgoff; with a @vma of NULL, whether any VMA is from @pgoff to @last.
- * The caller holds i_mmap_lock_read().
+ * The VMA of @mm that is linked as a mapping of @file and has @pgoff at
+ * @address; NULL if there is none. The caller holds i_mmap_lock_read().
  */
-bool anon_rmap_i_mmap_has(struct file *file, const struct vm_area_struct *vma, unsigned long pgoff,
-			  unsigned long last);
-bool anon_rmap_i_mmap_has(struct file *file, const struct vm_area_struct *vma, unsigned long pgoff,
-			  unsigned long last)
+struct vm_area_struct *anon_rmap_i_mmap_find(struct file *file, unsigned long pgoff, const struct mm_struct *mm,
+					     unsigned long address);
+struct vm_area_struct *anon_rmap_i_mmap_find(struct file *file, unsigned long pgoff, const struct mm_struct *mm,
+					     unsigned long address)
 {
-	struct rb_root_cached *root = &file->f_mapping->i_mmap;
-	struct vm_area_struct *linked;
+	struct vm_area_struct *vma;
 
-	for (linked = anon_rmap_i_mmap_iter_first(root, pgoff, last); linked;
-	     linked = anon_rmap_i_mmap_iter_next(linked, pgoff, last))
-		if (!vma || linked == vma)
-			return true;
-	return false;
+	for (vma = anon_rmap_i_mmap_iter_first(&file->f_mapping->i_mmap, pgoff, pgoff); vma;
+	     vma = anon_rmap_i_mmap_iter_next(vma, pgoff, pgoff))
+		if (vma->vm_mm == mm && vma->vm_start + ((pgoff - vma->vm_pgoff) << PAGE_SHIFT) == address)
+			return vma;
+	return NULL;
+}
+
+/* Whether a VMA is linked that has an offset from @first to @last. The caller holds i_mmap_lock_read(). */
+bool anon_rmap_i_mmap_has(struct file *file, unsigned long first, unsigned long last);
+bool anon_rmap_i_mmap_has(struct file *file, unsigned long first, unsigned long last)
+{
+	return anon_rmap_i_mmap_iter_first(&file->f_mapping->i_mmap, first, last);
 }

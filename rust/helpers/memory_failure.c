@@ -6,6 +6,7 @@
 
 #include <linux/leafops.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/module.h>
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
@@ -92,6 +93,13 @@ bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned lo
 	found = pte_present(ptep_get(pte)) && pte_pfn(ptep_get(pte)) == pfn;
 	anon_rmap_unlock_entry(ptl);
 	return found;
+}
+
+/* Whether entries of @mm that were cleared can still be in a TLB. To be asked after a look at the entry, see there. */
+bool anon_rmap_tlb_flush_pending(struct mm_struct *mm);
+bool anon_rmap_tlb_flush_pending(struct mm_struct *mm)
+{
+	return mm_tlb_flush_pending(mm);
 }
 
 enum { ANON_RMAP_ENTRY_NONE, ANON_RMAP_ENTRY_PAGE, ANON_RMAP_ENTRY_KNOWN_MARKER, ANON_RMAP_ENTRY_UNKNOWN };

@@ -28,15 +28,9 @@ use crate::{
         self,
         Place, //
     },
-    spot::{
-        self,
-        Spot, //
-    }, //
+    spot::Spot, //
 };
-use core::{
-    fmt,
-    ops::Range, //
-};
+use core::fmt;
 use kernel::{
     page::{
         PAGE_MASK,
@@ -49,32 +43,6 @@ use kernel::{
 
 /// Pages that one write can name.
 const MAX_PAGES: usize = 1 << 16;
-
-/// The good pages of the process `pid` in `range`, in the order of addresses.
-///
-/// # Errors
-///
-/// * Those of [`spot::vmas_of`].
-/// * [`ENXIO`]: nothing of the device is mapped in the range.
-/// * [`ENODATA`]: the mappings have no pages there.
-/// * [`EHWPOISON`]: all pages there are poisoned.
-/// * [`ENOMEM`].
-fn good_in(pid: Pid, range: Range<usize>) -> Result<KVVec<Spot>> {
-    let mut spots = KVVec::new();
-    let mut error = ENXIO;
-    for state in &spot::vmas_of(pid)? {
-        if let Some(pages) = Spot::add_good(pid, state, (range.start, range.end), &mut spots)? {
-            let here = if pages > 0 { EHWPOISON } else { ENODATA };
-            if error != EHWPOISON {
-                error = here;
-            }
-        }
-    }
-    if spots.is_empty() {
-        return Err(error);
-    }
-    Ok(spots)
-}
 
 impl Failure {
     /// A drill's failure.
@@ -105,7 +73,7 @@ impl Failure {
 /// # Errors
 ///
 /// * [`E2BIG`]: too many pages for one write.
-/// * [`EHWPOISON`]: all of them are poisoned already.
+/// * Those of [`Prepared::poison`] for the first, if all are refused: they are poisoned already, or have gone.
 /// * [`ENOMEM`].
 ///
 /// Nothing has changed then.
@@ -119,16 +87,21 @@ fn poison_all(spots: KVVec<Spot>, door: Door, mut done: impl FnMut(Place, u64)) 
         prepared.push((place, Prepared::new(spot, failure)?), GFP_KERNEL)?;
     }
     let mut poisoned = false;
+    let mut refused = None;
     for (place, failure) in prepared {
-        if let Ok(pfn) = failure.poison() {
-            poisoned = true;
-            done(place, pfn);
+        match failure.poison() {
+            Ok(pfn) => {
+                poisoned = true;
+                done(place, pfn);
+            }
+            Err(error) => {
+                refused.get_or_insert(error);
+            }
         }
     }
-    if poisoned {
-        Ok(())
-    } else {
-        Err(EHWPOISON)
+    match refused {
+        Some(error) if !poisoned => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -157,13 +130,13 @@ pub(crate) fn poison_pfn(pfn: u64) -> Result {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if the range is empty; those of [`good_in`] and [`poison_all`].
+/// [`EINVAL`] if the range is empty; those of [`Spot::good_in`] and [`poison_all`].
 pub(crate) fn poison_range(pid: Pid, start: usize, end: usize) -> Result {
     if start >= end {
         return Err(EINVAL);
     }
     let end = end.checked_next_multiple_of(PAGE_SIZE).ok_or(ERANGE)?;
-    let spots = good_in(pid, start & PAGE_MASK..end)?;
+    let spots = Spot::good_in(pid, start & PAGE_MASK..end)?;
     poison_all(spots, Door::PoisonRange, |_, _| ())
 }
 
@@ -186,12 +159,12 @@ impl fmt::Display for Chosen {
 /// # Errors
 ///
 /// [`EINVAL`] if `count` is zero, [`ENODATA`] if the process has fewer good pages; those of
-/// [`good_in`] and [`poison_all`].
+/// [`Spot::good_in`] and [`poison_all`].
 pub(crate) fn poison_random(pid: Pid, count: u64, seed: u64) -> Result<KVVec<Chosen>> {
     if count == 0 {
         return Err(EINVAL);
     }
-    let mut pages = good_in(pid, 0..usize::MAX)?;
+    let mut pages = Spot::good_in(pid, 0..usize::MAX)?;
     let count = usize::try_from(count).map_err(|_| ENODATA)?;
     if count > pages.len() {
         return Err(ENODATA);
@@ -235,9 +208,8 @@ pub(crate) fn replay(places: &[Place]) -> Result {
     }
     let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
     for place in places {
-        let spot = Spot::at(*place)?;
-        spot.with(|_| Ok(()))?;
-        spots.push(spot, GFP_KERNEL)?;
+        Spot::at(*place)?.with(|_| Ok(()))?;
+        spots.push(Spot::at(*place)?, GFP_KERNEL)?;
     }
     poison_all(spots, Door::Replay, |_, _| ())
 }

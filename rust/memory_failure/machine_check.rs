@@ -2,10 +2,13 @@
 
 //! The x86 machine checks.
 //!
-//! The kernel reports them to a chain of notifiers, in a worker. Ours comes before the one that calls
-//! `memory_failure()`, which does not know our pages. What fails in one of them is handled here, and
-//! marked as handled; the page has the kernel's flag for bad pages then, so that `memory_failure()` finds
-//! nothing left to do. Everybody else's memory is left alone.
+//! The kernel reports them to a chain of notifiers, in a worker: one for the machine checks of all. So
+//! what fails in one of our pages is only noted there. The page gets the kernel's flag for bad pages, and
+//! the machine check is marked as handled; the page is taken away a moment later, by the
+//! [queue]. Everybody else's memory is left alone.
+//!
+//! Ours comes before the notifier that calls `memory_failure()`, which does not know our pages. It is the
+//! flag by which that finds nothing left to do.
 //!
 //! A thread that was about to use the data (action required) is not known here: the kernel calls
 //! `memory_failure()` on its behalf, often before us, and as that does not know the page, the thread gets a
@@ -15,13 +18,14 @@
 //! us to handle them; so all is left to it.
 
 use super::{
-    poison,
-    Action,
-    Door,
-    Failure, //
+    queue,
+    Door, //
 };
 use crate::{
-    anon::Poison,
+    anon::{
+        Anon,
+        Poison, //
+    },
     frame,
     helpers,
     pool::device_memory::DeviceMemory,
@@ -47,7 +51,7 @@ pub(crate) struct MachineCheck {
 
 // SAFETY: The chain locks what it changes.
 unsafe impl Send for MachineCheck {}
-// SAFETY: As above.
+// SAFETY: A shared reference gives access to nothing.
 unsafe impl Sync for MachineCheck {}
 
 impl MachineCheck {
@@ -79,7 +83,8 @@ impl PinnedDrop for MachineCheck {
 
 /// # Safety
 ///
-/// To be called by the decode chain only. Sleeps.
+/// To be called by the decode chain only, and only as long as there is the [queue]. Sleeps, but waits for
+/// no process.
 unsafe extern "C" fn notify(
     _notifier: *mut bindings::notifier_block,
     _unused: c_ulong,
@@ -87,50 +92,80 @@ unsafe extern "C" fn notify(
 ) -> c_int {
     let mut pfn = 0;
     // SAFETY: The chain passes a `struct mce`; `pfn` is valid for writes.
-    if unsafe { helpers::anon_rmap_mce_pfn(data, &mut pfn) } && fail(pfn).is_ok() {
-        // SAFETY: As above; nobody uses the page in the frame any more.
-        unsafe {
-            helpers::anon_rmap_set_mce_nospec(pfn);
-            helpers::anon_rmap_mce_handled(data);
-        }
+    if unsafe { helpers::anon_rmap_mce_pfn(data, &mut pfn) } && note(pfn as u64).is_ok() {
+        stats::MACHINE_CHECKS.inc();
+        // SAFETY: The chain passes a `struct mce`.
+        unsafe { helpers::anon_rmap_mce_handled(data) };
     }
     bindings::NOTIFY_DONE as c_int
 }
 
-/// Handles the failure of frame `pfn`, if it is one of ours.
+/// Notes the failure of frame `pfn`, if it is one of ours.
 ///
 /// # Errors
 ///
-/// [`ENXIO`] if it is not, or the kernel will ask for it; those of [`poison`].
-fn fail(pfn: c_ulong) -> Result {
+/// [`ENXIO`] if it is not, or the kernel will ask for it.
+fn note(pfn: u64) -> Result {
     if DeviceMemory::get().is_some() {
         return Err(ENXIO);
     }
-    let pfn = pfn as u64;
     let Some(anon) = frame::lookup(pfn) else {
-        fail_aside(pfn)?;
-        stats::MACHINE_CHECKS.inc();
-        return Ok(());
+        return condemn(pfn);
     };
-    stats::MACHINE_CHECKS.inc();
-    let failure = Failure {
-        kind: Poison::Hardware,
-        door: Door::MachineCheck,
-        action: Action::Optional,
-        pfn: Some(pfn),
-        place: None,
-    };
-    match poison(&anon, failure) {
-        // Handled before.
-        Err(error) if error == EHWPOISON => Ok(()),
-        // A soft offline has just moved the page.
-        Err(error) if error == ENXIO => fail_aside(pfn),
-        result => result,
+    {
+        let content = anon.lock();
+        if content.pfn() != pfn {
+            drop(content);
+            // A soft offline has just moved the page.
+            return condemn(pfn);
+        }
+        // From here on the page stays in the frame: what has the flag is not copied.
+        // SAFETY: The page is the anon's.
+        unsafe { helpers::anon_rmap_page_set_hwpoison(content.page().as_ptr()) };
     }
+    if !queue::note(&anon, pfn, Door::MachineCheck) {
+        stats::MACHINE_CHECKS_POSTPONED.inc();
+        pr_warn!("frame {pfn:#x} has failed; it is handled when others are\n");
+    }
+    Ok(())
 }
 
 /// Handles the failure of frame `pfn` if a soft offline has put it aside: nothing is left to be done but to
 /// remember it. [`ENXIO`] if none has.
-fn fail_aside(pfn: u64) -> Result {
-    frame::condemn(pfn).then_some(()).ok_or(ENXIO)
+fn condemn(pfn: u64) -> Result {
+    if !frame::condemn(pfn) {
+        return Err(ENXIO);
+    }
+    // SAFETY: The frame is put aside for good.
+    unsafe { hide(pfn) };
+    Ok(())
+}
+
+/// What is left to be done when the page of `anon` in frame `pfn` has been taken away because of a machine
+/// check.
+pub(super) fn finish(anon: &Anon, pfn: u64) {
+    let is_gone = {
+        let content = anon.lock();
+        // If somebody else has poisoned the page he may still be unmapping it.
+        content.pfn() == pfn
+            && content.poison() == Some(Poison::Hardware)
+            && content.mapcount() == 0
+    };
+    if is_gone {
+        // SAFETY: The page is poisoned for good, and not mapped.
+        unsafe { hide(pfn) };
+    } else {
+        // It may have left the frame.
+        let _ = condemn(pfn);
+    }
+}
+
+/// Takes the frame `pfn` out of the kernel's direct map, so that nothing reads it by speculation.
+///
+/// # Safety
+///
+/// Nobody may use the frame any more: the kernel can't read what is in it on anybody's behalf.
+unsafe fn hide(pfn: u64) {
+    // SAFETY: The caller promises that nobody uses the frame.
+    unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
 }

@@ -40,6 +40,15 @@ impl VmaState {
     /// `vma` must be a VMA under construction, this VMA and the mmap locks of both address spaces held
     /// for writing.
     pub(super) unsafe fn fork(&self, vma: *mut bindings::vm_area_struct) -> Result {
+        // Whatever becomes of the rest: if core mm goes on to copy the page tables, it must find no page there. The child
+        // would map it without the rmap knowing. What it copies then are markers, which no zap removes.
+        // SAFETY: Fork holds the mmap lock and the locks of both VMAs, all for writing.
+        unsafe {
+            if helpers::anon_rmap_vma_is_copied_on_fork(vma) {
+                let (start, end) = range(self.vma());
+                zap(self.vma(), start..end);
+            }
+        }
         // SAFETY: The VMA is under construction; fork holds the mmap locks for writing.
         let space = unsafe { Subscription::new_uninterruptible((*vma).vm_mm) }?;
         // SAFETY: The caller promises what this requires.
@@ -77,15 +86,8 @@ impl VmaState {
         }
         // SAFETY: Fork holds the mmap lock for writing.
         let subscription = unsafe { Subscription::new(space.mm().as_raw()) }?;
-        let window = self.rmap.window();
-        let unpublished = Unpublished::new(subscription, family, amap, self.base(), window, 0)?;
-        // If core mm goes on to copy the page tables, it must find no page there: the child would map it
-        // without the rmap knowing. What it copies then are guard markers, which no zap removes.
-        // SAFETY: The VMA is under construction.
-        if unsafe { helpers::anon_rmap_vma_is_copied_on_fork(vma) } {
-            // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-            unsafe { zap(self.vma(), start..end) };
-        }
+        let windows = [self.rmap.window(); 2];
+        let unpublished = Unpublished::new(subscription, family, amap, self.base(), windows, 0)?;
         if self.amap().sharing() == Sharing::Private {
             self.share_with_child(indices, unpublished.state.amap())?;
         }
@@ -129,8 +131,8 @@ impl VmaState {
 
     /// Makes the pages at `indices` ones that may be shared, but for those that are pinned: these are
     /// returned. [`ENOMEM`].
-    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVec<Index>> {
-        let mut pinned = KVec::new();
+    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVVec<Index>> {
+        let mut pinned = KVVec::new();
         loop {
             let mut count = 0;
             pinned.clear();
@@ -161,7 +163,7 @@ impl VmaState {
                 return Ok(pinned);
             }
             pinned.clear();
-            pinned.reserve(count, GFP_KERNEL)?;
+            pinned.reserve(count, GFP_KERNEL_ACCOUNT)?;
         }
     }
 

@@ -3,11 +3,12 @@
 //! mremap: pages move to another VMA, and keep their indices.
 //!
 //! Core mm makes the new VMA ([`VmaState::begin_move`]), announces to our mmu notifier what it moves, moves the page
-//! tables, and tells us ([`VmaState::finish_move`]) or, if that failed, moves them back and closes the new VMA
-//! ([`VmaState::revert_move`]). It holds the mmap lock for writing all the time, so there are no faults.
+//! tables, and tells us ([`VmaState::finish_move`]) or, if that failed, moves them back and closes the new VMA. It
+//! holds the mmap lock for writing all the time, so there are no faults.
 //!
 //! A failure does not wait for that: its walk looks at the source before it looks at the target, which comes later in
-//! each tree, and entries move in that direction. Only when they move back, we have to look after them.
+//! each tree, and entries move in that direction. They move back only with `i_mmap` locked for writing, which a walk does not
+//! give up between the two.
 
 use super::{
     range,
@@ -31,7 +32,6 @@ use crate::{
         Base,
         Index, //
     },
-    interval_tree::Interval,
     zap::zap, //
 };
 use core::mem;
@@ -70,7 +70,7 @@ impl VmaState {
         unsafe { helpers::anon_rmap_vma_start_write(source.vma()) };
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
-        let mut unpublished = Unpublished::new(space, family, amap, base, window, links)?;
+        let mut unpublished = Unpublished::new(space, family, amap, base, [window; 2], links)?;
         let reservation = mem::take(&mut unpublished.links);
         let links = {
             let mut slots = source.amap().lock();
@@ -91,19 +91,31 @@ impl VmaState {
             })
         };
         drop(old);
+        unpublished.state.rmap.family().begin_move();
         // SAFETY: The VMA is under construction.
         unsafe { Self::publish(unpublished, vma, pages(start, end)?, links) };
         Ok(())
     }
 
-    /// Moves the anons after core mm has moved the page tables. On error nothing has changed, and
-    /// core mm moves the page tables back.
+    /// Moves the anons after core mm has moved the page tables. On error nothing has changed, and there is nothing in
+    /// the page tables that core mm could move back.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`]; [`EINVAL`] if nothing was moved: mremap with an old length of 0 duplicates a shared mapping, and
     /// ours only look like one to core mm.
-    pub(crate) fn finish_move(&self) -> Result {
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock must be held for writing.
+    pub(crate) unsafe fn finish_move(&self) -> Result {
+        self.move_anons().inspect_err(|_| {
+            // SAFETY: The caller holds the lock.
+            unsafe { self.give_up_move() }
+        })
+    }
+
+    fn move_anons(&self) -> Result {
         let (source, moved) = {
             let vmas = self.space.vmas().lock();
             let moving = vmas.moving.as_ref().ok_or(EINVAL)?;
@@ -125,45 +137,34 @@ impl VmaState {
                 self.amap().lock().lost = true;
             }
         }
+        self.end_move();
+        Ok(())
+    }
+
+    /// Ends a move to this VMA, whatever has become of it.
+    pub(super) fn end_move(&self) {
         let moving = {
             let mut vmas = self.space.vmas().lock();
             self.registration.access_mut(&mut vmas).moving_here = false;
             vmas.moving.take()
         };
+        self.rmap.family().end_move();
         drop(moving);
-        Ok(())
     }
 
-    /// Looks after page table entries that core mm has moved back to the source from this VMA, which is being closed: a
-    /// walk may have been at the source before, and have come here after that.
-    pub(super) fn revert_move(&self) {
-        let Some(Move { source, moved, .. }) = self.space.vmas().lock().moving.take() else {
-            return;
-        };
-        let Some(Ok(moved)) = moved.map(|moved| source.base().interval(moved.start, moved.end))
-        else {
-            return;
-        };
-        let mut from = moved.start();
-        while let Some(index) = source.next_taken_away(from, moved.last()) {
-            let page = source.base().addresses(Interval::point(index));
-            // SAFETY: mremap holds the mmap lock and the lock of the source VMA, both for writing.
-            unsafe { zap(source.vma(), page) };
-            if index == moved.last() {
-                return;
-            }
-            from = index + 1;
+    /// Makes sure that core mm has nothing to move back from this VMA, as [`Self::finish_move`] has failed. Page tables are
+    /// only a cache.
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock must be held for writing.
+    unsafe fn give_up_move(&self) {
+        // SAFETY: The mmap lock is held for writing, and the VMA is a live one.
+        unsafe {
+            let (start, end) = range(self.vma());
+            helpers::anon_rmap_vma_start_write(self.vma());
+            zap(self.vma(), start..end);
         }
-    }
-
-    /// The first index in [first, last] whose page may not be mapped now: it is poisoned, or being replaced.
-    fn next_taken_away(&self, first: u64, last: u64) -> Option<u64> {
-        let slots = self.amap().lock();
-        let mut anons = slots.anons.iter_range(first, last);
-        let found = anons.find(|(_, slot)| {
-            let content = slot.value.lock();
-            content.poison().is_some() || content.is_migrating()
-        });
-        found.map(|(index, _)| index)
+        self.end_move();
     }
 }

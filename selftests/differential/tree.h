@@ -8,7 +8,6 @@
 
 #include "operations.h"
 #include <linux/futex.h>
-#include <time.h>
 
 #define MAX_PROCESSES 5
 /* Steps that a process does in a row. */
@@ -36,9 +35,8 @@ struct tree {
 	/* Where to stop: after so many steps, or at a time in ns, if they are not 0. */
 	unsigned int steps;
 	uint64_t deadline;
-	/* From which step on one write is not done on the device's side; for a test of the test. */
+	/* From which step on what fills pages does not on the device's side; for a test of the test. */
 	unsigned int breaking;
-	bool broken;
 	/* How many steps have begun. */
 	unsigned int step;
 	bool over;
@@ -54,14 +52,6 @@ static struct tree *tree;
 static unsigned int self;
 
 static bool exiting;
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000UL + now.tv_nsec;
-}
 
 static unsigned int nr_alive(void)
 {
@@ -247,15 +237,10 @@ static bool compare_touched(unsigned int page, unsigned int pages, struct random
 	return true;
 }
 
-/* Whether this is the write that is to be left out on the device's side. */
+/* Whether this is to be left out on the device's side. */
 static bool is_left_out(const struct past_step *past)
 {
-	const struct operation *operation = &past->operation;
-
-	if (!tree->breaking || past->step < tree->breaking || tree->broken || operation->kind->perform != perform_fill)
-		return false;
-	tree->broken = !store(start_of(operation, ANONYMOUS_SIDE), 0).signal;
-	return tree->broken;
+	return tree->breaking && past->step >= tree->breaking && past->operation.kind->perform == perform_fill;
 }
 
 static void perform_on_both(const struct past_step *past, struct outcome *outcome, bool device_first)
@@ -365,14 +350,15 @@ static void describe(const struct past_step *past, char *text, size_t size)
 		 past->outcome.signal);
 }
 
-/* How long a step may take. */
-#define STALL_NS (20 * 1000000000UL)
+/* How long a step may take, as patience.h counts. */
+#define STEP_SECONDS 20
 
 /* Runs the program of *tree in new processes, to the end. */
 static void run_tree(void)
 {
-	uint64_t last = now_ns();
+	struct patience patience = patience_for(STEP_SECONDS);
 	unsigned int step = 0;
+	bool killed = false;
 	sigset_t child;
 	pid_t root;
 
@@ -406,12 +392,16 @@ static void run_tree(void)
 			continue;
 		if (step != tree->step) {
 			step = tree->step;
-			last = now_ns();
+			patience = patience_for(STEP_SECONDS);
 		}
-		if (now_ns() - last > STALL_NS) {
+		if (ran_out(&patience)) {
+			/* The kernel may keep it even so. */
+			if (killed)
+				break;
 			snprintf(tree->failure, sizeof(tree->failure), "a process hangs or has died");
 			kill(-root, SIGKILL);
-			last = now_ns();
+			killed = true;
+			patience = patience_for(STEP_SECONDS);
 		}
 		sigtimedwait(&child, NULL, &(struct timespec){ .tv_sec = 1 });
 	}

@@ -31,7 +31,7 @@ plan 13 kernel-mremap_test
 kernel_test() {
 	faults=$(stat faults_total)
 	rm -f "$work/report"
-	timeout 120 anon_rmap-run --require --shared --malloc=none --report="$work/report" "kernel-$1" >"$work/test" 2>&1
+	within 120 anon_rmap-run --require --shared --malloc=none --report="$work/report" "kernel-$1" >"$work/test" 2>&1
 	status=$?
 	faults=$(($(stat faults_total) - faults))
 	# One may never touch what it maps, another may be killed before it can report.

@@ -80,12 +80,7 @@ served() {
 
 # Nothing is left when all that was served has ended.
 nothing_left() {
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		left=$(sed -n -E '/^(vmas|amaps|anons|anon_vmas|avcs|poisoned) /s/ 0$//; t; /^(vmas|amaps|anons|anon_vmas|avcs|poisoned) /p' \
-			/sys/kernel/debug/anon_rmap/stats)
-		[ "$left" ] || return 0
+	within 10 sh -c 'while grep -E "^(vmas|amaps|anons|anon_vmas|avcs|poisoned) [1-9]" /sys/kernel/debug/anon_rmap/stats; do
 		sleep 1
-	done
-	echo "$left"
-	return 1
+	done'
 }

@@ -167,14 +167,6 @@ static inline struct note *new_note(struct worker *worker, const char *name)
 	return note;
 }
 
-static inline uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000UL + now.tv_nsec;
-}
-
 /* The random numbers for @purpose in a round: they don't depend on what else was drawn. */
 static inline struct random random_of_round(unsigned int purpose)
 {

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Failures that are handled later, on the driver's own work queue.
+//!
+//! Who finds a failure can't always handle it: the machine-check decode chain is everybody's, and who
+//! copies a page holds locks of a fault. So it is only [noted](note). There are [`PLACES`] for that, so it
+//! needs no memory. Each place has a worker of its own: what waits for memory holds up no others.
+//!
+//! What finds no memory is tried again until it does. A machine check that finds no place is found
+//! again when one is free: its frame has the kernel's flag for bad pages.
+
+use super::{
+    machine_check,
+    poison,
+    Action,
+    Door,
+    Failure, //
+};
+use crate::{
+    anon::{
+        Anon,
+        Poison, //
+    },
+    frame,
+    helpers,
+    pool, //
+};
+use core::{
+    ops::RangeInclusive,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        global_lock,
+        Arc, //
+    },
+    time::{
+        msecs_to_jiffies,
+        Msecs, //
+    },
+    workqueue::{
+        self,
+        impl_has_delayed_work,
+        new_delayed_work,
+        DelayedWork,
+        WorkItem, //
+    }, //
+};
+
+/// The failures that can be noted at a time. The array of places takes a page.
+const PLACES: usize = 128;
+
+/// How long what has found no memory waits for the next try. It is twice as long each time, but not more
+/// often than [`MAX_DOUBLINGS`].
+const FIRST_DELAY: Msecs = 100;
+const MAX_DOUBLINGS: u32 = 7;
+
+/// A failure that is to be handled.
+#[derive(Clone)]
+struct Note {
+    anon: ARef<Anon>,
+    pfn: u64,
+    door: Door,
+    /// How often there was no memory for it.
+    tries: u32,
+}
+
+impl Note {
+    /// Whether this is the same failure.
+    fn is(&self, anon: &Anon, pfn: u64, door: Door) -> bool {
+        ptr::eq::<Anon>(&*self.anon, anon) && self.pfn == pfn && self.door == door
+    }
+
+    /// Handles the failure. [`ENOMEM`]: not yet.
+    fn handle(&self) -> Result {
+        let failure = Failure {
+            kind: Poison::Hardware,
+            door: self.door,
+            action: Action::Optional,
+            pfn: Some(self.pfn),
+            place: None,
+        };
+        match poison(&self.anon, failure) {
+            Err(error) if error == ENOMEM => return Err(error),
+            // That it is poisoned already, or has left the frame, is as good.
+            _ => (),
+        }
+        if self.door == Door::MachineCheck {
+            machine_check::finish(&self.anon, self.pfn);
+        }
+        Ok(())
+    }
+
+    /// Keeps the frame from being used again, although there has been no memory up to now. Nobody maps the
+    /// page any more.
+    fn give_up(&self) {
+        {
+            let content = self.anon.lock();
+            if content.pfn() == self.pfn {
+                // SAFETY: The page is the anon's.
+                unsafe { helpers::anon_rmap_page_set_hwpoison(content.page().as_ptr()) };
+            }
+        }
+        pr_warn!("frame {:#x} has failed; it stays out of use\n", self.pfn);
+    }
+
+    /// How long to wait for the next try.
+    fn delay(&self) -> Msecs {
+        FIRST_DELAY << self.tries.min(MAX_DOUBLINGS)
+    }
+}
+
+struct Place {
+    note: Option<Note>,
+    worker: Arc<Worker>,
+}
+
+/// Guarded by a lock under which works are queued, too: so one that is to be tried again is waiting
+/// before somebody sees that.
+///
+/// # Invariants
+///
+/// The work of a place that has a note is queued or runs, and takes the note away when it is done.
+struct Places {
+    places: KVec<Place>,
+    /// All frames with a machine check that has found no place are in this range, but for those that a
+    /// worker is about to note.
+    missed: Option<RangeInclusive<u64>>,
+    /// Whether nothing is tried again, since the module is being unloaded.
+    closing: bool,
+}
+
+impl Places {
+    const fn new() -> Self {
+        // INVARIANT: There are no places.
+        Self {
+            places: KVec::new(),
+            missed: None,
+            closing: false,
+        }
+    }
+
+    /// Adds `frames` to those that are looked at when a place is free.
+    fn miss(&mut self, frames: RangeInclusive<u64>) {
+        self.missed = Some(match &self.missed {
+            Some(other) => *frames.start().min(other.start())..=*frames.end().max(other.end()),
+            None => frames,
+        });
+    }
+}
+
+global_lock! {
+    // SAFETY: Initialised by `Queue::new`, which the module calls before anything is noted.
+    unsafe(uninit) static NOTED: SpinLock<Places> = Places::new();
+}
+
+static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
+
+/// What handles the failure that is noted in a place.
+#[pin_data]
+struct Worker {
+    place: usize,
+    #[pin]
+    work: DelayedWork<Self>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Worker { self.work }
+}
+
+impl Worker {
+    fn new(place: usize) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                place,
+                work <- new_delayed_work!("anon_rmap"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Runs the work now if it waits for the next try, and waits until it has run.
+    fn flush(&self) {
+        let work: *const DelayedWork<Self> = &raw const self.work;
+        // SAFETY: `DelayedWork` is a transparent wrapper of what is flushed, and was initialised in `new`.
+        unsafe { bindings::flush_delayed_work(work.cast_mut().cast()) };
+    }
+}
+
+impl WorkItem for Worker {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let place = this.place;
+        let noted = NOTED.lock().places.get(place).and_then(|p| p.note.clone());
+        let Some(note) = noted else {
+            return;
+        };
+        let handled = note.handle();
+        let done;
+        let missed;
+        {
+            let mut noted = NOTED.lock();
+            let closing = noted.closing;
+            if handled.is_err() && !closing {
+                if let Some(waiting) = noted.places[place].note.as_mut() {
+                    waiting.tries = note.tries.saturating_add(1);
+                }
+                // SAFETY: Works run only as long as there is the queue.
+                let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
+                // It is not queued already, since nobody else queues the work of a place in use.
+                let _ = queue.enqueue_delayed(this, msecs_to_jiffies(note.delay()));
+                drop(noted);
+                if note.tries == 0 {
+                    pr_warn!(
+                        "no memory to handle the failure of frame {:#x}; trying again\n",
+                        note.pfn
+                    );
+                }
+                return;
+            }
+            // INVARIANT: The work is done, and the note is taken away.
+            done = noted.places[place].note.take();
+            missed = noted.missed.take();
+        }
+        if handled.is_err() {
+            note.give_up();
+        }
+        drop(done);
+        if let Some(frames) = missed {
+            note_missed(frames);
+        }
+    }
+}
+
+/// Notes that the page of `anon` in frame `pfn` has failed under the hardware; it is handled soon. False
+/// if there is no place: a failure found by a copy is not noted then, that of a machine check is
+/// handled when there is one.
+///
+/// The frame of a machine check must have the flag for bad pages. Allocates nothing and does not sleep.
+/// Must not be called before the [`Queue`] is there, nor when it has gone.
+pub(super) fn note(anon: &ARef<Anon>, pfn: u64, door: Door) -> bool {
+    let missed = (door == Door::MachineCheck).then_some(pfn..=pfn);
+    note_or_miss(anon, pfn, door, missed)
+}
+
+/// [Notes](note) the failure, or that there are missed ones in the frames `missed`.
+fn note_or_miss(
+    anon: &ARef<Anon>,
+    pfn: u64,
+    door: Door,
+    missed: Option<RangeInclusive<u64>>,
+) -> bool {
+    let mut noted = NOTED.lock();
+    let mut notes = noted.places.iter().filter_map(|place| place.note.as_ref());
+    if notes.any(|note| note.is(anon, pfn, door)) {
+        return true;
+    }
+    let Some(place) = noted.places.iter_mut().find(|place| place.note.is_none()) else {
+        if let Some(frames) = missed {
+            noted.miss(frames);
+        }
+        return false;
+    };
+    // INVARIANT: The work is queued below, before anybody else gets the lock.
+    place.note = Some(Note {
+        anon: anon.clone(),
+        pfn,
+        door,
+        tries: 0,
+    });
+    // SAFETY: The caller promises that there is the queue.
+    let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
+    // It is not queued already: the place was free.
+    let _ = queue.enqueue(place.worker.clone());
+    true
+}
+
+/// Notes the machine checks in `frames` that have found no place. What finds none again is left to the
+/// next worker that is done.
+///
+/// Takes the time of looking at each of the frames.
+fn note_missed(frames: RangeInclusive<u64>) {
+    let last = *frames.end();
+    for pfn in frames {
+        let is_bad = pool::page(pfn).is_some_and(|page| {
+            // SAFETY: The page is one.
+            unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) }
+        });
+        let Some(anon) = is_bad.then(|| frame::lookup(pfn)).flatten() else {
+            continue;
+        };
+        // It is handled already, by a worker that may wait for who is stuck.
+        if anon.lock().poison() == Some(Poison::Hardware) {
+            continue;
+        }
+        if !note_or_miss(&anon, pfn, Door::MachineCheck, Some(pfn..=last)) {
+            return;
+        }
+    }
+}
+
+/// The work queue, one for the module: unloading waits for it.
+///
+/// # Invariants
+///
+/// Owns the work queue, and [`QUEUE`] is the same.
+pub(crate) struct Queue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A work queue may be used and destroyed by any task.
+unsafe impl Send for Queue {}
+// SAFETY: All that a shared reference allows is to look at the address.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    /// Makes [`note`] usable; [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// Must be called once. Nothing may be noted before, nor when this is dropped, nor afterwards.
+    pub(crate) unsafe fn new() -> Result<Self> {
+        // SAFETY: The caller promises that this is the only call.
+        unsafe { NOTED.init() };
+        let mut places = KVec::with_capacity(PLACES, GFP_KERNEL)?;
+        for place in 0..PLACES {
+            let worker = Worker::new(place)?;
+            places.push(Place { note: None, worker }, GFP_KERNEL)?;
+        }
+        // SAFETY: The format has no conversions.
+        let queue = unsafe {
+            bindings::alloc_workqueue_noprof(
+                c"anon_rmap".as_char_ptr(),
+                bindings::wq_flags_WQ_UNBOUND,
+                // For all places, however many nodes share that.
+                bindings::wq_consts_WQ_MAX_ACTIVE as c_int,
+            )
+        };
+        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
+        // INVARIANT: The caller promises that there is no other queue.
+        QUEUE.store(queue.as_ptr(), Relaxed);
+        // INVARIANT: No place has a note.
+        NOTED.lock().places = places;
+        Ok(Self(queue))
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        NOTED.lock().closing = true;
+        for place in 0..PLACES {
+            let worker = NOTED.lock().places.get(place).map(|p| p.worker.clone());
+            if let Some(worker) = worker {
+                worker.flush();
+            }
+        }
+        // SAFETY: By the invariant the queue is ours; nothing is added to it any more: nothing is noted,
+        // and nothing tried again.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+        // INVARIANT: There are no places.
+        let places = core::mem::take(&mut NOTED.lock().places);
+        drop(places);
+    }
+}

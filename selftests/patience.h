@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * How long to wait for what may never come, on a machine of any speed: a guest on a busy host can be ten times as slow as on
+ * an idle one, and from one moment to the next. A limit is in seconds of an emulated guest with the stock kernel on an idle
+ * host. Who waits does a sample of work each second, whose time tells how many of these have gone by.
+ */
+#ifndef PATIENCE_H
+#define PATIENCE_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define NS_PER_SECOND 1000000000UL
+
+/* How long a sample takes in that guest. */
+#define SAMPLE_NS 1000000UL
+
+static inline uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+static inline uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+struct patience {
+	double seconds;
+	uint64_t begin, last_sample;
+	/* How long all samples took, and would have taken in that guest. */
+	uint64_t taken, expected;
+};
+
+static inline struct patience patience_for(double seconds)
+{
+	uint64_t now = now_ns();
+
+	return (struct patience){ .seconds = seconds, .begin = now, .last_sample = now };
+}
+
+/*
+ * How long a sample takes now: page faults, in memory that nobody else has. That the guest waits for the host counts, as it
+ * knows nothing of it; that the sample waits for other processes of the guest does not.
+ */
+static inline uint64_t sample_ns(void)
+{
+	const size_t size = 32 << 12;
+	uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID), taken;
+	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory != MAP_FAILED) {
+		for (size_t i = 0; i < size; i += 1 << 12)
+			((volatile char *)memory)[i] = 1;
+		munmap(memory, size);
+	}
+	taken = clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
+	return taken > SAMPLE_NS ? taken : SAMPLE_NS;
+}
+
+/* Whether it was waited for long enough. To be asked again and again, by who waits. */
+static inline bool ran_out(struct patience *patience)
+{
+	uint64_t now = now_ns();
+
+	if (now - patience->last_sample < NS_PER_SECOND)
+		return false;
+	patience->last_sample = now;
+	patience->taken += sample_ns();
+	patience->expected += SAMPLE_NS;
+	return (now - patience->begin) * ((double)patience->expected / patience->taken) >
+	       patience->seconds * NS_PER_SECOND;
+}
+
+/* As poll(). */
+static inline int poll_patiently(struct pollfd *files, nfds_t nr_files, int milliseconds)
+{
+	struct patience patience = patience_for(milliseconds / 1000.0);
+	int ready;
+
+	do {
+		ready = poll(files, nr_files, 1000);
+	} while (!ready && !ran_out(&patience));
+	return ready;
+}
+
+#endif

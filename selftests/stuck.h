@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A process that is stuck with its mmap lock for as long as one likes. A thread of it reads, through /proc/self/mem,
+ * memory in which a file is mapped, and so waits for the file system with the lock for reading; that is one of this
+ * program (FUSE), which does not answer. Then it maps memory, for which it wants the lock for writing: whoever wants the
+ * lock from then on waits, too.
+ */
+#ifndef STUCK_H
+#define STUCK_H
+
+#include "await.h"
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#define STUCK_PAGES 256
+
+struct stuck {
+	pid_t pid;
+	int fuse;
+	char path[32];
+	pthread_t server;
+	/* What the process and its parent tell each other. */
+	struct {
+		volatile bool is_read;
+		volatile size_t mapped;
+		/* The frames of its memory; how often it got the right SIGBUS there, when it is no longer stuck. */
+		volatile uint64_t pfns[STUCK_PAGES];
+		volatile size_t refused;
+		volatile bool ended;
+	} *shared;
+};
+
+static void answer(int fuse, const struct fuse_in_header *request, int error, const void *data, size_t size)
+{
+	char text[sizeof(struct fuse_out_header) + 256];
+	struct fuse_out_header header = {
+		.len = sizeof(header) + size,
+		.error = -error,
+		.unique = request->unique,
+	};
+
+	memcpy(text, &header, sizeof(header));
+	memcpy(text + sizeof(header), data, size);
+	if (write(fuse, text, header.len) < 0)
+		perror("FUSE");
+}
+
+/* Serves a file system that is but a file of one page, which is never read to the end. */
+static void *serve_file(void *argument)
+{
+	static const struct fuse_init_out init = {
+		.major = FUSE_KERNEL_VERSION,
+		.minor = 31,
+		.max_write = 4096,
+	};
+	static const struct fuse_attr_out attributes = {
+		.attr_valid = 1000,
+		.attr = { .ino = FUSE_ROOT_ID, .mode = S_IFREG | 0600, .nlink = 1, .size = PAGE },
+	};
+	static const struct fuse_open_out opened;
+	struct stuck *stuck = argument;
+	char buffer[4 * FUSE_MIN_READ_BUFFER];
+	const struct fuse_in_header *request = (void *)buffer;
+
+	while (read(stuck->fuse, buffer, sizeof(buffer)) > 0) {
+		switch (request->opcode) {
+		case FUSE_INIT:
+			answer(stuck->fuse, request, 0, &init, sizeof(init));
+			break;
+		case FUSE_GETATTR:
+			answer(stuck->fuse, request, 0, &attributes, sizeof(attributes));
+			break;
+		case FUSE_OPEN:
+			answer(stuck->fuse, request, 0, &opened, sizeof(opened));
+			break;
+		case FUSE_READ:
+			stuck->shared->is_read = true;
+			break;
+		case FUSE_FORGET:
+		case FUSE_INTERRUPT:
+			break;
+		default:
+			answer(stuck->fuse, request, ENOSYS, "", 0);
+		}
+	}
+	return NULL;
+}
+
+static void *read_file_in_memory(void *file_in_memory)
+{
+	int self = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	char byte;
+
+	/* It fails in the end. */
+	return (void *)pread(self, &byte, 1, (uintptr_t)file_in_memory);
+}
+
+/* What the process does that gets stuck. @memory is not to be its. */
+__attribute__((noreturn)) static void get_stuck(struct stuck *stuck, pid_t parent, char *memory, size_t pages)
+{
+	size_t own_pages = STUCK_PAGES;
+	struct stat status;
+	pthread_t reader;
+	void *mapped;
+	char *own;
+	int file;
+
+	die_with(parent);
+	/* Else the file system would not end with the parent. */
+	close(stuck->fuse);
+	munmap(memory, pages * PAGE);
+	own = map_device(own_pages, MAP_PRIVATE);
+	file = open(stuck->path, O_RDONLY | O_CLOEXEC);
+	mapped = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0);
+	/* It asks for the size of the file only then. */
+	if (own == MAP_FAILED || mapped == MAP_FAILED || fstat(file, &status))
+		_exit(1);
+	fill(own, own_pages, 3);
+	for (size_t i = 0; i < own_pages; i++)
+		stuck->shared->pfns[i] = pfn_of(own + i * PAGE);
+	if (pthread_create(&reader, NULL, read_file_in_memory, mapped))
+		_exit(1);
+	while (!stuck->shared->is_read)
+		usleep(1000);
+	stuck->shared->mapped = own_pages;
+	mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	while (!stuck->shared->ended)
+		usleep(1000);
+	for (size_t i = 0; i < own_pages; i++) {
+		struct access access = load(own + i * PAGE);
+
+		stuck->shared->refused += access.signal == SIGBUS && access.code == BUS_MCEERR_AR;
+	}
+	_exit(0);
+}
+
+/* Whether the first thread of process @pid sleeps and can't be interrupted. */
+static bool sleeps_deeply(uint64_t pid)
+{
+	char path[32], *text, *state;
+	bool deep;
+
+	snprintf(path, sizeof(path), "/proc/%lu/stat", pid);
+	text = read_file(path);
+	state = text ? strrchr(text, ')') : NULL;
+	deep = state && !strncmp(state, ") D", 3);
+	free(text);
+	return deep;
+}
+
+static bool is_set(uint64_t address)
+{
+	return *(volatile size_t *)address;
+}
+
+/* Starts a process that gets stuck, and waits until it is; it has none of @memory. Returns 0 or the errno. */
+static int start_stuck(struct stuck *stuck, char *memory, size_t pages)
+{
+	pid_t parent = getpid();
+	char options[64];
+	int file;
+
+	*stuck = (struct stuck){ .path = "/tmp/stuck.XXXXXX", .fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC) };
+	stuck->shared = mmap(NULL, sizeof(*stuck->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	file = mkstemp(stuck->path);
+	if (stuck->fuse < 0 || stuck->shared == MAP_FAILED || file < 0)
+		return errno;
+	close(file);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=100000,user_id=0,group_id=0", stuck->fuse);
+	if (mount("stuck", stuck->path, "fuse", MS_NOSUID | MS_NODEV, options))
+		return errno;
+	errno = pthread_create(&stuck->server, NULL, serve_file, stuck);
+	if (errno)
+		return errno;
+	stuck->pid = fork();
+	if (!stuck->pid)
+		get_stuck(stuck, parent, memory, pages);
+	return await(is_set, (uint64_t)&stuck->shared->mapped) && await(sleeps_deeply, stuck->pid) ? 0 : ETIMEDOUT;
+}
+
+/* Lets the process go on. */
+static void free_stuck(struct stuck *stuck)
+{
+	umount2(stuck->path, MNT_FORCE | MNT_DETACH);
+	pthread_join(stuck->server, NULL);
+	close(stuck->fuse);
+	unlink(stuck->path);
+}
+
+/* Lets the process look at its memory and end; returns how often it got the SIGBUS of failed memory. */
+static size_t end_stuck(struct stuck *stuck)
+{
+	stuck->shared->ended = true;
+	waitpid(stuck->pid, NULL, 0);
+	return stuck->shared->refused;
+}
+
+#endif
