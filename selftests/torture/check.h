@@ -56,17 +56,22 @@ static void hide_again(void)
 	}
 }
 
+/* Reads the words of a page that are in use; 0, or why they can't be read. */
+static int read_words(char *address, uint64_t *words)
+{
+	struct access access = {};
+
+	ATTEMPT(access, memcpy(words, address, NR_WORDS * sizeof(*words)));
+	if (access.signal == SIGBUS && (char *)access.address - address < NR_WORDS * sizeof(*words))
+		access.address = address;
+	return judge_signal(&access, address);
+}
+
 static struct look look_at(enum arena arena, unsigned int page)
 {
-	char *address = at(arena, page);
 	uint64_t words[NR_WORDS];
-	struct access access = {};
-	struct look look = {};
+	struct look look = { .error = read_words(at(arena, page), words) };
 
-	ATTEMPT(access, memcpy(words, address, sizeof(words)));
-	if (access.signal == SIGBUS && (char *)access.address - address < sizeof(words))
-		access.address = address;
-	look.error = judge_signal(&access, address);
 	if (look.error)
 		return look;
 	look.digest = digest_of(words);
