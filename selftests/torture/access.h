@@ -179,21 +179,56 @@ static inline void write_word(struct actor *actor, enum arena arena, unsigned in
 		remember(actor, arena, page, word, value, begun);
 }
 
-/* Reads all of a page: nothing is in it but words that may be there. */
-static inline void scan_page(enum arena arena, unsigned int page)
+/* Reads all of a page; whether it could be read. */
+static inline bool read_page(enum arena arena, unsigned int page, uint64_t *words)
 {
-	uint64_t words[PAGE / sizeof(uint64_t)];
 	struct access access = {};
 
-	ATTEMPT(access, memcpy(words, at(arena, page), sizeof(words)));
+	ATTEMPT(access, memcpy(words, at(arena, page), PAGE));
 	/* It may have read any word of it first. */
 	if (access.signal == SIGBUS && (uintptr_t)access.address >> PAGE_SHIFT == (uintptr_t)at(arena, page) >> PAGE_SHIFT)
 		access.address = at(arena, page);
-	if (judge_signal(&access, at(arena, page)))
+	return !judge_signal(&access, at(arena, page));
+}
+
+/* Nothing is in a page but words that may be there. */
+static inline void scan_page(enum arena arena, unsigned int page)
+{
+	uint64_t words[PAGE / sizeof(uint64_t)];
+
+	if (!read_page(arena, page, words))
 		return;
 	for (unsigned int word = 0; word < PAGE / sizeof(*words); word++)
 		if (!may_be_at(words[word], arena, page, word, false))
 			fail_word("was never written there", arena, page, word, USER, words[word]);
+}
+
+/*
+ * Nothing is left in a private page that this thread has emptied: no word of its own, and none of another process, but
+ * those that come by process_vm_writev().
+ */
+static inline void check_emptied(struct actor *actor, unsigned int which, const struct range *range, unsigned int i)
+{
+	unsigned int page = range->page + i;
+	uint64_t words[PAGE / sizeof(uint64_t)];
+	struct memory *memory = memory_of(actor, range->arena, page);
+
+	if (!memory->known || memory->value || !is_alone(actor, which, range, i) ||
+	    !read_page(range->arena, page, words) || !is_alone(actor, which, range, i))
+		return;
+	for (unsigned int word = 0; word < FOREIGN_WORD; word++)
+		if (words[word] && (word == own_word(actor) || mark_of(words[word]).number != actor->number))
+			fail_word("is back", range->arena, page, word, USER, words[word]);
+}
+
+/* Of a range that was emptied and may be touched, looks at some pages: most often at the borders. */
+static inline void check_some_emptied(struct actor *actor, struct random *random, const struct range *range)
+{
+	if (range->arena == SHARED || !range->pages || one_in(random, 2))
+		return;
+	check_emptied(actor, 0, range, 0);
+	check_emptied(actor, 0, range, range->pages - 1);
+	check_emptied(actor, 0, range, below(random, range->pages));
 }
 
 #endif

@@ -122,6 +122,7 @@ static void op_grow(struct actor *actor, struct random *random, struct note *not
 	    range.arena == PRIVATE)
 		remember_emptied(actor, 0, &grown);
 	end_change(&grown);
+	check_some_emptied(actor, random, &grown);
 }
 
 static void op_shrink(struct actor *actor, struct random *random, struct note *note)
@@ -193,6 +194,7 @@ static void op_discard(struct actor *actor, struct random *random, struct note *
 	if (!set_result(note, madvise(start_of(&range), size_of(&range), MADV_DONTNEED)))
 		remember_emptied(actor, 0, &range);
 	end_change(&range);
+	check_some_emptied(actor, random, &range);
 }
 
 static void op_advise(struct actor *actor, struct random *random, struct note *note)
@@ -266,6 +268,7 @@ static void op_mmap(struct actor *actor, struct random *random, struct note *not
 	else
 		remember_emptied(actor, 0, &range);
 	end_change(&range);
+	check_some_emptied(actor, random, &range);
 }
 
 /*
