@@ -56,7 +56,7 @@ static void join(struct actor *actor, struct random *random)
 	actor->doing = note->name;
 	atomic_fetch_add(&meeting.here, 1);
 	while (atomic_load(&meeting.phase) == OPEN)
-		;
+		sched_yield();
 	set_range(note, &meeting.range);
 	dawdle(below(random, 4000));
 	touch_together(actor, random);
