@@ -145,6 +145,8 @@ static void clean_up(void)
 	left = leak();
 	if (*left)
 		fail("%s are left when all have ended", left);
+	if (counter("quarantined") != world->quarantined)
+		fail("%ld frames are out of use, %ld were before", counter("quarantined"), world->quarantined);
 	verify();
 }
 
@@ -161,6 +163,7 @@ static bool run_seed(unsigned long seed)
 	world->stride = options.stride;
 	world->anonymous = options.anonymous;
 	world->without = options.without;
+	world->quarantined = counter("quarantined");
 	ended = supervise(run, options.patience);
 	if (ended && !world->anonymous && !atomic_load(&world->failed))
 		ended = supervise(clean_up, options.patience);

@@ -7,6 +7,7 @@
 #define DIFFERENTIAL_TREE_H
 
 #include "operations.h"
+#include "../process_group.h"
 #include <linux/futex.h>
 
 #define MAX_PROCESSES 5
@@ -358,13 +359,9 @@ static void run_tree(void)
 {
 	struct patience patience = patience_for(STEP_SECONDS);
 	unsigned int step = 0;
-	bool killed = false;
-	sigset_t child;
+	enum end end;
 	pid_t root;
 
-	sigemptyset(&child);
-	sigaddset(&child, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &child, NULL);
 	/* All of the tree ends up here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 
@@ -383,28 +380,23 @@ static void run_tree(void)
 		live();
 	}
 	setpgid(root, root);
-	for (;;) {
-		pid_t gone = waitpid(-1, NULL, WNOHANG);
+	while (!ran_out(&patience)) {
+		pid_t gone;
 
+		do
+			gone = waitpid(-1, NULL, WNOHANG);
+		while (gone > 0);
 		if (gone < 0)
-			break;
-		if (gone)
-			continue;
-		if (step != tree->step) {
-			step = tree->step;
+			return;
+		if (step != tree->step)
 			patience = patience_for(STEP_SECONDS);
-		}
-		if (ran_out(&patience)) {
-			/* The kernel may keep it even so. */
-			if (killed)
-				break;
-			snprintf(tree->failure, sizeof(tree->failure), "a process hangs or has died");
-			kill(-root, SIGKILL);
-			killed = true;
-			patience = patience_for(STEP_SECONDS);
-		}
-		sigtimedwait(&child, NULL, &(struct timespec){ .tv_sec = 1 });
+		step = tree->step;
+		tick();
 	}
+	show_tasks(root);
+	end = end_group(root);
+	snprintf(tree->failure, sizeof(tree->failure), "a process hangs or has died%s",
+		 end == IN_TIME ? "" : end == LATE ? "; SIGKILL ends it late" : "; SIGKILL does not end it");
 }
 
 #endif

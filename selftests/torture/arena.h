@@ -35,6 +35,13 @@ static inline size_t size_of(const struct range *range)
 	return range->pages * PAGE;
 }
 
+static inline void set_range(struct note *note, const struct range *range)
+{
+	note->arena = range->arena;
+	note->page = range->page;
+	note->pages = range->pages;
+}
+
 static inline unsigned int at_most(unsigned int a, unsigned int b)
 {
 	return a < b ? a : b;

@@ -152,7 +152,7 @@ static void check_memories(struct actor *actor)
 	for (actor->thread = 0; actor->thread < MAX_THREADS; actor->thread++)
 		for (enum arena arena = 0; arena < NR_ARENAS; arena++)
 			for (unsigned int page = 0; page < ARENA_PAGES; page++)
-				recall(actor, arena, page, USER);
+				recall(actor, arena, page, page & 1 ? USER : PROC_MEM);
 }
 
 /* A child has what the driver's map has, not what page tables happen to have. */
@@ -213,6 +213,28 @@ static void check_rmap(struct random *random)
 	}
 }
 
+/* The driver knows of each VMA, and of no other. */
+static void check_mappings(void)
+{
+	struct mapping *mappings;
+	ssize_t listed = read_mappings(getpid(), &mappings), found = 0, vmas = 0;
+
+	for (enum arena arena = 0; arena < NR_ARENAS; arena++) {
+		struct vma vma = next_vma(arena, 0);
+
+		for (; vma.start < vma.end; vma = next_vma(arena, vma.end)) {
+			vmas++;
+			for (ssize_t i = 0; i < listed; i++)
+				found += mappings[i].start == (uintptr_t)at(arena, vma.start) &&
+					 mappings[i].end == (uintptr_t)at(arena, vma.end);
+		}
+	}
+	if (listed != vmas || found != vmas)
+		fail("mappings has %zd lines of process %d, %zd of them right, which has %zd VMAs", listed, getpid(), found,
+		     vmas);
+	free(mappings);
+}
+
 /* All checks of a member. */
 static void check(struct actor *actor)
 {
@@ -223,8 +245,10 @@ static void check(struct actor *actor)
 	check_refusals();
 	check_child();
 	look_at_all("after a fork the parent reads something else");
-	if (!world->anonymous)
+	if (!world->anonymous) {
 		check_rmap(&random);
+		check_mappings();
+	}
 	check_memories(actor);
 	hide_again();
 }

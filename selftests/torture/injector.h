@@ -21,20 +21,21 @@ struct target {
 	uint64_t pfn;
 };
 
-static struct target random_target(struct random *random)
+static struct target random_target(struct random *random, struct note *note)
 {
+	struct range place = { below(random, NR_ARENAS), below(random, ARENA_PAGES), 1 };
 	struct target target = {
 		/* Of the first two, which are most often alive; or of all. */
 		.pid = world->members[below(random, one_in(random, 2) ? world->processes : 2)].pid,
-		.address = at(below(random, NR_ARENAS), below(random, ARENA_PAGES)),
 	};
 	char path[64];
 	uint64_t entry;
 	int fd;
 
 	if (!one_in(random, 3))
-		target.address = at(world->focus_arena, (world->focus + below(random, 48)) % ARENA_PAGES);
-	target.address += below(random, PAGE);
+		place = (struct range){ world->focus_arena, (world->focus + below(random, 48)) % ARENA_PAGES, 1 };
+	set_range(note, &place);
+	target.address = start_of(&place) + below(random, PAGE);
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", target.pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	entry = pagemap_entry(fd, target.address);
@@ -59,7 +60,7 @@ static int expect(const char *name, int error, const int *allowed)
 
 static void inject_addr(struct random *random, struct note *note)
 {
-	struct target target = random_target(random);
+	struct target target = random_target(random, note);
 
 	note->error = EXPECT_ERRORS("poison_addr", poison_addr(target.pid, target.address), ESRCH, EFAULT, ENXIO, ENODATA,
 				    EHWPOISON);
@@ -67,7 +68,7 @@ static void inject_addr(struct random *random, struct note *note)
 
 static void inject_pfn(struct random *random, struct note *note)
 {
-	struct target target = random_target(random);
+	struct target target = random_target(random, note);
 
 	if (target.pfn)
 		note->error = EXPECT_ERRORS("poison_pfn", poison_pfn(target.pfn), ENXIO, EHWPOISON);
@@ -75,7 +76,7 @@ static void inject_pfn(struct random *random, struct note *note)
 
 static void inject_range(struct random *random, struct note *note)
 {
-	struct target target = random_target(random);
+	struct target target = random_target(random, note);
 	int error = print_to_file(DEBUGFS "poison_range", "%d %p %p", target.pid, target.address,
 				  target.address + 1 + below(random, 6 * PAGE));
 
@@ -84,7 +85,7 @@ static void inject_range(struct random *random, struct note *note)
 
 static void inject_random(struct random *random, struct note *note)
 {
-	struct target target = random_target(random);
+	struct target target = random_target(random, note);
 	int error = print_to_file(DEBUGFS "poison_random", "%d %lu %lu", target.pid, 1 + below(random, 5),
 				  below(random, 1000));
 
@@ -93,7 +94,7 @@ static void inject_random(struct random *random, struct note *note)
 
 static void inject_soft_offline(struct random *random, struct note *note)
 {
-	struct target target = random_target(random);
+	struct target target = random_target(random, note);
 
 	if (!target.pfn || world->nr_offlined == MAX_OFFLINED)
 		return;
@@ -141,7 +142,7 @@ static void inject_unpoison(struct random *random, struct note *note)
 
 static void inject_dry_run(struct random *random, struct note *note)
 {
-	struct target target = random_target(random);
+	struct target target = random_target(random, note);
 
 	note->error = EXPECT_ERRORS("dry_run", print_to_file(DEBUGFS "dry_run", "%d %p", target.pid, target.address), ESRCH,
 				    EFAULT, ENXIO, ENODATA, EHWPOISON);
@@ -150,7 +151,7 @@ static void inject_dry_run(struct random *random, struct note *note)
 
 static void inject_rmap(struct random *random, struct note *note)
 {
-	struct target target = random_target(random);
+	struct target target = random_target(random, note);
 
 	if (!target.pfn)
 		return;

@@ -26,13 +26,6 @@ static struct range random_range(struct random *random, unsigned int most)
 	return range;
 }
 
-static void set_range(struct note *note, const struct range *range)
-{
-	note->arena = range->arena;
-	note->page = range->page;
-	note->pages = range->pages;
-}
-
 static int set_result(struct note *note, long result)
 {
 	note->error = result == -1 ? errno : 0;

@@ -5,83 +5,7 @@
 
 #include "family.h"
 #include "kselftest.h"
-#include <ctype.h>
-#include <dirent.h>
-
-/*
- * Time is counted in moments of sleep: when the machine stands still, or this process is not run, it does not go on.
- */
-#define TICK_NS 20000000
-#define TICKS_PER_SECOND (1000000000 / TICK_NS)
-/* How long tasks may live on after SIGKILL, and how long is waited for them then. */
-#define KILL_SECONDS 5
-#define MOURNING_SECONDS 60
-
-static void tick(void)
-{
-	static const struct timespec moment = { .tv_nsec = TICK_NS };
-
-	nanosleep(&moment, NULL);
-}
-
-/* What a file of a task says, on one line. */
-static void show_file(const char *task, const char *name, const char *only)
-{
-	char path[600], *text, *rest, *line;
-
-	snprintf(path, sizeof(path), "%s/%s", task, name);
-	text = rest = read_file(path);
-	while (text && (line = strsep(&rest, "\n")))
-		if (*line && (!only || strstr(line, only)))
-			printf(" %s", strncmp(line, "[<0>] ", 6) ? line : line + 6);
-	free(text);
-}
-
-static void show_tasks_of(pid_t pid)
-{
-	char path[64], task[400];
-	struct dirent *entry;
-	DIR *tasks;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", pid);
-	tasks = opendir(path);
-	while (tasks && (entry = readdir(tasks))) {
-		if (!isdigit(*entry->d_name))
-			continue;
-		snprintf(task, sizeof(task), "%s/%s", path, entry->d_name);
-		printf("# process %d task %s:", pid, entry->d_name);
-		show_file(task, "status", "State");
-		show_file(task, "status", "Pnd");
-		printf("; wchan:");
-		show_file(task, "wchan", NULL);
-		printf("; syscall:");
-		show_file(task, "syscall", NULL);
-		printf("; schedstat:");
-		show_file(task, "schedstat", NULL);
-		printf("; stack:");
-		show_file(task, "stack", NULL);
-		printf("\n");
-	}
-	if (tasks)
-		closedir(tasks);
-	fflush(stdout);
-}
-
-/* All tasks of a process group. */
-static void show_tasks(pid_t group)
-{
-	struct dirent *entry;
-	DIR *processes = opendir("/proc");
-
-	while (processes && (entry = readdir(processes))) {
-		pid_t pid = atoi(entry->d_name);
-
-		if (pid > 0 && getpgid(pid) == group)
-			show_tasks_of(pid);
-	}
-	if (processes)
-		closedir(processes);
-}
+#include "../process_group.h"
 
 static void show_worker(const char *name, unsigned int number, unsigned int thread, const struct worker *worker)
 {
@@ -131,41 +55,20 @@ static unsigned long progress(void)
 	return sum;
 }
 
-/* Kills a group until nothing is left of it; false if it does not end. */
-static bool end_group(pid_t group)
-{
-	for (unsigned int ticks = 0; ticks < MOURNING_SECONDS * TICKS_PER_SECOND; ticks++) {
-		pid_t gone;
-
-		kill(-group, SIGKILL);
-		do
-			gone = waitpid(-1, NULL, WNOHANG);
-		while (gone > 0);
-		if (gone < 0)
-			return true;
-		if (ticks == KILL_SECONDS * TICKS_PER_SECOND) {
-			fail("SIGKILL has not ended all in %d s", KILL_SECONDS);
-			ksft_print_msg("what SIGKILL has not ended in %d s:\n", KILL_SECONDS);
-			show_tasks(group);
-		}
-		tick();
-	}
-	return false;
-}
-
 /*
  * Runs @function in a process group of its own until it returns, kills what it has left; false if there is something that
- * does not end.
+ * does not end. It hangs when nothing is done in so many @seconds, as patience.h counts.
  */
-static bool supervise(void (*function)(void), unsigned int patience)
+static bool supervise(void (*function)(void), unsigned int seconds)
 {
+	struct patience patience = patience_for(seconds);
 	unsigned long last = progress(), now;
-	unsigned int idle = 0;
 	pid_t group, gone;
 	int status = 0;
 
 	/* All orphans end up here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	fflush(stdout);
 	group = fork();
 	if (!group) {
 		setpgid(0, 0);
@@ -177,10 +80,11 @@ static bool supervise(void (*function)(void), unsigned int patience)
 		if (gone > 0)
 			continue;
 		now = progress();
-		idle = now == last ? idle + 1 : 0;
+		if (now != last)
+			patience = patience_for(seconds);
 		last = now;
-		if (idle > patience * TICKS_PER_SECOND) {
-			fail("nothing was done in %u s", patience);
+		if (ran_out(&patience)) {
+			fail("nothing was done in %u s", seconds);
 			show_tasks(group);
 			break;
 		}
@@ -188,7 +92,16 @@ static bool supervise(void (*function)(void), unsigned int patience)
 	}
 	if (gone == group && status)
 		fail("the conductor ended with status %#x", status);
-	return end_group(group);
+	switch (end_group(group)) {
+	case LATE:
+		fail("SIGKILL has not ended all in %d s", KILL_SECONDS);
+		return true;
+	case NEVER:
+		fail("SIGKILL does not end all");
+		return false;
+	default:
+		return true;
+	}
 }
 
 #endif

@@ -135,6 +135,8 @@ static struct world {
 	/* Frames that soft offline has taken out of use. */
 	unsigned int nr_offlined;
 	uint64_t offlined[MAX_OFFLINED];
+	/* How many frames were out of use before the run. */
+	long quarantined;
 	/* What has been done, for the report. */
 	atomic_ulong user, kernel, refused, recalled, forks, kills, injections, listed;
 	/* How long the conductor has waited for rounds and for checks. */
