@@ -166,8 +166,9 @@ static bool run_seed(unsigned long seed)
 	if (atomic_load(&world->failed) || options.verbose)
 		show_history();
 	ksft_print_msg("%lu accesses by processes, %lu by the kernel, %lu refused; %lu words found again, %lu mappings listed, "
-		       "%lu forks, %lu killed, %lu injections, %u processes\n", world->user, world->kernel, world->refused,
-		       world->recalled, world->listed, world->forks, world->kills, world->injections, world->numbers);
+		       "%lu forks, %lu killed, %lu injections, %u processes; rounds took %.1f s, checks %.1f s\n",
+		       world->user, world->kernel, world->refused, world->recalled, world->listed, world->forks, world->kills,
+		       world->injections, world->numbers, world->rounds_ns / 1e9, world->checks_ns / 1e9);
 	ksft_test_result(!atomic_load(&world->failed), "seed %lu: %u rounds\n", seed, world->round);
 	return ended;
 }

@@ -223,6 +223,8 @@ static void choose_operations(struct random *random)
 
 static void check_family(void)
 {
+	uint64_t start = now_ns();
+
 	for (unsigned int i = 0; i < world->processes; i++) {
 		if (!world->members[i].alive)
 			continue;
@@ -231,6 +233,7 @@ static void check_family(void)
 	}
 	if (!world->anonymous)
 		verify();
+	world->checks_ns += now_ns() - start;
 }
 
 static void start_round(struct random *random)
@@ -298,9 +301,12 @@ static void conduct(unsigned int rounds, uint64_t deadline)
 	if (!world->anonymous)
 		start_process(&world->injector, live);
 	for (; deadline ? now_ns() < deadline : world->round < rounds; world->round++) {
+		uint64_t start = now_ns();
+
 		random = random_of_round(CONDUCT);
 		start_round(&random);
 		end_round();
+		world->rounds_ns += now_ns() - start;
 		check_family();
 		if (one_in(&random, 2)) {
 			repair();

@@ -10,7 +10,7 @@
 #endif
 
 /* Numbers of operations: the first two are done in each round. */
-enum { ALWAYS = 3, SEAL = 14 };
+enum { ALWAYS = 3, SEAL = 14, OFFSETS };
 
 /* Mostly where all others are too. */
 static struct range random_range(struct random *random, unsigned int most)
@@ -257,7 +257,7 @@ static void op_mmap(struct actor *actor, struct random *random, struct note *not
 {
 	struct range range = random_range(random, ARENA_PAGES);
 	int flags = MAP_FIXED | (one_in(random, 6) ? MAP_POPULATE : 0) | (one_in(random, 8) ? MAP_NORESERVE : 0);
-	off_t offset = world->anonymous ? 0 : random_offset(&range, random);
+	off_t offset = world->enabled >> OFFSETS & 1 ? random_offset(&range, random) : 0;
 
 	set_range(note, &range);
 	begin_change(actor, 0, &range);
@@ -444,8 +444,8 @@ static const struct operation {
 	{ "shrink", 4, op_shrink }, { "move", 8, op_move }, { "discard", 8, op_discard }, { "advise", 6, op_advise },
 	{ "mprotect", 8, op_mprotect }, { "munmap", 3, op_munmap }, { "mmap", 9, op_mmap }, { "guard", 4, op_guard },
 	{ "uffd", 10, op_uffd }, { "fork", 2, op_fork },
-	/* Done by children of fork. */
-	[SEAL] = { "seal", 0, NULL },
+	/* Done by children of fork, and in mmap. */
+	[SEAL] = { "seal", 0, NULL }, [OFFSETS] = { "offsets", 0, NULL },
 };
 
 #define NR_OPERATIONS (sizeof(operations) / sizeof(*operations))

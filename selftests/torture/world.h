@@ -137,6 +137,8 @@ static struct world {
 	uint64_t offlined[MAX_OFFLINED];
 	/* What has been done, for the report. */
 	atomic_ulong user, kernel, refused, recalled, forks, kills, injections, listed;
+	/* How long the conductor has waited for rounds and for checks. */
+	uint64_t rounds_ns, checks_ns;
 } *world;
 
 /* Says what is wrong, if it is the first thing, and ends the run. */
