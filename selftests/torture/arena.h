@@ -142,6 +142,29 @@ static inline void close_pipe(struct actor *actor)
 	close(actor->pipe[1]);
 }
 
+/* Forgets what the threads know of an arena. */
+static inline void forget(enum arena arena)
+{
+	for (unsigned int thread = 0; thread < MAX_THREADS; thread++)
+		memset(memories[thread][arena], 0, sizeof(memories[thread][arena]));
+}
+
+/* Keeps what the thread that has forked knows of private memory: of that the child has a copy. */
+static inline void inherit(unsigned int thread)
+{
+	forget(SHARED);
+	for (unsigned int i = 0; i < MAX_THREADS; i++)
+		if (i != thread)
+			memset(memories[i], 0, sizeof(memories[i]));
+	for (unsigned int page = 0; page < ARENA_PAGES; page++) {
+		struct changes *place = &changes[PRIVATE][page];
+
+		/* Another thread may be about to change it. */
+		if (atomic_load(&place->begun) != atomic_load(&place->ended))
+			memories[thread][PRIVATE][page].known = false;
+	}
+}
+
 /* A process that was just forked by @parent; it is the only thread, and no change of its parent's goes on in it. */
 static inline unsigned int be_born(unsigned int parent)
 {
@@ -156,12 +179,6 @@ static inline unsigned int be_born(unsigned int parent)
 			atomic_store(&changes[arena][page].ended, atomic_load(&changes[arena][page].begun));
 	open_own_files();
 	return number;
-}
-
-static inline void forget(enum arena arena)
-{
-	for (unsigned int thread = 0; thread < MAX_THREADS; thread++)
-		memset(memories[thread][arena], 0, sizeof(memories[thread][arena]));
 }
 
 static inline void begin_change(struct actor *actor, unsigned int which, const struct range *range)

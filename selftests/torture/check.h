@@ -3,7 +3,7 @@
 #ifndef TORTURE_CHECK_H
 #define TORTURE_CHECK_H
 
-#include "operations.h"
+#include "steps.h"
 
 /* How a page reads. */
 struct look {
