@@ -108,8 +108,11 @@ static void parse_options(int argc, char **argv)
 			show_usage();
 			exit(0);
 		}
-		if (index == WITHOUT && !(options.without = parse_names(optarg)))
-			refuse();
+		if (index == WITHOUT) {
+			options.without = parse_names(optarg);
+			if (!options.without)
+				refuse();
+		}
 		options.anonymous |= index == ANONYMOUS;
 		options.verbose |= index == VERBOSE;
 		if (index < WITHOUT)

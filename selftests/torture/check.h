@@ -67,8 +67,12 @@ static struct look look_at(enum arena arena, unsigned int page)
 	if (access.signal == SIGBUS && (char *)access.address - address < sizeof(words))
 		access.address = address;
 	look.error = judge_signal(&access, address);
-	if (!look.error)
-		look.digest = digest_of(words);
+	if (look.error)
+		return look;
+	look.digest = digest_of(words);
+	for (unsigned int word = 0; word < NR_WORDS; word++)
+		if (!may_be_at(words[word], arena, page, word, false))
+			fail_word("was never written there", arena, page, word, USER, words[word]);
 	return look;
 }
 

@@ -39,6 +39,9 @@ static void live_as_child(const struct actor *parent, struct random *random)
 			fail_word("has changed while nobody wrote", PRIVATE, range.page, word, USER, second);
 	}
 	do_steps(child, random, 4 + below(random, 12));
+	/* What its parent has written since is nowhere. */
+	for (unsigned int i = 0; i < 48; i++)
+		scan_page(PRIVATE, (world->focus + i) % ARENA_PAGES);
 }
 
 /* Seals memory: then nothing takes it away or changes it, and if it can't be written, nothing discards it. */

@@ -20,7 +20,7 @@ static struct {
 enum { CLOSED, OPEN, GO };
 
 /* So many loads are waited for others. */
-#define MEETING_LOADS 100000
+#define MEETING_LOADS 30000
 
 static void dawdle(unsigned int loads)
 {
