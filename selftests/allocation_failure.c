@@ -12,7 +12,7 @@
 #include "slow_write.h"
 #include "watchdog.h"
 
-static long nr_rounds = 4;
+static long nr_rounds = 1;
 
 #define PAGES 16
 #define MIDDLE 5
@@ -249,37 +249,6 @@ static bool has_a_child_without_the_write(struct scene *scene)
 	return true;
 }
 
-static bool verified(void)
-{
-	char *report = read_file(DEBUGFS "verify");
-	bool ok = report && !strncmp(report, "ok ", 3);
-
-	free(report);
-	return ok;
-}
-
-/*
- * The guard page makes core mm copy page tables, even where the child has no memory to know what is in them: it must
- * not get a page of the parent's then that the rmap does not find.
- */
-static bool has_a_child_apart(struct scene *scene)
-{
-	char *written = scene->memory, *childs = scene->memory + PAGE, *failed = scene->memory + MIDDLE * PAGE;
-	struct access access;
-
-	if (!has_a_child(scene) || store(written, 7).signal)
-		return false;
-	access = peer_load(scene->child, written);
-	if (!access.signal && access.value != word(1, 0))
-		return false;
-	peer_store(scene->child, childs, 8);
-	if (!is(childs, word(1, 1)) || !is(written, 7) || !verified())
-		return false;
-	if (poison_addr(getpid(), failed) || load(failed).code != BUS_MCEERR_AR)
-		return false;
-	return peer_load(scene->child, failed).signal == SIGBUS && verified();
-}
-
 static int poison(struct scene *scene)
 {
 	return poison_addr(getpid(), scene->memory + MIDDLE * PAGE);
@@ -379,7 +348,7 @@ FIXTURE_VARIANT(allocation_failure)
 	int (*operation)(struct scene *);
 	/* Whether it has done what it should if it has succeeded. */
 	bool (*done)(struct scene *);
-	bool with_child, discarded, pinned, guarded;
+	bool with_child, discarded, pinned;
 };
 
 #define VARIANT(name, ...) FIXTURE_VARIANT_ADD(allocation_failure, name) { .operation = name, __VA_ARGS__ }
@@ -399,9 +368,6 @@ VARIANT(shrink, is_shrunk);
 VARIANT(fork_a_child, has_a_child);
 FIXTURE_VARIANT_ADD(allocation_failure, fork_pinned) {
 	.operation = fork_a_child, .done = has_a_child_without_the_write, .pinned = true
-};
-FIXTURE_VARIANT_ADD(allocation_failure, fork_guarded) {
-	.operation = fork_a_child, .done = has_a_child_apart, .guarded = true
 };
 VARIANT(poison, is_poisoned);
 VARIANT(poison_and_unpoison, all_kept, .with_child = true);
@@ -491,8 +457,6 @@ enum outcome { ALL_SUCCEEDED, HARMLESS, NO_SCENE, CHANGED_BY_FAILURE, WRONG_ERRO
 
 static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, int nth)
 {
-	/* Up to where there is room to grow. */
-	size_t pages = PAGES + variant->guarded;
 	struct scene scene = {};
 	int fail, error;
 	bool spared;
@@ -502,10 +466,9 @@ static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, 
 	scene.memory = map_device(2 * PAGES, MAP_PRIVATE);
 	if (scene.target == MAP_FAILED || fail < 0 || scene.memory == MAP_FAILED)
 		return NO_SCENE;
-	munmap(scene.memory + pages * PAGE, (2 * PAGES - pages) * PAGE);
+	/* Room to grow. */
+	munmap(scene.memory + PAGES * PAGE, PAGES * PAGE);
 	munmap(scene.target, 4 * PAGES * PAGE);
-	if (variant->guarded && madvise(scene.memory + PAGES * PAGE, PAGE, MADV_GUARD_INSTALL))
-		return NO_SCENE;
 	fill(scene.memory, PAGES, 1);
 	scene.pfn = pfn_of(scene.memory + MIDDLE * PAGE);
 	if (variant->discarded)
