@@ -14,9 +14,9 @@
 //! | fork copies page tables only with `VM_COPY_ON_FORK`, and then no more than markers, as the parent's were zapped | `vma_needs_copy()` | `differences`, `verify` |
 //! | `open` of a move comes before its VMA is linked; the VMA has the source's offset of what is moved | `copy_vma()` | `mremap` |
 //! | what mremap moves is announced as `MMU_NOTIFY_UNMAP` between `open` and `mremap`, from the first page that is moved or, for whole page tables, from before the source, up to the last; nothing is announced for an old length of 0 | `move_page_tables()`, `try_realign_addr()` | `mremap` |
-//! | entries move from the source to the target; if they move back, the target is closed afterwards | `copy_vma_and_data()` | `memory_failure_race`, `verify` |
+//! | the target of a move is linked before entries move, and they move from the source to the target; if they move back, it is with `i_mmap` locked for writing, and the target is closed afterwards | `copy_vma()`, `pmc_revert` in `copy_vma_and_data()` | `memory_failure_race`, `verify` |
 //! | in place, a VMA grows at its end only, with the VMA locked for writing, and no hook is called | `vma_merge_extend()` | [`broken`]: a border that no hook has told; `growth` |
-//! | VMAs whose offsets don't continue each other, or that have another file, are not merged, and their border is not shifted | `can_vma_merge_before()`, `can_vma_merge_after()`, `is_mergeable_vma()` | [`broken`]: a border that no hook has told; `mapping` |
+//! | VMAs whose offsets don't continue each other, or that have another file, are not merged, and their border is not shifted | `can_vma_merge_before()`, `can_vma_merge_after()`, `is_mergeable_vma()` | [`broken`]: a border that no hook has told; `offsets` |
 //! | a child's VMA has the offset of its parent's | `mapping_rmap_tree_insert_after()` in `dup_mmap()` | the kernel's own check, with `CONFIG_DEBUG_VM` |
 //! | a file without the operation `mmap` can't be mapped | `can_mmap_file()` in `do_mmap()`, before anything is unmapped | `differences` |
 //! | `close` comes once for each VMA that was opened or mapped, when its page tables have gone | `remove_vma()` | `stats` are not zero at the end of a test |
@@ -33,6 +33,7 @@
 //! | between start and end the VMAs in the range stay as they are | who clears holds the mmap lock or the VMA's lock | `growth`, `torture` |
 //! | the OOM reaper leaves shared VMAs alone | `__oom_reap_task_mm()` | it is told `EAGAIN` |
 //! | an entry that is not empty is a page, a marker of a guard page, or one of userfaultfd's write-protection; the first kind of marker never gets to a fault of ours, the second one does | `handle_pte_marker()` | `verify`: wrong marker; `userfaultfd` |
+//! | entries are cleared before TLBs are flushed; a zap that comes in between flushes all of the address space | `mm_tlb_flush_nested()` in `tlb_finish_mmu()` | `threads` |
 //! | a zap without details leaves the markers, and turns the bit of write-protection into one | `zap_install_uffd_wp_if_needed()` | `userfaultfd` |
 //!
 //! # Faults

@@ -4,10 +4,15 @@
  * memory answers with SIGBUS. It never has another content, and nothing is leaked.
  *
  * Each operation is tried in a new process with its first allocation failing, with its second, and so on
- * until it needs no more.
+ * until it needs no more. `allocation_failure [ROUNDS]`: how often each allocation of a move fails while one of the moved
+ * pages does.
  */
 #include "fixture.h"
+#include "random.h"
 #include "slow_write.h"
+#include "watchdog.h"
+
+static long nr_rounds = 1;
 
 #define PAGES 16
 #define MIDDLE 5
@@ -386,7 +391,14 @@ VARIANT_SHARED(soft_offline_shared, soft_offline, is_offline);
 
 #define FAULTS "/sys/kernel/debug/"
 
-FIXTURE_SETUP(allocation_failure)
+/* Whether allocations of a task can be made to fail. */
+static bool can_fail(void)
+{
+	return !access("/proc/self/fail-nth", W_OK) && !access(FAULTS "failslab", F_OK);
+}
+
+/* Sets up how they fail. Returns the setting that can't be made, "" if all can. */
+static const char *prepare_failures(void)
 {
 	/* All allocations can fail, without a word; so can copying from and to the process. */
 	static const char *const settings[][2] = {
@@ -399,21 +411,45 @@ FIXTURE_SETUP(allocation_failure)
 		{ "fail_usercopy/verbose", "0" },
 	};
 
-	if (access("/proc/self/fail-nth", W_OK) || access(FAULTS "failslab", F_OK))
-		SKIP(return, "this kernel has no fault injection");
 	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
 		char path[64];
 
 		snprintf(path, sizeof(path), FAULTS "%s", settings[i][0]);
-		ASSERT_EQ(0, write_file(path, settings[i][1], 1)) {
-			TH_LOG("%s", path);
-		}
+		if (write_file(path, settings[i][1], 1))
+			return settings[i][0];
 	}
+	return "";
+}
+
+FIXTURE_SETUP(allocation_failure)
+{
+	if (!can_fail())
+		SKIP(return, "this kernel has no fault injection");
+	ASSERT_STREQ("", prepare_failures());
 }
 
 FIXTURE_TEARDOWN_PARENT(allocation_failure)
 {
 	EXPECT_STREQ("", leak());
+}
+
+/* Lets the @nth allocation of this task fail from now on; @fail is its file. */
+static bool fail_allocation(int fail, int nth)
+{
+	char text[16];
+	int size = snprintf(text, sizeof(text), "%d", nth);
+
+	return pwrite(fail, text, size, 0) == size;
+}
+
+/* Ends that. Whether there were fewer allocations; the look itself can be what fails, which was it then. */
+static bool was_spared(int fail)
+{
+	char text[16] = "";
+	bool spared = pread(fail, text, sizeof(text) - 1, 0) < 0 || atoi(text);
+
+	pwrite(fail, "0", 1, 0);
+	return spared;
 }
 
 /* How an attempt went; the exit status of its process. */
@@ -422,7 +458,6 @@ enum outcome { ALL_SUCCEEDED, HARMLESS, NO_SCENE, CHANGED_BY_FAILURE, WRONG_ERRO
 static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, int nth)
 {
 	struct scene scene = {};
-	char text[16];
 	int fail, error;
 	bool spared;
 
@@ -446,14 +481,10 @@ static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, 
 	if (variant->pinned && begin_slow_write(&scene.write, scene.memory + MIDDLE * PAGE, SOME * PAGE))
 		return NO_SCENE;
 
-	snprintf(text, sizeof(text), "%d", nth);
-	if (pwrite(fail, text, strlen(text), 0) < 0)
+	if (!fail_allocation(fail, nth))
 		return NO_SCENE;
 	error = variant->operation(&scene);
-	/* Whether there were fewer allocations; then it may be this call that fails. */
-	spared = pread(fail, text, sizeof(text), 0) < 0 || atoi(text);
-	/* If this one fails, that was it, too. */
-	pwrite(fail, "0", 1, 0);
+	spared = was_spared(fail);
 
 	/* EFAULT: copying from and to the process fails, too. */
 	if (error && error != ENOMEM && error != EAGAIN && error != EFAULT)
@@ -495,4 +526,111 @@ TEST_F(allocation_failure, harms_nothing)
 	EXPECT_LT(1, nth);
 }
 
-TEST_HARNESS_MAIN
+/* Pages that are moved: so many that one of them can fail meanwhile. */
+#define MOVED 1024
+/* To another place in a page table, so that core mm does not move whole ones. */
+#define OFF 7
+#define ROOM (MOVED + 512)
+
+FIXTURE(moved_page)
+{
+	char *place, *other;
+	/* Has nothing of the memory. */
+	struct peer *poisoner;
+	int fail;
+};
+
+FIXTURE_SETUP(moved_page)
+{
+	if (!can_fail())
+		SKIP(return, "this kernel has no fault injection");
+	ASSERT_STREQ("", prepare_failures());
+	self->other = mmap(NULL, ROOM * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->other);
+}
+
+FIXTURE_TEARDOWN_PARENT(moved_page)
+{
+	EXPECT_STREQ("", leak());
+}
+
+static long poison_after(void *pfn, long ns)
+{
+	struct timespec delay = { .tv_nsec = ns };
+
+	nanosleep(&delay, NULL);
+	return poison_pfn((uintptr_t)pfn);
+}
+
+static bool is_readable(const char *address)
+{
+	return !load(address).signal;
+}
+
+/* When a move fails core mm moves entries back, perhaps past who looks for them. */
+TEST_F_TIMEOUT(moved_page, is_unreadable_once_it_has_failed_if_its_move_finds_no_memory, 3600)
+{
+	const long size = MOVED * PAGE;
+
+	WATCHED(SECONDS_OF_A_RACE + nr_rounds * 10) {
+		long moved = 0, failed = 0, refused = 0, readable = 0, lost = 0;
+		/* How long a move takes, about. */
+		uint64_t duration = NS_PER_SECOND / 1000;
+		struct random random = { 1 };
+		bool spared = false;
+		int nth;
+
+		self->poisoner = fork_peer();
+		ASSERT_NE(NULL, self->poisoner);
+		self->place = map_device(MOVED, MAP_PRIVATE);
+		ASSERT_NE(MAP_FAILED, self->place);
+		self->fail = open("/proc/thread-self/fail-nth", O_RDWR);
+		ASSERT_LE(0, self->fail);
+		ASSERT_EQ(0, munmap(self->other, ROOM * PAGE));
+		self->other += (((self->place - self->other) / PAGE + OFF) & 511) * PAGE;
+		for (nth = 1; !spared; nth++) {
+			for (long round = 0; round < nr_rounds; round++) {
+				size_t page = below(&random, MOVED);
+				uint64_t pfn, begin;
+				char *to;
+
+				for (size_t i = 0; i < MOVED; i++)
+					EXPECT_WORD(word(1, i), store(self->place + i * PAGE, word(1, i)));
+				pfn = pfn_of(self->place + page * PAGE);
+				ASSERT_NE(0, pfn);
+				begin_peer_call(self->poisoner, poison_after, (void *)pfn, below(&random, duration));
+				ASSERT_TRUE(fail_allocation(self->fail, nth));
+				begin = now_ns();
+				to = mremap(self->place, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, self->other);
+				duration = now_ns() - begin;
+				spared = was_spared(self->fail) && to != MAP_FAILED;
+				refused += end_peer_call(self->poisoner) != 0;
+				readable += is_readable(self->place + page * PAGE) ||
+					    is_readable(self->other + page * PAGE);
+				ASSERT_EQ(0, unpoison_pfn(pfn));
+				if (to == MAP_FAILED) {
+					failed++;
+				} else {
+					moved++;
+					self->other = self->place;
+					self->place = to;
+				}
+				lost += !is(self->place + page * PAGE, word(1, page));
+			}
+		}
+		TH_LOG("%ld moves, %ld that failed", moved, failed);
+		EXPECT_EQ(0, refused);
+		EXPECT_EQ(0, readable);
+		EXPECT_EQ(0, lost);
+		EXPECT_LT(0, failed);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && *argv[1] != '-') {
+		nr_rounds = atol(argv[1]);
+		argc = 1;
+	}
+	return test_harness_run(argc, argv);
+}

@@ -359,7 +359,9 @@ static struct peer *peers;
 
 __attribute__((constructor)) static void map_peers(void)
 {
-	peers = mmap(NULL, MAX_PEERS * sizeof(*peers), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	/* All of it now, and not when memory is made to fail. */
+	peers = mmap(NULL, MAX_PEERS * sizeof(*peers), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 }
 
 /* Lets this process, which was just forked, die with @parent. */
@@ -413,16 +415,28 @@ static inline struct peer *fork_peer(void)
 	return start_peer(peer, 0) ? NULL : peer;
 }
 
-/* What function(argument, value) returns in the peer. */
-static inline long peer_call(struct peer *peer, long (*function)(void *, long), void *argument, long value)
+/* Lets the peer call function(argument, value), and does not wait for that. */
+static inline void begin_peer_call(struct peer *peer, long (*function)(void *, long), void *argument, long value)
 {
 	peer->function = function;
 	peer->argument = argument;
 	peer->value = value;
 	sem_post(&peer->request);
+}
+
+/* What that has returned. */
+static inline long end_peer_call(struct peer *peer)
+{
 	while (sem_wait(&peer->reply))
 		;
 	return peer->value;
+}
+
+/* What function(argument, value) returns in the peer. */
+static inline long peer_call(struct peer *peer, long (*function)(void *, long), void *argument, long value)
+{
+	begin_peer_call(peer, function, argument, value);
+	return end_peer_call(peer);
 }
 
 /* Lets the peer fork; NULL with errno. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The page that a process has at an address fails, while the process writes there and gets a copy of its own. Whichever
- * comes first, the process that was named is hit: with the page that it shares, or with its copy. `named_page [ROUNDS]`:
- * how often each door is tried.
+ * comes first, the process that was named is hit: with the page that it shares, or with its copy. Or a thread splits and
+ * restores its VMA: the page is found all the time. `named_page [ROUNDS]`: how often each door is tried.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -154,6 +154,70 @@ TEST_F_TIMEOUT(named_page, is_hit_though_its_process_gets_a_copy_meanwhile, 3600
 		EXPECT_EQ(0, errors);
 		EXPECT_EQ(0, missed);
 		EXPECT_EQ(0, hit_too);
+	}
+}
+
+/* Pages of a mapping that is split at every other one, but for the last, which is the one that fails. */
+#define SPLIT 256
+struct splitter {
+	char *memory;
+	atomic_bool stop;
+	atomic_long splits, errors;
+};
+
+static void *split_and_restore(void *argument)
+{
+	struct splitter *splitter = argument;
+
+	while (!atomic_load(&splitter->stop)) {
+		/* Each time, the VMA of the last page becomes another, or is cut. */
+		for (size_t i = 1; i < SPLIT - 1; i += 2) {
+			splitter->errors += mprotect(splitter->memory + i * PAGE, PAGE, PROT_READ) != 0;
+			splitter->splits++;
+		}
+		splitter->errors += mprotect(splitter->memory, SPLIT * PAGE, PROT_READ | PROT_WRITE) != 0;
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(named_page, is_found_while_its_mapping_is_split_and_restored, 3600)
+{
+	WATCHED(SECONDS_OF_A_RACE + nr_rounds / 10) {
+		struct splitter splitter = { .memory = map_device(SPLIT, MAP_PRIVATE) };
+		char *page = splitter.memory + (SPLIT - 1) * PAGE;
+		long errors = 0, missed = 0, lost = 0;
+		pthread_t thread;
+		uint64_t pfn;
+
+		ASSERT_NE(MAP_FAILED, splitter.memory);
+		file = memfd_create("named_page", MFD_CLOEXEC);
+		ASSERT_EQ(0, ftruncate(file, PAGE));
+		EXPECT_WORD(1, store(page, 1));
+		pfn = pfn_of(page);
+		ASSERT_NE(0, pfn);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, split_and_restore, &splitter));
+		for (long round = 0; round < nr_rounds; round++) {
+			int error = variant->fail(getpid(), page);
+
+			if (error) {
+				if (!errors++)
+					TH_LOG("refused: %s", strerror(error));
+				continue;
+			}
+			missed += read_by_kernel(page);
+			ASSERT_EQ(0, unpoison_pfn(pfn));
+			/* Now and then it is in no page table. */
+			if (round % 4)
+				lost += !read_by_kernel(page);
+		}
+		atomic_store(&splitter.stop, true);
+		pthread_join(thread, NULL);
+		EXPECT_WORD(1, load(page));
+		EXPECT_EQ(0, errors);
+		EXPECT_EQ(0, missed);
+		EXPECT_EQ(0, lost);
+		EXPECT_EQ(0, splitter.errors);
+		EXPECT_LT(0, splitter.splits);
 	}
 }
 

@@ -624,4 +624,116 @@ TEST_F(threads, a_page_fails_once_when_many_report_it)
 	EXPECT_EQ(poisonings + counter("poisoned"), counter("poisonings_total"));
 }
 
+/* So many clean pages that discarding them takes a while; core mm still flushes the TLB for all at once, at the end. */
+#define DISCARDED 8192UL
+#define DISCARD_MILLISECONDS 3000
+
+/* What a child works with that discards what it has inherited. */
+struct discard {
+	char *memory;
+	struct shared *shared;
+	/* The frame of the first page, which fails @delay ns after @begun. */
+	uint64_t pfn, delay;
+	/* How many ns it took to discard. */
+	uint64_t duration;
+	atomic_bool begun;
+	/* The reader has the first page in its TLB. */
+	atomic_bool has_read;
+};
+
+/* Reads the first page until it is discarded, or has failed. */
+static void *read_discarded(void *argument)
+{
+	struct discard *discard = argument;
+	struct access access;
+
+	do {
+		bool poisoned = discard->shared->poisoned[0];
+
+		access = load(discard->memory);
+		if (!access.signal && access.value == word(1, 0))
+			discard->shared->errors += poisoned;
+		discard->shared->accesses++;
+		discard->has_read = true;
+	} while (!access.signal && access.value == word(1, 0) && !discard->shared->errors);
+	return NULL;
+}
+
+static void *poison_discarded(void *argument)
+{
+	struct discard *discard = argument;
+	struct timespec delay = { .tv_nsec = discard->delay };
+
+	/* Leaves the processors to the others. */
+	while (!discard->begun)
+		usleep(1);
+	nanosleep(&delay, NULL);
+	discard->shared->errors += poison_pfn(discard->pfn) != 0;
+	discard->shared->poisoned[0] = true;
+	return NULL;
+}
+
+/*
+ * Discards the memory while its first page fails. The threads share an address space with who discards, as one that runs in
+ * between would push the entry out of the TLB.
+ */
+static void discard_while_the_first_page_fails(struct discard *discard)
+{
+	pthread_t reader, poisoner;
+	uint64_t begin;
+	int error;
+
+	error = madvise(discard->memory, DISCARDED * PAGE, MADV_POPULATE_READ) ||
+		pthread_create(&reader, NULL, read_discarded, discard) ||
+		pthread_create(&poisoner, NULL, poison_discarded, discard);
+	if (error)
+		_exit(1);
+	while (!discard->has_read)
+		sched_yield();
+	discard->begun = true;
+	begin = now_ns();
+	error = madvise(discard->memory, DISCARDED * PAGE, MADV_DONTNEED);
+	discard->duration = now_ns() - begin;
+	discard->shared->errors += error != 0;
+	pthread_join(poisoner, NULL);
+	pthread_join(reader, NULL);
+}
+
+/* A page that is in no page table any more can still be in a TLB. */
+TEST_F(threads, a_failed_page_is_in_no_tlb_while_memory_is_discarded)
+{
+	struct discard *discard = mmap(NULL, sizeof(*discard), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned int seed = 1;
+	long rounds = 0;
+
+	ASSERT_NE(MAP_FAILED, discard);
+	discard->shared = self->shared;
+	discard->memory = map_device(DISCARDED, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, discard->memory);
+	ASSERT_EQ(0, madvise(discard->memory, DISCARDED * PAGE, MADV_POPULATE_WRITE));
+	EXPECT_WORD(word(1, 0), store(discard->memory, word(1, 0)));
+	discard->pfn = pfn_of(discard->memory);
+	ASSERT_NE(0, discard->pfn);
+	for (long end = now() + DISCARD_MILLISECONDS; now() < end; rounds++) {
+		pid_t pid, parent = getpid();
+
+		discard->delay = discard->duration ? rand_r(&seed) % discard->duration : 0;
+		discard->begun = false;
+		discard->has_read = false;
+		self->shared->poisoned[0] = false;
+		pid = fork();
+		if (!pid) {
+			die_with(parent);
+			discard_while_the_first_page_fails(discard);
+			_exit(0);
+		}
+		ASSERT_TRUE(ended_well(pid));
+		ASSERT_EQ(0, unpoison_pfn(discard->pfn));
+	}
+	TH_LOG("%ld rounds, a discard takes %lu us", rounds, discard->duration / 1000);
+	EXPECT_LT(0, rounds);
+	EXPECT_EQ(0, self->shared->errors);
+	EXPECT_WORD(word(1, 0), load(discard->memory));
+}
+
 TEST_HARNESS_MAIN

@@ -157,13 +157,13 @@ TEST_F_TIMEOUT(used_page, is_moved_or_busy_in_time, 3600)
 		}
 		for (long i = 0; i < nr_offlines; i++) {
 			uint64_t pfn = (load(user.memory), pfn_of(user.memory));
-			long start = milliseconds();
+			struct stopwatch stopwatch = start_stopwatch();
 			int error;
 
 			if (!pfn)
 				continue;
 			error = soft_offline(pfn);
-			EXPECT_GE(SECONDS_OF_A_COMMAND * 1000L, milliseconds() - start);
+			EXPECT_GE(SECONDS_OF_A_COMMAND * 1000L, stop_stopwatch(&stopwatch));
 			EXPECT_TRUE(!error || error == EBUSY);
 			if (!error)
 				EXPECT_EQ(0, unpoison_pfn(pfn));
@@ -192,11 +192,14 @@ static void is_ready(struct stuck *stuck)
 
 static bool await_ready(struct stuck *stuck)
 {
-	struct timespec end;
+	struct patience patience = patience_for(SECONDS_OF_A_STEP);
 
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += SECONDS_OF_A_STEP;
-	return !sem_timedwait(&stuck->ready, &end);
+	while (sem_trywait(&stuck->ready)) {
+		if (ran_out(&patience))
+			return false;
+		usleep(1000);
+	}
+	return true;
 }
 
 /* Forks the process, which calls function(stuck); whether it got as far as that. */
@@ -233,10 +236,14 @@ static char state_of(pid_t pid, const char *name)
 /* Whether a process comes to that state in time. */
 static bool comes_to(pid_t pid, const char *name, char state)
 {
-	for (long end = milliseconds() + SECONDS_OF_A_STEP * 1000L; milliseconds() < end; usleep(5000))
-		if (state_of(pid, name) == state)
-			return true;
-	return false;
+	struct patience patience = patience_for(SECONDS_OF_A_STEP);
+
+	while (state_of(pid, name) != state) {
+		if (ran_out(&patience))
+			return false;
+		usleep(5000);
+	}
+	return true;
 }
 
 static void pause_for_ever(struct stuck *stuck)
@@ -401,34 +408,35 @@ static const char *dump_core_to_a_pipe(struct stuck *stuck)
  */
 #define CGROUPS "/tmp/anon_rmap.cgroups"
 #define CGROUP CGROUPS "/waiting"
+#define POPULATED (1UL << 14)
 
-static void *populate(void *unused)
+static sem_t is_throttled;
+
+static void *populate(void *memory)
 {
-	enum { MANY = 1 << 14 };
-	char *memory = map_private(false, MANY);
-
-	(void)unused;
-	madvise(memory, MANY * PAGE, MADV_NOHUGEPAGE);
-	madvise(memory, MANY * PAGE, MADV_POPULATE_WRITE);
+	while (sem_wait(&is_throttled))
+		;
+	madvise(memory, POPULATED * PAGE, MADV_POPULATE_WRITE);
 	return NULL;
 }
 
 static void hold_lock(struct stuck *stuck)
 {
+	char *memory = map_private(false, POPULATED);
 	pthread_t thread;
 
-	if (print_to_file(CGROUP "/cgroup.procs", "%d", getpid()))
-		_exit(1);
-	load(stuck->memory);
-	if (pthread_create(&thread, NULL, populate, NULL))
-		_exit(1);
+	madvise(memory, POPULATED * PAGE, MADV_NOHUGEPAGE);
+	sem_init(&is_throttled, 0, 0);
+	/* From when it is in the cgroup, whatever needs memory takes long. */
 	is_ready(stuck);
-	/* It has the lock soon. */
-	usleep(300000);
+	if (pthread_create(&thread, NULL, populate, memory) || print_to_file(CGROUP "/cgroup.procs", "%d", getpid()))
+		_exit(1);
+	sem_post(&is_throttled);
+	usleep(100000);
 	keep_mapping(NULL);
 }
 
-/* Whether nobody gets the mmap lock of a process: who asks for what needs it does not get an answer for a second. */
+/* Whether nobody gets the mmap lock of a process: who asks for what needs it gets no answer for a while. */
 static bool lock_is_held(pid_t pid)
 {
 	struct watched watched = start_watched();
@@ -441,7 +449,7 @@ static bool lock_is_held(pid_t pid)
 		free(read_file(path));
 		_exit(0);
 	}
-	if (reap(watched.pid, &status, 1))
+	if (reap(watched.pid, &status, 0.5))
 		return false;
 	kill(watched.pid, SIGKILL);
 	reap(watched.pid, &status, SECONDS_TO_DIE);
@@ -450,6 +458,8 @@ static bool lock_is_held(pid_t pid)
 
 static const char *hold_the_mmap_lock(struct stuck *stuck)
 {
+	struct patience patience;
+
 	mkdir(CGROUPS, 0700);
 	if (mount("none", CGROUPS, "cgroup2", 0, NULL))
 		return "no cgroups";
@@ -457,11 +467,14 @@ static const char *hold_the_mmap_lock(struct stuck *stuck)
 	    print_to_file(CGROUP "/memory.high", "0"))
 		return "no memory cgroups";
 	if (!fork_stuck(stuck, hold_lock))
-		return "it does not get to its memory cgroup";
-	for (long end = milliseconds() + SECONDS_OF_A_STEP * 1000L; milliseconds() < end; usleep(100000))
-		if (lock_is_held(stuck->pid))
-			return NULL;
-	return "memory.high does not hold it up";
+		return "no process";
+	patience = patience_for(SECONDS_OF_A_STEP);
+	while (!lock_is_held(stuck->pid)) {
+		if (ran_out(&patience))
+			return "memory.high does not hold it up";
+		usleep(100000);
+	}
+	return NULL;
 }
 
 FIXTURE(relative)
@@ -539,7 +552,7 @@ FIXTURE_TEARDOWN_PARENT(relative)
 
 TEST_F(relative, does_not_hold_up_a_failure_by_address)
 {
-	WATCHED(3 * SECONDS_OF_A_STEP) {
+	WATCHED(SECONDS_OF_A_RACE) {
 		GET_STUCK();
 		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0, poison_addr(getpid(), self->memory));
 		EXPECT_SIGBUS(self->memory, load(self->memory));
@@ -549,7 +562,7 @@ TEST_F(relative, does_not_hold_up_a_failure_by_address)
 
 TEST_F(relative, does_not_hold_up_a_failure_by_frame)
 {
-	WATCHED(3 * SECONDS_OF_A_STEP) {
+	WATCHED(SECONDS_OF_A_RACE) {
 		uint64_t pfn;
 
 		GET_STUCK();
@@ -564,7 +577,7 @@ TEST_F(relative, does_not_hold_up_a_failure_by_frame)
 
 TEST_F(relative, does_not_hold_up_soft_offline)
 {
-	WATCHED(3 * SECONDS_OF_A_STEP) {
+	WATCHED(SECONDS_OF_A_RACE) {
 		uint64_t pfn;
 
 		GET_STUCK();
@@ -580,7 +593,7 @@ TEST_F(relative, does_not_hold_up_soft_offline)
 
 TEST_F(relative, does_not_hold_up_what_is_asked_about_the_page)
 {
-	WATCHED(3 * SECONDS_OF_A_STEP) {
+	WATCHED(SECONDS_OF_A_RACE) {
 		uint64_t pfn;
 
 		GET_STUCK();
@@ -593,7 +606,7 @@ TEST_F(relative, does_not_hold_up_what_is_asked_about_the_page)
 
 TEST_F(relative, does_not_hold_up_a_failure_that_names_it)
 {
-	WATCHED(3 * SECONDS_OF_A_STEP) {
+	WATCHED(SECONDS_OF_A_RACE) {
 		GET_STUCK();
 		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0, poison_addr(self->stuck->pid, self->memory));
 		EXPECT_SIGBUS(self->memory, load(self->memory));

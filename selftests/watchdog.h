@@ -8,9 +8,9 @@
 
 #include "anon_rmap.h"
 #include <glob.h>
-#include <time.h>
+#include "patience.h"
 
-/* All limits in seconds, for an emulated machine that does nothing else. */
+/* All limits, in seconds as patience.h counts them. */
 
 /* For SIGKILL to end a process. */
 #define SECONDS_TO_DIE 5
@@ -21,18 +21,29 @@
 /* For a test that does little, so that nobody waits for one that hangs. */
 #define SECONDS_OF_A_STEP 10
 /* For a test of many rounds. */
-#define SECONDS_OF_A_RACE 40
+#define SECONDS_OF_A_RACE 15
 
 /* What watch() returns for a process that has not ended by itself: SIGKILL has ended it, or has not. */
 enum { HANGS = -1, UNKILLABLE = -2 };
 
-/* Milliseconds since some time. */
-static inline long milliseconds(void)
-{
-	struct timespec time;
+/* Tells how long something takes, as patience.h counts. */
+struct stopwatch {
+	uint64_t begin, sample;
+};
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+static inline struct stopwatch start_stopwatch(void)
+{
+	uint64_t sample = sample_ns();
+
+	return (struct stopwatch){ .begin = now_ns(), .sample = sample };
+}
+
+/* In milliseconds. */
+static inline long stop_stopwatch(const struct stopwatch *stopwatch)
+{
+	uint64_t taken = now_ns() - stopwatch->begin, samples = stopwatch->sample + sample_ns();
+
+	return taken * (2.0 * SAMPLE_NS / samples) / 1000000;
 }
 
 /* Shows where in the kernel a task is, if it is of that process group and does not wait for a signal to come. */
@@ -74,9 +85,9 @@ static inline void show_group(pid_t group)
 }
 
 /* Whether a child (or with -@pid, all children of that process group) can be reaped in time. */
-static inline bool reap(pid_t pid, int *status, int seconds)
+static inline bool reap(pid_t pid, int *status, double seconds)
 {
-	long end = milliseconds() + seconds * 1000L;
+	struct patience patience = patience_for(seconds);
 
 	for (;;) {
 		pid_t reaped = waitpid(pid, status, WNOHANG);
@@ -85,7 +96,7 @@ static inline bool reap(pid_t pid, int *status, int seconds)
 			return true;
 		if (reaped)
 			continue;
-		if (milliseconds() >= end)
+		if (ran_out(&patience))
 			return false;
 		usleep(2000);
 	}
@@ -196,10 +207,10 @@ static inline const char *in_words(int status)
 
 /* The call gives what is expected, and in time. It still has to be watched, if it may never return. */
 #define EXPECT_IN_TIME(seconds, expected, call) do {				\
-	long in_time_start = milliseconds();					\
+	struct stopwatch in_time = start_stopwatch();				\
 										\
 	EXPECT_EQ(expected, call);						\
-	EXPECT_GE((seconds) * 1000L, milliseconds() - in_time_start);		\
+	EXPECT_GE((seconds) * 1000L, stop_stopwatch(&in_time));			\
 } while (0)
 
 #endif

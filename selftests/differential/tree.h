@@ -364,6 +364,8 @@ static void run_tree(void)
 
 	/* All of the tree ends up here. */
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	/* To core mm, all of a huge page is pinned if a part of it is: fork copies what is not. */
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 
 	tree->processes[0].alive = true;
 	root = fork();
