@@ -15,7 +15,7 @@ struct look {
 static struct look looks[NR_ARENAS][ARENA_PAGES];
 
 /* Not inlined: an access that fails leaves it by longjmp(). */
-__attribute__((noinline)) static uint64_t digest_of(const uint64_t *words)
+static uint64_t digest_of(const uint64_t *words)
 {
 	uint64_t digest = 0;
 
