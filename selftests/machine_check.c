@@ -239,25 +239,15 @@ TEST_F(machine_check, process_that_is_stopped)
 	EXPECT_SIGBUS(self->memory, peer_load(child, self->memory));
 }
 
-TEST_F(machine_check, process_that_is_stuck_holds_up_no_other)
+TEST_F(machine_check, process_that_is_stuck)
 {
-	uint64_t pfn = pfn_of(self->memory);
-	long total = counter("machine_checks_total");
 	struct stuck stuck;
 
-	if (has_pool())
-		SKIP(return, "the kernel waits for the driver");
 	ASSERT_EQ(0, start_stuck(&stuck, self->memory, self->pages));
 	machine_check(ACTION_OPTIONAL, stuck.shared->pfns[0]);
-	ASSERT_TRUE(await(is_counted, total + 1));
-	machine_check(ACTION_OPTIONAL, pfn);
-	EXPECT_TRUE(await(is_taken_away, pfn));
-	EXPECT_SIGBUS(self->memory, load(self->memory));
-	/* It is stuck with the lock that the unmapping needs. */
-	EXPECT_TRUE(await(is_poisoned, stuck.shared->pfns[0]));
+	EXPECT_TRUE(await(is_taken_away, stuck.shared->pfns[0]));
 	EXPECT_TRUE(sleeps_deeply(stuck.pid));
 	free_stuck(&stuck);
-	EXPECT_TRUE(await(is_taken_away, stuck.shared->pfns[0]));
 	EXPECT_EQ(1, end_stuck(&stuck));
 }
 
@@ -273,29 +263,59 @@ static int report_machine_check(uint64_t pfn)
 	       print_to_file(INJECTION "bank", "1");
 }
 
-/* More than can be handled at a time, since the process is stuck. */
-TEST_F(machine_check, burst)
+FIXTURE(mce_inject)
 {
-	long postponed = counter("machine_checks_postponed_total"), total = counter("machine_checks_total");
-	struct stuck stuck;
+	char *memory;
+	size_t pages;
+};
 
+FIXTURE_SETUP(mce_inject)
+{
 	if (has_pool())
-		SKIP(return, "the kernel waits for the driver");
+		SKIP(return, "the kernel asks the driver");
 	if (access(INJECTION "bank", W_OK))
 		SKIP(return, "needs mce-inject");
-	ASSERT_EQ(0, start_stuck(&stuck, self->memory, self->pages));
-	for (size_t i = 0; i < STUCK_PAGES; i++) {
-		ASSERT_EQ(0, report_machine_check(stuck.shared->pfns[i]));
-		/* The kernel has room for 80. */
-		if (i % 32 == 31)
-			ASSERT_TRUE(await(is_counted, total + i + 1));
+	self->pages = 256;
+	self->memory = map_device(self->pages, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, self->pages, 1);
+}
+
+/* In the parent, since the memory goes with the process. */
+FIXTURE_TEARDOWN_PARENT(mce_inject)
+{
+	EXPECT_STREQ("", leak());
+}
+
+/* Reports machine checks in all @pfns; false if not all were counted. */
+static bool report_machine_checks(const uint64_t *pfns, size_t nr)
+{
+	/* The kernel has room for 80. */
+	const size_t at_a_time = 32;
+	long total = counter("machine_checks_total");
+
+	for (size_t i = 0; i < nr; i++) {
+		if (report_machine_check(pfns[i]))
+			return false;
+		if ((i % at_a_time == at_a_time - 1 || i == nr - 1) && !await(is_counted, total + i + 1))
+			return false;
 	}
-	EXPECT_LT(postponed, counter("machine_checks_postponed_total"));
-	free_stuck(&stuck);
+	return true;
+}
+
+/* A process that has some of the pages is stuck with the lock that its own faults need. */
+TEST_F(mce_inject, burst_beside_a_process_that_is_stuck)
+{
+	struct stuck stuck;
+
+	ASSERT_EQ(0, start_stuck(&stuck, self->memory, self->pages));
+	ASSERT_TRUE(report_machine_checks((uint64_t *)stuck.shared->pfns, STUCK_PAGES));
 	for (size_t i = 0; i < STUCK_PAGES; i++) {
 		EXPECT_TRUE(await(is_taken_away, stuck.shared->pfns[i]));
 		EXPECT_TRUE(has_hwpoison_flag(stuck.shared->pfns[i]));
 	}
+	EXPECT_TRUE(sleeps_deeply(stuck.pid));
+	free_stuck(&stuck);
 	EXPECT_EQ(STUCK_PAGES, end_stuck(&stuck));
 }
 
@@ -341,23 +361,30 @@ static bool is_logged(uint64_t pfn)
 	return false;
 }
 
-TEST_F(machine_check, for_which_there_is_no_memory)
+/* More of them than can be noted at a time. */
+TEST_F(mce_inject, burst_without_memory)
 {
-	uint64_t pfn = pfn_of(self->memory);
+	long postponed = counter("machine_checks_postponed_total");
+	uint64_t pfns[192];
+	const size_t nr = sizeof(pfns) / sizeof(*pfns);
 
-	if (has_pool())
-		SKIP(return, "the kernel would have to try again");
-	if (access(FAILSLAB "require-start", W_OK) || access(INJECTION "bank", W_OK))
-		SKIP(return, "needs fault injection and mce-inject");
+	if (access(FAILSLAB "require-start", W_OK))
+		SKIP(return, "needs fault injection");
+	for (size_t i = 0; i < nr; i++)
+		pfns[i] = pfn_of(self->memory + i * PAGE);
 	kernel_log = open("/dev/kmsg", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	ASSERT_LE(0, lseek(kernel_log, 0, SEEK_END));
 	ASSERT_EQ(0, fail_allocations(true));
-	EXPECT_EQ(0, report_machine_check(pfn));
-	EXPECT_TRUE(await(is_logged, pfn));
-	EXPECT_FALSE(is_poisoned(pfn));
+	EXPECT_TRUE(report_machine_checks(pfns, nr));
+	EXPECT_TRUE(await(is_logged, pfns[0]));
+	EXPECT_FALSE(is_poisoned(pfns[0]));
+	EXPECT_EQ(postponed + nr - 128, counter("machine_checks_postponed_total"));
 	ASSERT_EQ(0, fail_allocations(false));
-	EXPECT_TRUE(await(is_taken_away, pfn));
-	EXPECT_SIGBUS(self->memory, load(self->memory));
+	for (size_t i = 0; i < nr; i++) {
+		EXPECT_TRUE(await(is_taken_away, pfns[i]));
+		EXPECT_SIGBUS(self->memory + i * PAGE, load(self->memory + i * PAGE));
+	}
+	EXPECT_TRUE(filled(self->memory, nr, self->pages - nr, 1));
 	close(kernel_log);
 }
 
