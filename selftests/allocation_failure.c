@@ -7,6 +7,8 @@
  * until it needs no more. `allocation_failure [ROUNDS]`: how often each allocation of a move fails while one of the moved
  * pages does.
  */
+#include <sys/syscall.h>
+
 #include "fixture.h"
 #include "random.h"
 #include "slow_write.h"
@@ -213,8 +215,16 @@ static bool is_shrunk(struct scene *scene)
 
 static int fork_a_child(struct scene *scene)
 {
-	scene->child = fork_peer();
-	return scene->child ? 0 : errno;
+	struct peer *child = new_peer();
+	pid_t parent = getpid();
+	/* fork() blocks signals meanwhile. That it lets them through again is what could be made to fail. */
+	pid_t pid = syscall(SYS_fork);
+
+	if (!pid)
+		serve(child, parent);
+	child->pid = pid;
+	scene->child = pid > 0 ? child : NULL;
+	return pid > 0 ? 0 : errno;
 }
 
 static bool has_a_child(struct scene *scene)
@@ -247,6 +257,37 @@ static bool has_a_child_without_the_write(struct scene *scene)
 			return false;
 	}
 	return true;
+}
+
+static bool verified(void)
+{
+	char *report = read_file(DEBUGFS "verify");
+	bool ok = report && !strncmp(report, "ok ", 3);
+
+	free(report);
+	return ok;
+}
+
+/*
+ * The guard page makes core mm copy page tables, even where the child has no memory to know what is in them: it must
+ * not get a page of the parent's then that the rmap does not find.
+ */
+static bool has_a_child_apart(struct scene *scene)
+{
+	char *written = scene->memory, *childs = scene->memory + PAGE, *failed = scene->memory + MIDDLE * PAGE;
+	struct access access;
+
+	if (!has_a_child(scene) || store(written, 7).signal)
+		return false;
+	access = peer_load(scene->child, written);
+	if (!access.signal && access.value != word(1, 0))
+		return false;
+	peer_store(scene->child, childs, 8);
+	if (!is(childs, word(1, 1)) || !is(written, 7) || !verified())
+		return false;
+	if (poison_addr(getpid(), failed) || load(failed).code != BUS_MCEERR_AR)
+		return false;
+	return peer_load(scene->child, failed).signal == SIGBUS && verified();
 }
 
 static int poison(struct scene *scene)
@@ -348,7 +389,7 @@ FIXTURE_VARIANT(allocation_failure)
 	int (*operation)(struct scene *);
 	/* Whether it has done what it should if it has succeeded. */
 	bool (*done)(struct scene *);
-	bool with_child, discarded, pinned;
+	bool with_child, discarded, pinned, guarded;
 };
 
 #define VARIANT(name, ...) FIXTURE_VARIANT_ADD(allocation_failure, name) { .operation = name, __VA_ARGS__ }
@@ -368,6 +409,9 @@ VARIANT(shrink, is_shrunk);
 VARIANT(fork_a_child, has_a_child);
 FIXTURE_VARIANT_ADD(allocation_failure, fork_pinned) {
 	.operation = fork_a_child, .done = has_a_child_without_the_write, .pinned = true
+};
+FIXTURE_VARIANT_ADD(allocation_failure, fork_guarded) {
+	.operation = fork_a_child, .done = has_a_child_apart, .guarded = true
 };
 VARIANT(poison, is_poisoned);
 VARIANT(poison_and_unpoison, all_kept, .with_child = true);
@@ -457,6 +501,8 @@ enum outcome { ALL_SUCCEEDED, HARMLESS, NO_SCENE, CHANGED_BY_FAILURE, WRONG_ERRO
 
 static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, int nth)
 {
+	/* Up to where there is room to grow. */
+	size_t pages = PAGES + variant->guarded;
 	struct scene scene = {};
 	int fail, error;
 	bool spared;
@@ -467,8 +513,10 @@ static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, 
 	if (scene.target == MAP_FAILED || fail < 0 || scene.memory == MAP_FAILED)
 		return NO_SCENE;
 	/* Room to grow. */
-	munmap(scene.memory + PAGES * PAGE, PAGES * PAGE);
+	munmap(scene.memory + pages * PAGE, (2 * PAGES - pages) * PAGE);
 	munmap(scene.target, 4 * PAGES * PAGE);
+	if (variant->guarded && madvise(scene.memory + PAGES * PAGE, PAGE, MADV_GUARD_INSTALL))
+		return NO_SCENE;
 	fill(scene.memory, PAGES, 1);
 	scene.pfn = pfn_of(scene.memory + MIDDLE * PAGE);
 	if (variant->discarded)
