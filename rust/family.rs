@@ -11,6 +11,7 @@
 //! * Families don't wait for each other.
 
 use crate::{
+    amap::Sharing,
     helpers,
     index::Index,
     interval_tree::Interval,
@@ -33,6 +34,7 @@ use kernel::{
     error::from_err_ptr,
     module::this_module,
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{
@@ -56,6 +58,9 @@ const WINDOWS: usize = 1 << (usize::BITS - WINDOW_SHIFT);
 
 /// The largest index that a window has room for.
 pub(crate) const MAX_INDEX: u64 = (1 << WINDOW_SHIFT) - 1;
+
+/// In how many VMAs entries are made read-only at a fork: beyond that zapping those of the parent costs less.
+const MAX_PROTECTED: usize = 16;
 
 /// The operations of the file. It can't be mapped (`remap_file_pages`), and nobody has a descriptor of it.
 struct Operations(bindings::file_operations);
@@ -108,15 +113,19 @@ unsafe impl Send for Family {}
 unsafe impl Sync for Family {}
 
 impl Family {
-    /// A family without VMAs.
+    /// A family without VMAs, of memory that is shared or private to the user.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`], and whatever a security module says.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(sharing: Sharing) -> Result<Arc<Self>> {
         // SAFETY: The name is a string, and the operations live as long as the module, which the file keeps.
         let file = from_err_ptr(unsafe {
-            helpers::anon_rmap_new_file(c"[anon_rmap]".as_char_ptr(), &raw const OPERATIONS.0)
+            helpers::anon_rmap_new_file(
+                c"[anon_rmap]".as_char_ptr(),
+                &raw const OPERATIONS.0,
+                sharing == Sharing::Shared,
+            )
         })?;
         let file = NonNull::new(file).ok_or(ENOMEM)?;
         Arc::pin_init(
@@ -158,6 +167,43 @@ impl Family {
             }
         }
         Err(ENOMEM)
+    }
+
+    /// Makes the entries at `indices` of `window` read-only, so that the next write is a fault; also those of relatives. Other state
+    /// of the entries stays: present, accessed, soft-dirty.
+    ///
+    /// False if nothing was done: for want of memory, where a zap costs less, or in a kernel without
+    /// `CONFIG_MAPPING_DIRTY_HELPERS`. Takes the time of looking at each page table entry, of up to [`MAX_PROTECTED`]
+    /// relatives. Takes `i_mmap` for reading.
+    pub(crate) fn write_protect(&self, window: Window, indices: Interval) -> bool {
+        let file = self.file.as_ptr();
+        let (first, last) = (window.pgoff(indices.start()), window.pgoff(indices.last()));
+        let relatives = {
+            let _i_mmap = self.i_mmap();
+            // SAFETY: The file is live, and the lock is held.
+            unsafe { helpers::anon_rmap_i_mmap_count(file, first, last, MAX_PROTECTED + 1) }
+        };
+        if relatives > MAX_PROTECTED {
+            return false;
+        }
+        // What it will say is of no interest.
+        let Ok(mut bitmap) = KVec::from_elem(0, PAGE_SIZE / size_of::<usize>(), GFP_KERNEL) else {
+            return false;
+        };
+        let mut from = first;
+        loop {
+            let nr = (last - from).saturating_add(1).min(8 * PAGE_SIZE);
+            // SAFETY: The file is live, and the bitmap has a bit for each of the pages.
+            if !unsafe {
+                helpers::anon_rmap_write_protect(file, from, nr, bitmap.as_mut_ptr())
+            } {
+                return false;
+            }
+            if last - from < nr {
+                return true;
+            }
+            from += nr;
+        }
     }
 
     /// Locks the VMAs of the family where they are, and their page tables.

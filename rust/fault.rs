@@ -243,8 +243,12 @@ impl Fault<'_> {
         (!slots.discards.is_empty()).then_some(Look::NeedDiscards)
     }
 
-    /// Puts the reserved page into the amap, where there is none, and maps it.
+    /// Puts the reserved page into the amap, where there is none, and maps it. A core dump gets none, but a hole.
     fn fill(&self, slots: &mut Slots, reserve: &mut Reserve) -> Look {
+        // SAFETY: No requirements.
+        if unsafe { helpers::anon_rmap_is_dumping_core() } {
+            return Look::Done(SIGBUS);
+        }
         let Some((anon, Origin::Zeroes)) = &reserve.page else {
             return Look::NeedPage(Origin::Zeroes);
         };

@@ -57,7 +57,10 @@ extern "C" {
     pub(crate) fn anon_rmap_new_file(
         name: *const c_char,
         operations: *const bindings::file_operations,
+        shared: bool,
     ) -> *mut bindings::file;
+    pub(crate) fn anon_rmap_vma_is_dumped_if_private(vma: *const bindings::vm_area_struct) -> bool;
+    pub(crate) fn anon_rmap_is_dumping_core() -> bool;
     pub(crate) fn anon_rmap_i_mmap_lock_read(file: *mut bindings::file);
     pub(crate) fn anon_rmap_i_mmap_unlock_read(file: *mut bindings::file);
     pub(crate) fn anon_rmap_i_mmap_find(
@@ -66,6 +69,18 @@ extern "C" {
         mm: *const bindings::mm_struct,
         address: c_ulong,
     ) -> *mut bindings::vm_area_struct;
+    pub(crate) fn anon_rmap_i_mmap_count(
+        file: *mut bindings::file,
+        first: c_ulong,
+        last: c_ulong,
+        most: c_ulong,
+    ) -> c_ulong;
+    pub(crate) fn anon_rmap_write_protect(
+        file: *mut bindings::file,
+        first: c_ulong,
+        nr: c_ulong,
+        bitmap: *mut c_ulong,
+    ) -> bool;
     pub(crate) fn anon_rmap_i_mmap_has(
         file: *mut bindings::file,
         first: c_ulong,

@@ -4,6 +4,7 @@
 
 use crate::{
     fault,
+    helpers,
     vma::VmaState, //
 };
 use core::ptr;
@@ -15,7 +16,6 @@ use kernel::{
         c_int,
         c_ulong, //
     },
-    mm::virt::flags,
     prelude::*, //
 };
 
@@ -120,17 +120,17 @@ unsafe extern "C" fn map_pages(
     0
 }
 
-/// A name makes the mapping a part of core dumps, and is used for nothing else; so a mapping that is to be
-/// left out of them has none.
+/// A name makes the mapping a part of core dumps, and is used for nothing else. Core mm takes all our memory for shared, so
+/// what is private to the user is told by this, as `coredump_filter` says of private anonymous memory.
 ///
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.name`.
 unsafe extern "C" fn name(vma: *mut bindings::vm_area_struct) -> *const c_char {
     // SAFETY: Core mm holds the mmap lock.
-    if unsafe { (*vma).__bindgen_anon_2.vm_flags } & flags::DONTDUMP != 0 {
-        ptr::null()
-    } else {
+    if unsafe { helpers::anon_rmap_vma_is_dumped_if_private(vma) } {
         c"[anon_rmap]".as_char_ptr()
+    } else {
+        ptr::null()
     }
 }

@@ -376,7 +376,7 @@ impl VmaState {
 
         // SAFETY: `mmap` is called with the mmap lock held for writing.
         let space = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
-        let family = Family::new()?;
+        let family = Family::new(sharing)?;
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
         let file = family.file();

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The kernel and other processes get at memory of the device as they do at anonymous memory. */
-#include <elf.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/ptrace.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -201,69 +199,6 @@ TEST_F(kernel_access, private_futexes)
 	EXPECT_EQ(4000, counted->count);
 	EXPECT_EQ(-1, syscall(SYS_futex, &counted->mutex, FUTEX_WAIT_PRIVATE, -1, NULL, NULL, 0));
 	EXPECT_EQ(EAGAIN, errno);
-}
-
-/* The part of a core file that was at @address; NULL if it is not in there. */
-static const char *in_core(const char *core, const void *address)
-{
-	const Elf64_Ehdr *header = (const Elf64_Ehdr *)core;
-	const Elf64_Phdr *segments = (const Elf64_Phdr *)(core + header->e_phoff);
-
-	for (int i = 0; i < header->e_phnum; i++) {
-		uint64_t offset = (uint64_t)address - segments[i].p_vaddr;
-
-		if (segments[i].p_type == PT_LOAD && offset < segments[i].p_filesz)
-			return core + segments[i].p_offset + offset;
-	}
-	return NULL;
-}
-
-/* The core file of a child that was killed; NULL if there is none. */
-static char *core_of_a_child(void)
-{
-	static const char pattern[] = "/tmp/anon_rmap.core";
-	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
-	char *former = read_file("/proc/sys/kernel/core_pattern"), *core;
-	pid_t pid;
-
-	if (write_file("/proc/sys/kernel/core_pattern", pattern, strlen(pattern)))
-		return NULL;
-	pid = fork();
-	if (!pid) {
-		setrlimit(RLIMIT_CORE, &unlimited);
-		signal(SIGQUIT, SIG_DFL);
-		kill(getpid(), SIGQUIT);
-		_exit(0);
-	}
-	waitpid(pid, NULL, 0);
-	core = read_file(pattern);
-	unlink(pattern);
-	write_file("/proc/sys/kernel/core_pattern", former, strlen(former));
-	free(former);
-	return core;
-}
-
-TEST_F(kernel_access, core_dumps_have_the_memory)
-{
-	const char *dumped;
-	char *core;
-
-	ASSERT_EQ(0, madvise(self->memory + 8 * PAGE, PAGE, MADV_DONTDUMP));
-	ASSERT_EQ(0, poison_addr(getpid(), self->memory + PAGE));
-	core = core_of_a_child();
-	if (!core)
-		SKIP(return, "no core dumps");
-	dumped = in_core(core, self->memory);
-	ASSERT_NE(NULL, dumped);
-	EXPECT_TRUE(filled(dumped, 0, 1, 1));
-	/* The poisoned page. */
-	EXPECT_TRUE(zeroed(dumped + PAGE, 1));
-	EXPECT_TRUE(filled(dumped, 2, 6, 1));
-	EXPECT_EQ(NULL, in_core(core, self->memory + 8 * PAGE));
-	dumped = in_core(core, self->memory + 9 * PAGE);
-	ASSERT_NE(NULL, dumped);
-	EXPECT_TRUE(filled(dumped - 9 * PAGE, 9, PAGES - 9, 1));
-	free(core);
 }
 
 TEST_HARNESS_MAIN

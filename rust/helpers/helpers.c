@@ -331,11 +331,33 @@ bool anon_rmap_vma_is_sealed(const struct vm_area_struct *vma)
 	return (vma->vm_flags & VM_SEALED) && !(vma->vm_flags & VM_WRITE);
 }
 
-/* A new file, with an inode of its own, that stands behind one mapping. */
-struct file *anon_rmap_new_file(const char *name, const struct file_operations *operations);
-struct file *anon_rmap_new_file(const char *name, const struct file_operations *operations)
+/*
+ * A new file, with an inode of its own, that stands behind one mapping. That of
+ * a @shared one has no name in any file system: by that core dumps know shared
+ * memory that is anonymous, see vma_dump_size().
+ */
+struct file *anon_rmap_new_file(const char *name, const struct file_operations *operations, bool shared);
+struct file *anon_rmap_new_file(const char *name, const struct file_operations *operations, bool shared)
 {
-	return anon_inode_create_getfile(name, operations, NULL, O_RDWR | O_CLOEXEC, NULL);
+	struct file *file = anon_inode_create_getfile(name, operations, NULL, O_RDWR | O_CLOEXEC, NULL);
+
+	if (!IS_ERR(file) && shared)
+		clear_nlink(file_inode(file));
+	return file;
+}
+
+/* Whether core dumps are to have the private anonymous memory of @vma's process, and this VMA of it. */
+bool anon_rmap_vma_is_dumped_if_private(const struct vm_area_struct *vma);
+bool anon_rmap_vma_is_dumped_if_private(const struct vm_area_struct *vma)
+{
+	return !(vma->vm_flags & (VM_DONTDUMP | VM_MAYSHARE)) && mm_flags_test(MMF_DUMP_ANON_PRIVATE, vma->vm_mm);
+}
+
+/* Whether the current task writes a core dump. */
+bool anon_rmap_is_dumping_core(void);
+bool anon_rmap_is_dumping_core(void)
+{
+	return current->flags & PF_DUMPCORE;
 }
 
 void anon_rmap_i_mmap_lock_read(struct file *file);
@@ -370,6 +392,39 @@ struct vm_area_struct *anon_rmap_i_mmap_find(struct file *file, unsigned long pg
 		if (vma->vm_mm == mm && vma->vm_start + ((pgoff - vma->vm_pgoff) << PAGE_SHIFT) == address)
 			return vma;
 	return NULL;
+}
+
+/* How many VMAs are linked that have an offset from @first to @last, but @most of them. The caller holds i_mmap_lock_read(). */
+unsigned long anon_rmap_i_mmap_count(struct file *file, unsigned long first, unsigned long last, unsigned long most);
+unsigned long anon_rmap_i_mmap_count(struct file *file, unsigned long first, unsigned long last, unsigned long most)
+{
+	struct vm_area_struct *vma;
+	unsigned long count = 0;
+
+	for (vma = anon_rmap_i_mmap_iter_first(&file->f_mapping->i_mmap, first, last); vma && count < most;
+	     vma = anon_rmap_i_mmap_iter_next(vma, first, last))
+		count++;
+	return count;
+}
+
+/*
+ * Makes the page table entries at the @nr offsets from @first read-only and
+ * clean, in all VMAs, and flushes TLBs: what is dirty mprotect() makes writable
+ * without a fault, see can_change_pte_writable(). Soft-dirty and accessed stay.
+ * @bitmap has @nr bits. False if this kernel has nothing for that.
+ */
+bool anon_rmap_write_protect(struct file *file, unsigned long first, unsigned long nr, unsigned long *bitmap);
+bool anon_rmap_write_protect(struct file *file, unsigned long first, unsigned long nr, unsigned long *bitmap)
+{
+#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+	pgoff_t start = 0, end = 0;
+
+	wp_shared_mapping_range(file->f_mapping, first, nr);
+	clean_record_shared_mapping_range(file->f_mapping, first, nr, first, bitmap, &start, &end);
+	return true;
+#else
+	return false;
+#endif
 }
 
 /* Whether a VMA is linked that has an offset from @first to @last. The caller holds i_mmap_lock_read(). */

@@ -97,8 +97,9 @@ impl VmaState {
         Ok(())
     }
 
-    /// Shares `indices` with `child`, copy-on-write. What the parent may still write is zapped
-    /// first: only parts written since the last fork are looked at.
+    /// Shares `indices` with `child`, copy-on-write. What the parent may still write is made read-only
+    /// first: only parts written since the last fork are looked at. The entries stay, as those of anonymous memory do;
+    /// the child has none yet.
     fn share_with_child(&self, indices: Interval, child: &Amap) -> Result {
         let mut from = indices.start();
         loop {
@@ -106,8 +107,11 @@ impl VmaState {
             let Some(run) = run.and_then(|(first, last)| Interval::new(first, last)) else {
                 break;
             };
-            // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-            unsafe { zap(self.vma(), self.base().addresses(run)) };
+            let family = self.rmap.family();
+            if !family.write_protect(self.rmap.window(), run) {
+                // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
+                unsafe { zap(self.vma(), self.base().addresses(run)) };
+            }
             if run.last() >= indices.last() {
                 break;
             }

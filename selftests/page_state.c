@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What others read of the memory beside its content, as of anonymous memory: what is present and resident, and what
+ * was written since a point in time (soft-dirty), by which checkpoints and garbage collectors go.
+ */
+#include "fixture.h"
+
+#define PAGES 64
+
+FIXTURE(page_state)
+{
+	char *memory;
+};
+
+FIXTURE_VARIANT(page_state)
+{
+	bool device;
+};
+
+FIXTURE_VARIANT_ADD(page_state, device) { .device = true };
+FIXTURE_VARIANT_ADD(page_state, anonymous) { .device = false };
+
+FIXTURE_SETUP(page_state)
+{
+	self->memory = map_private(variant->device, PAGES);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
+	fill(self->memory, PAGES, 1);
+}
+
+FIXTURE_TEARDOWN_PARENT(page_state)
+{
+	EXPECT_STREQ("", leak());
+}
+
+#define PM_SOFT_DIRTY (1ULL << 55)
+#define PM_PRESENT (1ULL << 63)
+
+/* For which of the pages `pagemap` says @flag: a bit for each. */
+static uint64_t pages_that_are(uint64_t flag, const char *memory)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entries[PAGES] = {}, pages = 0;
+
+	if (pread(fd, entries, sizeof(entries), (uintptr_t)memory / PAGE * sizeof(*entries)) != sizeof(entries))
+		abort();
+	close(fd);
+	for (size_t i = 0; i < PAGES; i++)
+		if (entries[i] & flag)
+			pages |= 1ULL << i;
+	return pages;
+}
+
+/* Which pages mincore() finds. */
+static uint64_t pages_in_core(char *memory)
+{
+	unsigned char found[PAGES] = {};
+	uint64_t pages = 0;
+
+	mincore(memory, PAGES * PAGE, found);
+	for (size_t i = 0; i < PAGES; i++)
+		if (found[i] & 1)
+			pages |= 1ULL << i;
+	return pages;
+}
+
+/* The kilobytes that `smaps` says under @name of the mapping at @memory; -1 if there is no such line. */
+static long smaps(const char *memory, const char *name)
+{
+	char *text = read_file("/proc/self/smaps"), *rest = text, *line;
+	size_t size = strlen(name);
+	bool is_there = false;
+	long kilobytes = -1;
+
+	while (kilobytes < 0 && (line = strsep(&rest, "\n"))) {
+		uintptr_t start, end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			is_there = (uintptr_t)memory >= start && (uintptr_t)memory < end;
+		else if (is_there && !strncmp(line, name, size) && line[size] == ':')
+			kilobytes = strtol(line + size + 1, NULL, 10);
+	}
+	free(text);
+	return kilobytes;
+}
+
+static void fork_and_wait(void)
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(0);
+	waitpid(child, NULL, 0);
+}
+
+#define ALL UINT64_MAX
+
+TEST_F(page_state, what_a_fork_leaves)
+{
+	struct peer *child;
+
+	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_in_core(self->memory));
+	EXPECT_EQ(PAGES * PAGE / 1024, smaps(self->memory, "Rss"));
+	EXPECT_EQ(PAGES * PAGE / 1024, smaps(self->memory, "Referenced"));
+	EXPECT_WORD(word(1, 5), peer_load(child, self->memory + 5 * PAGE));
+	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	ASSERT_EQ(0, madvise(self->memory, PAGES / 2 * PAGE, MADV_DONTNEED));
+	EXPECT_EQ(PAGES / 2 * PAGE / 1024, smaps(self->memory, "Rss"));
+	EXPECT_WORD(0, load(self->memory));
+	EXPECT_WORD(word(1, 0), peer_load(child, self->memory));
+}
+
+/* What looks as if it had been written already becomes writable without a fault. */
+TEST_F(page_state, protection_that_changes_after_a_fork)
+{
+	struct peer *child = fork_peer();
+
+	ASSERT_NE(NULL, child);
+	ASSERT_EQ(0, mprotect(self->memory, PAGES * PAGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(self->memory, PAGES * PAGE, PROT_READ | PROT_WRITE));
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_WORD(7, store(self->memory + i * PAGE, 7));
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_WORD(word(1, i), peer_load(child, self->memory + i * PAGE));
+}
+
+/* Its siblings can have been forked at any time. */
+TEST_F(page_state, generations)
+{
+	struct peer *children[24];
+	const size_t nr = sizeof(children) / sizeof(*children);
+
+	for (size_t i = 0; i < nr; i++) {
+		EXPECT_WORD(i, store(self->memory + i * PAGE, i));
+		children[i] = fork_peer();
+		ASSERT_NE(NULL, children[i]);
+		peer_load(children[i], self->memory + i * PAGE);
+		EXPECT_WORD(100 + i, peer_store(children[i], self->memory + (i + 1) * PAGE, 100 + i));
+		/* More of them than entries are made read-only for. */
+		if (!variant->device || i < 16) {
+			EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+		}
+	}
+	for (size_t i = 0; i < nr; i++) {
+		EXPECT_WORD(i, peer_load(children[i], self->memory + i * PAGE));
+		EXPECT_WORD(100 + i, peer_load(children[i], self->memory + (i + 1) * PAGE));
+		EXPECT_WORD(word(1, i + 2), peer_load(children[i], self->memory + (i + 2) * PAGE));
+	}
+	EXPECT_TRUE(filled(self->memory, nr, PAGES - nr, 1));
+}
+
+/* Whether the kernel has soft-dirty bits, by anonymous memory. */
+static bool has_soft_dirty(void)
+{
+	char *memory = map_private(false, PAGES);
+
+	write_file("/proc/self/clear_refs", "4", 1);
+	store(memory, 1);
+	return pages_that_are(PM_SOFT_DIRTY, memory) & 1;
+}
+
+/* Pages 3 and 9 are written. */
+#define WRITTEN (1 << 3 | 1 << 9)
+
+#define EXPECT_SOFT_DIRTY(expected_pages) \
+	EXPECT_EQ((uint64_t)(expected_pages), pages_that_are(PM_SOFT_DIRTY, self->memory))
+
+TEST_F(page_state, soft_dirty)
+{
+	struct peer *child;
+	char *moved;
+
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	/* Reading writes nothing. */
+	for (size_t i = 0; i < PAGES; i++)
+		load(self->memory + i * PAGE);
+	EXPECT_SOFT_DIRTY(0);
+	store(self->memory + 3 * PAGE, 42);
+	store(self->memory + 9 * PAGE, 43);
+	EXPECT_SOFT_DIRTY(WRITTEN);
+	fork_and_wait();
+	EXPECT_SOFT_DIRTY(WRITTEN);
+	ASSERT_EQ(0, mprotect(self->memory + 8 * PAGE, 4 * PAGE, PROT_READ));
+	ASSERT_EQ(0, mprotect(self->memory + 8 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE));
+	/* A split makes new VMAs, whose pages may all have been written. */
+	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PM_SOFT_DIRTY, self->memory));
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	EXPECT_SOFT_DIRTY(0);
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	/* Copied on the write. */
+	store(self->memory + 9 * PAGE, 44);
+	EXPECT_SOFT_DIRTY(1 << 9);
+	/* The only user left. */
+	kill(child->pid, SIGKILL);
+	waitpid(child->pid, NULL, 0);
+	store(self->memory + 3 * PAGE, 45);
+	EXPECT_SOFT_DIRTY(WRITTEN);
+	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_EQ(moved, mremap(self->memory, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
+	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PM_SOFT_DIRTY, moved));
+}
+
+static long oom_score(void)
+{
+	char *text = read_file("/proc/self/oom_score");
+	long score = text ? strtol(text, NULL, 10) : -1;
+
+	free(text);
+	return score;
+}
+
+/* Whom the OOM killer takes for the largest. */
+TEST_F(page_state, oom_score)
+{
+	const size_t pages = (size_t)sysconf(_SC_PHYS_PAGES) / 32;
+	char *large = map_private(variant->device, pages);
+	long small = oom_score(), score;
+
+	ASSERT_NE(MAP_FAILED, large);
+	for (size_t i = 0; i < pages; i++)
+		store(large + i * PAGE, 1);
+	score = oom_score();
+	EXPECT_LE(small + 15, score);
+	fork_and_wait();
+	EXPECT_LE(score - 1, oom_score());
+	ASSERT_EQ(0, munmap(large, pages * PAGE));
+	EXPECT_GE(small + 1, oom_score());
+}
+
+TEST_HARNESS_MAIN
