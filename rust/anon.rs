@@ -92,7 +92,9 @@ impl Content {
     /// Tag for a page that was mapped for writing and has not been shared since, see
     /// [`Self::may_be_written`].
     const EXCLUSIVE: usize = 8;
-    const TAGS: usize = Self::POISON | Self::MIGRATING | Self::EXCLUSIVE;
+    /// Tag for a page of which an entry was zapped that said it had been written (soft-dirty), for who maps it next.
+    const SOFT_DIRTY: usize = 16;
+    const TAGS: usize = Self::POISON | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY;
 
     fn new(page: OwnedPage) -> Self {
         // INVARIANT: The page is owned, and given back in `drop`.
@@ -169,6 +171,18 @@ impl Content {
         if exclusive {
             self.0 |= Self::EXCLUSIVE;
         }
+    }
+
+    /// Whether entries of the page have to say that it was written, as one that was zapped did.
+    pub(crate) fn is_soft_dirty(&self) -> bool {
+        self.0 & Self::SOFT_DIRTY != 0
+    }
+
+    /// Notes that an entry was zapped that said that the page was written. A process that has only read the page may be told that,
+    /// too; that it was written is never missed.
+    pub(crate) fn set_soft_dirty(&mut self) {
+        // INVARIANT: Only tags change.
+        self.0 |= Self::SOFT_DIRTY;
     }
 
     /// Replaces the page by `page`, and returns the old one.

@@ -279,9 +279,23 @@ impl Fault<'_> {
             }
         }
         let page = self.state.base().addresses(Interval::point(self.index.0));
-        // SAFETY: Core mm has locked the VMA, which covers the page; the current task is replacing it.
-        unsafe { zap(self.vma, page) };
+        // SAFETY: `vmf` is valid; core mm has locked the VMA, which covers the page; the current task is replacing it.
+        let was_soft_dirty = unsafe {
+            let was_soft_dirty = helpers::anon_rmap_vmf_is_soft_dirty(self.vmf);
+            zap(self.vma, page);
+            was_soft_dirty
+        };
+        let look = self.replace(&source, anon, reserve);
+        if was_soft_dirty && !matches!(look, Look::Done(RETRY)) {
+            // The write that was to make an entry that says it has not come to pass.
+            source.lock().set_soft_dirty();
+        }
+        look
+    }
 
+    /// The end of [`Self::copy`], when nothing is mapped any more.
+    fn replace(&self, source: &ARef<Anon>, anon: ARef<Anon>, reserve: &mut Reserve) -> Look {
+        let amap = self.state.amap();
         let mut slots = amap.lock();
         slots.replacing.end(self.index);
         wake(&**amap);
@@ -289,7 +303,7 @@ impl Fault<'_> {
             return refusal;
         }
         let exclusive = match slots.anons.get(self.index.0) {
-            Some(slot) if slot.value.is(&source) => slot.is_exclusive(),
+            Some(slot) if slot.value.is(source) => slot.is_exclusive(),
             _ => return Look::Done(RETRY),
         };
         {
@@ -373,7 +387,12 @@ impl Fault<'_> {
             }
             // SAFETY: `vmf` and the page are valid. By the amap's rule the entry maps no other page.
             unsafe {
-                helpers::anon_rmap_vmf_insert_page(self.vmf, content.page().as_ptr(), self.write)
+                helpers::anon_rmap_vmf_insert_page(
+                    self.vmf,
+                    content.page().as_ptr(),
+                    self.write,
+                    content.is_soft_dirty(),
+                )
             }
         };
         if !self.write && result == RETRY {
@@ -421,7 +440,7 @@ impl Fault<'_> {
             let Some(content) = slot.value.try_lock() else {
                 continue;
             };
-            if content.poison().is_some() || content.is_migrating() {
+            if content.poison().is_some() || content.is_migrating() || content.is_soft_dirty() {
                 continue;
             }
             around.__bindgen_anon_1.address = address;

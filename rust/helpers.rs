@@ -30,6 +30,7 @@ extern "C" {
     pub(crate) fn anon_rmap_mmap_write_unlock(mm: *mut bindings::mm_struct);
     pub(crate) fn anon_rmap_vma_start_write(vma: *mut bindings::vm_area_struct);
     pub(crate) fn anon_rmap_vma_is_write_locked(vma: *mut bindings::vm_area_struct) -> bool;
+    pub(crate) fn anon_rmap_vma_set_soft_dirty(vma: *mut bindings::vm_area_struct);
     pub(crate) fn anon_rmap_vma_is_copied_on_fork(vma: *mut bindings::vm_area_struct) -> bool;
     pub(crate) fn anon_rmap_hide_signals() -> bool;
     pub(crate) fn anon_rmap_show_signals(notify: bool);
@@ -40,10 +41,12 @@ extern "C" {
         mm: *mut bindings::mm_struct,
     ) -> *mut bindings::task_struct;
     pub(crate) fn anon_rmap_vmf_install_page_table(vmf: *mut bindings::vm_fault) -> bool;
+    pub(crate) fn anon_rmap_vmf_is_soft_dirty(vmf: *const bindings::vm_fault) -> bool;
     pub(crate) fn anon_rmap_vmf_insert_page(
         vmf: *mut bindings::vm_fault,
         page: *mut bindings::page,
         write: bool,
+        soft_dirty: bool,
     ) -> bindings::vm_fault_t;
     pub(crate) fn anon_rmap_wait_init();
     pub(crate) fn anon_rmap_wait_ticket(cause: *const c_void) -> c_long;
@@ -128,6 +131,7 @@ extern "C" {
         mm: *mut bindings::mm_struct,
         address: c_ulong,
         pfn: c_ulong,
+        soft_dirty: *mut bool,
     ) -> bool;
     pub(crate) fn anon_rmap_tlb_flush_pending(mm: *mut bindings::mm_struct) -> bool;
     pub(crate) fn anon_rmap_next_entry(

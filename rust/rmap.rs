@@ -56,14 +56,22 @@ use kernel::{
 /// lock that faults look at. Then there is none when this returns, also while VMAs are split, moved,
 /// forked or unmapped at the same time. Returns what the walk has cost.
 ///
+/// That a page was written since the last `clear_refs` (soft-dirty) is noted with the anon, for who maps it next.
+///
 /// Takes O(log n + k): n VMAs in the tree, k that cover the index, whatever others do meanwhile. Allocates nothing. Sleeps; takes the lock of the family's
 /// walks and `i_mmap`, for one portion at a time, so the caller must hold no lock of the driver.
 pub(crate) fn unmap(anon: &Anon) -> Walk {
+    unmap_each(anon, |_| ())
+}
+
+/// As [`unmap`]; calls `unmapped` for the VMAs that mapped the page, with `i_mmap` locked.
+pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Walk {
     let index = anon.index().0;
     // It stays what it is, by the state that the caller has set.
     let pfn = anon.lock().pfn();
     let anon_vma = anon.anon_vma();
     let mut walk = Walk::new(Interval::point(index));
+    let mut was_soft_dirty = false;
     while !walk.is_over {
         let family = anon_vma.family();
         let mut unflushed = Unflushed::default();
@@ -71,7 +79,11 @@ pub(crate) fn unmap(anon: &Anon) -> Walk {
         loop {
             for mapping in walk.next(anon_vma) {
                 match walker.zap(&mapping.vma, index, pfn) {
-                    Zap::Done => stats::ZAPPED.inc(),
+                    Zap::Done { soft_dirty } => {
+                        stats::ZAPPED.inc();
+                        was_soft_dirty |= soft_dirty;
+                        unmapped(&mapping.vma);
+                    }
                     Zap::Nothing => (),
                     Zap::Unflushed => unflushed.add(&mapping.vma),
                 }
@@ -84,6 +96,9 @@ pub(crate) fn unmap(anon: &Anon) -> Walk {
         }
         drop(walker);
         unflushed.wait();
+    }
+    if was_soft_dirty {
+        anon.lock().set_soft_dirty();
     }
     walk
 }

@@ -47,7 +47,10 @@ pub(crate) enum Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zap {
     /// The page was mapped, and is no more.
-    Done,
+    Done {
+        /// Whether the entry said that the page had been written since the last `clear_refs`.
+        soft_dirty: bool,
+    },
     /// It was not mapped.
     Nothing,
     /// Core mm is unmapping the VMA, and has not flushed all TLBs yet.
@@ -158,9 +161,23 @@ impl RmapVma {
     ///
     /// The VMA must be linked, and `i_mmap` locked.
     pub(crate) unsafe fn maps(&self, index: Index, pfn: u64) -> bool {
+        // SAFETY: The caller promises what this requires.
+        unsafe { self.entry_of(index, pfn) }.is_some()
+    }
+
+    /// Whether the entry at `index` is soft-dirty; `None` if it does not map frame `pfn`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::maps`].
+    unsafe fn entry_of(&self, index: Index, pfn: u64) -> Option<bool> {
         let mm = self.space.mm().as_raw();
-        // SAFETY: The caller sees to it that the page tables stay.
-        unsafe { helpers::anon_rmap_maps_pfn(mm, self.base.address(index), pfn as usize) }
+        let address = self.base.address(index);
+        let mut soft_dirty = false;
+        // SAFETY: The caller sees to it that the page tables stay; the flag is valid for writes.
+        let mapped =
+            unsafe { helpers::anon_rmap_maps_pfn(mm, address, pfn as usize, &mut soft_dirty) };
+        mapped.then_some(soft_dirty)
     }
 
     /// Takes frame `pfn` out of the page table at `index`, where `linked` is the VMA that is linked, and out of all TLBs.
@@ -177,18 +194,14 @@ impl RmapVma {
         let start = self.base.address(Index(index));
         let mm = self.space.mm().as_raw();
         // SAFETY: The caller promises what this requires.
-        let mapped = unsafe { self.maps(Index(index), pfn) };
+        let mapped = unsafe { self.entry_of(Index(index), pfn) };
         // Core mm clears entries first and flushes later. A zap meanwhile flushes all, see `tlb_finish_mmu()`.
         // SAFETY: The `mm_struct` is live.
-        if mapped || unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
+        if mapped.is_some() || unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
             // SAFETY: The VMA is valid, keeps its page tables, and covers the page.
             unsafe { zap(linked, start..start + PAGE_SIZE) };
         }
-        if mapped {
-            Zap::Done
-        } else {
-            Zap::Nothing
-        }
+        mapped.map_or(Zap::Nothing, |soft_dirty| Zap::Done { soft_dirty })
     }
 
     /// Whether what core mm has unmapped, or is unmapping, can still be in a TLB.

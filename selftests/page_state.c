@@ -5,6 +5,11 @@
  */
 #include "fixture.h"
 
+/* Not in the C library. */
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+
 #define PAGES 64
 
 FIXTURE(page_state)
@@ -205,6 +210,50 @@ TEST_F(page_state, soft_dirty)
 	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_EQ(moved, mremap(self->memory, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
 	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PM_SOFT_DIRTY, moved));
+}
+
+/* Takes the frame of a page out of use, of the device for a while. Returns 0 or the errno. */
+static int soft_offline(bool device, char *page)
+{
+	uint64_t pfn = pfn_of(page);
+
+	if (!device)
+		return madvise(page, PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
+	return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn) ?: unpoison_pfn(pfn);
+}
+
+TEST_F(page_state, soft_dirty_and_soft_offline)
+{
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	store(self->memory + 3 * PAGE, 42);
+	store(self->memory + 9 * PAGE, 43);
+	ASSERT_EQ(0, soft_offline(variant->device, self->memory + 3 * PAGE));
+	ASSERT_EQ(0, soft_offline(variant->device, self->memory + 4 * PAGE));
+	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	EXPECT_SOFT_DIRTY(WRITTEN);
+	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
+	EXPECT_WORD(word(1, 4), load(self->memory + 4 * PAGE));
+}
+
+TEST_F(page_state, soft_dirty_and_poison)
+{
+	uint64_t pfn;
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	store(self->memory + 3 * PAGE, 42);
+	store(self->memory + 9 * PAGE, 43);
+	pfn = pfn_of(self->memory + 3 * PAGE);
+	ASSERT_EQ(0, poison_pfn(pfn));
+	EXPECT_SIGBUS(self->memory + 3 * PAGE, load(self->memory + 3 * PAGE));
+	ASSERT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
+	EXPECT_SOFT_DIRTY(WRITTEN);
 }
 
 static long oom_score(void)

@@ -88,6 +88,15 @@ bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma)
 	       READ_ONCE(vma->vm_mm->mm_lock_seq.sequence);
 }
 
+/* All of @vma may have been written, whatever its entries say. The caller holds the mmap lock for writing. */
+void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma);
+void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma)
+{
+#ifdef CONFIG_MEM_SOFT_DIRTY
+	vm_flags_set(vma, VM_SOFTDIRTY);
+#endif
+}
+
 /* Whether fork copies the page tables of @vma; for guard pages, among others. */
 bool anon_rmap_vma_is_copied_on_fork(struct vm_area_struct *vma);
 bool anon_rmap_vma_is_copied_on_fork(struct vm_area_struct *vma)
@@ -191,6 +200,22 @@ static void anon_rmap_vmf_unlock_entry(spinlock_t *ptl)
 	rcu_read_unlock();
 }
 
+/* Whether the entry at the fault's address says that the page was written since the last clear_refs. */
+bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf);
+bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf)
+{
+	spinlock_t *ptl;
+	bool dirty;
+	pte_t *pte;
+
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return false;
+	dirty = pte_present(ptep_get(pte)) && pte_soft_dirty(ptep_get(pte));
+	anon_rmap_vmf_unlock_entry(ptl);
+	return dirty;
+}
+
 /*
  * Takes a marker of userfaultfd's write-protection out of the entry at the
  * fault's address, for a page to take its place; false if there was none.
@@ -223,16 +248,17 @@ static pte_t anon_rmap_pte_mkwrite(pte_t pte, const struct vm_area_struct *vma)
 }
 
 /*
- * Maps @page at the fault's address, writable and dirty if @write. The caller
- * sees to it that nothing else is mapped there.
+ * Maps @page at the fault's address, writable and dirty if @write, and marked as
+ * written (soft-dirty) if that or @soft_dirty. The caller sees to it that
+ * nothing else is mapped there.
  *
  * Core mm puts markers into empty entries at any time. One of a guard page
  * stays: the access is made again, and core mm ends it. One of userfaultfd's
  * write-protection goes on as a bit of the entry, as in finish_fault(); then the
  * entry stays read-only, and core mm resolves the write when it is made again.
  */
-vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write);
-vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write)
+vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write, bool soft_dirty);
+vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write, bool soft_dirty)
 {
 	struct vm_area_struct *vma = vmf->vma;
 	bool uffd_wp = anon_rmap_vmf_take_uffd_wp(vmf);
@@ -240,21 +266,24 @@ vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bo
 	pte_t *pte, entry;
 	spinlock_t *ptl;
 
-	if (result != VM_FAULT_NOPAGE || !(uffd_wp || write))
+	if (result != VM_FAULT_NOPAGE || !(uffd_wp || write || soft_dirty))
 		return result;
 	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
 	if (!pte)
 		return result;
 	entry = ptep_get(pte);
 	if (pte_present(entry)) {
+		if (soft_dirty)
+			entry = pte_mksoft_dirty(entry);
+		if (uffd_wp)
+			entry = pte_mkuffd(pte_wrprotect(entry));
+		else if (write && !(pte_uffd(entry) && userfaultfd_wp(vma)))
+			entry = anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma);
 		if (WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page)))
 			result = VM_FAULT_SIGBUS;
-		else if (uffd_wp)
-			set_pte_at(vma->vm_mm, vmf->address, pte, pte_mkuffd(pte_wrprotect(entry)));
-		else if (!(pte_uffd(entry) && userfaultfd_wp(vma)))
+		else
 			/* Other processors may have the old entry: they fault, and find this one. */
-			set_pte_at(vma->vm_mm, vmf->address, pte,
-				   anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma));
+			set_pte_at(vma->vm_mm, vmf->address, pte, entry);
 	}
 	anon_rmap_vmf_unlock_entry(ptl);
 	return result;

@@ -76,11 +76,11 @@ static void anon_rmap_unlock_entry(spinlock_t *ptl)
 }
 
 /*
- * Whether the page table of @mm maps frame @pfn at @address. The caller sees to
- * it that the upper page tables stay.
+ * Whether the page table of @mm maps frame @pfn at @address; if so, whether the
+ * entry is soft-dirty. The caller sees to it that the upper page tables stay.
  */
-bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn);
-bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn)
+bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn, bool *soft_dirty);
+bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn, bool *soft_dirty)
 {
 	unsigned long end;
 	spinlock_t *ptl;
@@ -91,6 +91,7 @@ bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned lo
 	if (!pte)
 		return false;
 	found = pte_present(ptep_get(pte)) && pte_pfn(ptep_get(pte)) == pfn;
+	*soft_dirty = found && pte_soft_dirty(ptep_get(pte));
 	anon_rmap_unlock_entry(ptl);
 	return found;
 }

@@ -9,7 +9,8 @@
 //! 2. The page is unmapped through the rmap, as for a failure.
 //! 3. If nobody else has a reference to it, nobody can change the content any more: it is copied, and
 //!    the anon gets the new page.
-//! 4. The tag is cleared. The next fault maps the new page.
+//! 4. The tag is cleared, and the page is mapped again where it was, as far as that does not mean to wait. Elsewhere the next
+//!    fault maps it.
 //!
 //! The old frame is put aside, as in Linux: it is marked as bad and never handed out again, until
 //! [`unpoison`].
@@ -19,14 +20,21 @@ use super::{
     Door, //
 };
 use crate::{
+    address_space::AddressSpace,
     anon::Migration,
     frame,
+    index::Index,
     pool::OwnedPage,
     rmap,
+    rmap_vma::RmapVma,
     stats, //
 };
+use core::ptr;
 use kernel::{
+    bindings,
+    mm::MmWithUser,
     prelude::*,
+    sync::Arc,
     time::{
         delay::fsleep,
         Delta, //
@@ -52,9 +60,15 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
     let anon = frame::lookup(pfn).ok_or(ENXIO)?;
     // The charge of the old page moves to this one.
     let page = OwnedPage::alloc(GFP_KERNEL)?;
-    let migration = anon.begin_migration(pfn)?;
-    rmap::unmap(&anon);
-    move_patiently(&migration, page)?;
+    let mut unmapped = Unmapped::new(anon.index())?;
+    {
+        let migration = anon.begin_migration(pfn)?;
+        rmap::unmap_each(&anon, |vma| unmapped.add(vma));
+        move_patiently(&migration, page)
+    }
+    // Also if it could not be moved: nothing has changed then.
+    .inspect_err(|_| unmapped.map())?;
+    unmapped.map();
     stats::SOFT_OFFLINES.inc();
     event::action(
         pfn,
@@ -63,6 +77,48 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         Door::SoftOffline,
     );
     Ok(())
+}
+
+/// Where the page was mapped.
+struct Unmapped {
+    index: Index,
+    places: KVec<(Arc<AddressSpace>, usize)>,
+}
+
+impl Unmapped {
+    /// As many as are mapped again. More than that share a page seldom.
+    const PLACES: usize = 64;
+
+    /// None yet, for a page at `index`; [`ENOMEM`].
+    fn new(index: Index) -> Result<Self> {
+        Ok(Self {
+            index,
+            places: KVec::with_capacity(Self::PLACES, GFP_KERNEL)?,
+        })
+    }
+
+    /// Adds the place in `vma`, if there is room.
+    fn add(&mut self, vma: &RmapVma) {
+        let place = (vma.space().clone(), vma.base().address(self.index));
+        let _ = self.places.push_within_capacity(place);
+    }
+
+    /// Maps at all places what is there now, as a read would. Does not wait for mmap locks: what is left out is mapped by the next
+    /// fault, which knows as much.
+    fn map(&self) {
+        for (space, address) in &self.places {
+            let Some(mm) = space.mm().mmget_not_zero() else {
+                continue;
+            };
+            // Not to be the one who takes the address space down.
+            let mm = MmWithUser::into_mmput_async(mm);
+            let Some(_mmap) = mm.mmap_read_trylock() else {
+                continue;
+            };
+            // SAFETY: The mmap lock is held, and kept: there is nowhere to say that it was given up.
+            unsafe { bindings::fixup_user_fault(mm.as_raw(), *address, 0, ptr::null_mut()) };
+        }
+    }
 }
 
 /// [`Migration::move_to`], again and again as long as the page is in use.

@@ -46,6 +46,7 @@ impl VmaState {
         unsafe {
             if helpers::anon_rmap_vma_is_copied_on_fork(vma) {
                 let (start, end) = range(self.vma());
+                helpers::anon_rmap_vma_set_soft_dirty(self.vma());
                 zap(self.vma(), start..end);
             }
         }
@@ -110,7 +111,10 @@ impl VmaState {
             let family = self.rmap.family();
             if !family.write_protect(self.rmap.window(), run) {
                 // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-                unsafe { zap(self.vma(), self.base().addresses(run)) };
+                unsafe {
+                    helpers::anon_rmap_vma_set_soft_dirty(self.vma());
+                    zap(self.vma(), self.base().addresses(run));
+                }
             }
             if run.last() >= indices.last() {
                 break;
