@@ -13,7 +13,8 @@
 use crate::{
     amap::{
         Sharing,
-        Slots, //
+        Slots,
+        SlotsGuard, //
     },
     anon::{
         Anon,
@@ -201,7 +202,7 @@ impl Fault<'_> {
             return refusal;
         }
         let Some(slot) = slots.anons.get(self.index.0) else {
-            return self.fill(&mut slots, reserve);
+            return self.fill(slots, reserve);
         };
         let anon = slot.value.anon();
         // SAFETY: `vmf` is valid.
@@ -243,23 +244,64 @@ impl Fault<'_> {
         (!slots.discards.is_empty()).then_some(Look::NeedDiscards)
     }
 
-    /// Puts the reserved page into the amap, where there is none, and maps it. A core dump gets none, but a hole.
-    fn fill(&self, slots: &mut Slots, reserve: &mut Reserve) -> Look {
+    /// Puts the reserved page into the amap, where there is none, and maps it; zeroes that all share are enough for who only reads.
+    /// A core dump gets nothing, but a hole.
+    fn fill<'a>(&'a self, mut slots: SlotsGuard<'a>, reserve: &mut Reserve) -> Look {
+        let amap = self.state.amap();
         // SAFETY: No requirements.
         if unsafe { helpers::anon_rmap_is_dumping_core() } {
             return Look::Done(SIGBUS);
+        }
+        // Others could not be told when somebody writes to shared memory.
+        // SAFETY: `vmf` is valid.
+        if !self.write
+            && amap.sharing() == Sharing::Private
+            && unsafe { helpers::anon_rmap_vmf_may_map_zeroes(self.vmf) }
+        {
+            return self.map_zeroes(&slots);
         }
         let Some((anon, Origin::Zeroes)) = &reserve.page else {
             return Look::NeedPage(Origin::Zeroes);
         };
         let anon = anon.clone();
-        if let Err(need) = self.link(slots, anon.anon_vma(), reserve) {
+        // SAFETY: `vmf` is valid.
+        if unsafe { helpers::anon_rmap_vmf_maps_zeroes(self.vmf) } {
+            if !slots.replacing.begin(self.index) {
+                return Look::Wait(Wait::new(&**amap));
+            }
+            drop(slots);
+            let page = self.state.base().addresses(Interval::point(self.index.0));
+            // SAFETY: Core mm has locked the VMA, which covers the page; the current task is replacing it.
+            unsafe { zap(self.vma, page) };
+            slots = amap.lock();
+            slots.replacing.end(self.index);
+            wake(&**amap);
+            if let Some(refusal) = self.refusal(&slots) {
+                return refusal;
+            }
+            if slots.anons.get(self.index.0).is_some() {
+                return Look::Done(RETRY);
+            }
+        }
+        if let Err(need) = self.link(&mut slots, anon.anon_vma(), reserve) {
             return need;
         }
-        match self.put(slots, anon.clone(), reserve) {
-            Ok(_) => self.map(slots, &anon),
+        match self.put(&mut slots, anon.clone(), reserve) {
+            Ok(_) => self.map(&slots, &anon),
             Err(need) => need,
         }
+    }
+
+    /// Maps zeroes for reading, where the amap holds nothing. No anon stands for them, so nothing there can fail.
+    fn map_zeroes(&self, slots: &Slots) -> Look {
+        // SAFETY: `vmf` is valid.
+        unsafe {
+            if helpers::anon_rmap_vmf_install_page_table(self.vmf) {
+                helpers::anon_rmap_vmf_map_zeroes(self.vmf);
+            }
+        }
+        self.map_around(slots);
+        Look::Done(RETRY)
     }
 
     /// Replaces `source`, which others may use too, by the reserved copy, and maps that.

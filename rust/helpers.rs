@@ -48,6 +48,9 @@ extern "C" {
         write: bool,
         soft_dirty: bool,
     ) -> bindings::vm_fault_t;
+    pub(crate) fn anon_rmap_vmf_may_map_zeroes(vmf: *const bindings::vm_fault) -> bool;
+    pub(crate) fn anon_rmap_vmf_map_zeroes(vmf: *const bindings::vm_fault);
+    pub(crate) fn anon_rmap_vmf_maps_zeroes(vmf: *const bindings::vm_fault) -> bool;
     pub(crate) fn anon_rmap_wait_init();
     pub(crate) fn anon_rmap_wait_ticket(cause: *const c_void) -> c_long;
     pub(crate) fn anon_rmap_wake(cause: *const c_void);
@@ -120,6 +123,7 @@ extern "C" {
 pub(crate) const ENTRY_NONE: u32 = 0;
 pub(crate) const ENTRY_PAGE: u32 = 1;
 pub(crate) const ENTRY_KNOWN_MARKER: u32 = 2;
+pub(crate) const ENTRY_ZEROES: u32 = 3;
 
 // Functions of `helpers/memory_failure.c`.
 #[allow(

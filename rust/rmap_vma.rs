@@ -36,6 +36,8 @@ use kernel::{
 pub(crate) enum Entry {
     /// It maps this frame.
     Page(u64),
+    /// It maps the page of zeroes that all share.
+    Zeroes,
     /// A marker that core mm handles before our faults, or that these take over: guard pages, userfaultfd's
     /// write-protection.
     KnownMarker,
@@ -236,6 +238,7 @@ impl RmapVma {
         let entry = match kind as u32 {
             helpers::ENTRY_NONE => None,
             helpers::ENTRY_PAGE => Some(Entry::Page(pfn as u64)),
+            helpers::ENTRY_ZEROES => Some(Entry::Zeroes),
             helpers::ENTRY_KNOWN_MARKER => Some(Entry::KnownMarker),
             _ => Some(Entry::Unknown),
         };

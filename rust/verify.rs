@@ -9,6 +9,7 @@
 
 use crate::{
     address_space::AddressSpace,
+    amap::Sharing,
     anon_vma::{
         verify::SeenAvc,
         AnonVma, //
@@ -166,6 +167,10 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
                 let place = || Place::new(vma, index);
                 wrong = match entry {
                     Entry::KnownMarker => None,
+                    // It stands for what nobody has written.
+                    Entry::Zeroes => (slots.anons.get(index.0).is_some()
+                        || vma.amap().sharing() == Sharing::Shared)
+                        .then(|| Wrong::Entry(place())),
                     Entry::Unknown => Some(Wrong::Marker(place())),
                     Entry::Page(pfn) => {
                         let slot = slots.anons.get(index.0);

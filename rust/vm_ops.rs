@@ -41,6 +41,7 @@ pub(crate) static OPS: Ops = Ops(bindings::vm_operations_struct {
     fault: Some(fault),
     map_pages: Some(map_pages),
     page_mkwrite: Some(page_mkwrite),
+    pfn_mkwrite: Some(pfn_mkwrite),
     name: Some(name),
     ..pin_init::zeroed()
 });
@@ -102,6 +103,19 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> fault::VmFault {
 ///
 /// To be called by core mm only, as `vm_operations_struct.page_mkwrite`.
 unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> fault::VmFault {
+    // SAFETY: Called by core mm.
+    unsafe { fault::handle(vmf, true) }
+}
+
+/// A write to what core mm takes for no page: the page of zeroes that all share.
+///
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.pfn_mkwrite`.
+unsafe extern "C" fn pfn_mkwrite(vmf: *mut bindings::vm_fault) -> fault::VmFault {
+    // `wp_pfn_shared()` does not know `VM_FAULT_RETRY`: it would go on to make the entry writable.
+    // SAFETY: Core mm passes a valid fault.
+    unsafe { (*vmf).flags &= !bindings::fault_flag_FAULT_FLAG_ALLOW_RETRY };
     // SAFETY: Called by core mm.
     unsafe { fault::handle(vmf, true) }
 }

@@ -259,15 +259,6 @@ static bool has_a_child_without_the_write(struct scene *scene)
 	return true;
 }
 
-static bool verified(void)
-{
-	char *report = read_file(DEBUGFS "verify");
-	bool ok = report && !strncmp(report, "ok ", 3);
-
-	free(report);
-	return ok;
-}
-
 /*
  * The guard page makes core mm copy page tables, even where the child has no memory to know what is in them: it must
  * not get a page of the parent's then that the rmap does not find.

@@ -66,6 +66,18 @@ static inline uint64_t pfn_of(const void *address)
 	return entry & present ? entry & frame : 0;
 }
 
+/* The frame of zeroes that is mapped where private memory was read and never written. */
+static inline uint64_t pfn_of_zeroes(void)
+{
+	volatile char *memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t pfn;
+
+	(void)*memory;
+	pfn = pfn_of((const void *)memory);
+	munmap((void *)memory, PAGE);
+	return pfn;
+}
+
 /* The content of a file of any size, to be freed; NULL with errno. */
 static inline char *read_file(const char *path)
 {

@@ -275,7 +275,10 @@ TEST_F(debugfs, a_frame_that_was_given_back_is_not_the_devices)
 TEST_F(debugfs, a_page_that_was_not_touched_is_no_data)
 {
 	EXPECT_REFUSED(ENODATA, "poison_addr", "%d %p", getpid(), self->memory + UNTOUCHED * PAGE);
+	/* Zeroes that all share are nobody's. */
 	EXPECT_WORD(0, load(self->memory + UNTOUCHED * PAGE));
+	EXPECT_REFUSED(ENODATA, "poison_addr", "%d %p", getpid(), self->memory + UNTOUCHED * PAGE);
+	EXPECT_WORD(7, store(self->memory + UNTOUCHED * PAGE, 7));
 	EXPECT_EQ(0, poison_addr(getpid(), self->memory + UNTOUCHED * PAGE));
 }
 
@@ -382,6 +385,9 @@ TEST_F(debugfs, stats_counts)
 	EXPECT_EQ(1, counter("poisoned"));
 	EXPECT_WORD(0, load(self->memory + UNTOUCHED * PAGE));
 	EXPECT_EQ(faults + 1, counter("faults_total"));
+	EXPECT_EQ(UNTOUCHED, counter("anons"));
+	EXPECT_WORD(7, store(self->memory + UNTOUCHED * PAGE, 7));
+	EXPECT_EQ(faults + 2, counter("faults_total"));
 	EXPECT_EQ(UNTOUCHED + 1, counter("anons"));
 
 	child = fork_peer();

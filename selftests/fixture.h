@@ -40,6 +40,16 @@ static inline char *map_private(bool device, size_t pages)
 	return mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+/* Whether `verify` finds nothing. */
+static inline bool verified(void)
+{
+	char *report = read_file(DEBUGFS "verify");
+	bool ok = report && !strncmp(report, "ok ", 3);
+
+	free(report);
+	return ok;
+}
+
 #define EXPECT_WORD(expected_value, seen) do {				\
 	struct access seen_access = (seen);				\
 									\

@@ -85,6 +85,8 @@ TEST_F(rmap, memory_that_was_not_touched_is_in_no_tree)
 	EXPECT_EQ(PAGES, counter("vmas"));
 	EXPECT_EQ(0, counter("avcs"));
 	EXPECT_WORD(0, load(self->memory));
+	EXPECT_EQ(0, counter("avcs"));
+	EXPECT_WORD(7, store(self->memory + PAGE, 7));
 	EXPECT_EQ(1, counter("avcs"));
 }
 

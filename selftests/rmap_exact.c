@@ -127,6 +127,7 @@ static size_t add_entries(pid_t pid, struct entry *entries, size_t room)
 {
 	static struct range ranges[MAX_RANGES];
 	size_t nr_ranges = device_ranges(pid, ranges), count = 0;
+	const uint64_t zeroes = pfn_of_zeroes();
 	char path[64];
 	int fd;
 
@@ -140,10 +141,12 @@ static size_t add_entries(pid_t pid, struct entry *entries, size_t room)
 		if (pages > (ssize_t)(sizeof(words) / sizeof(*words)))
 			ksft_exit_fail_msg("a mapping of %zd pages\n", pages);
 		pages = pread(fd, words, pages * sizeof(*words), first * sizeof(*words)) / (ssize_t)sizeof(*words);
-		for (ssize_t i = 0; i < pages && count < room; i++)
-			if (words[i] >> 63)
-				entries[count++] = (struct entry){ words[i] & ((1ULL << 55) - 1), pid,
-								   (first + i) * PAGE };
+		for (ssize_t i = 0; i < pages && count < room; i++) {
+			uint64_t pfn = words[i] & ((1ULL << 55) - 1);
+
+			if (words[i] >> 63 && pfn != zeroes)
+				entries[count++] = (struct entry){ pfn, pid, (first + i) * PAGE };
+		}
 	}
 	close(fd);
 	return count;

@@ -37,12 +37,12 @@ TEST_F_TIMEOUT(visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 120
 	const long pages[] = { 0, 1, self->vmas / 3, self->vmas / 2, self->vmas - 2, self->vmas - 1 };
 	char *verdict, expected[64];
 
-	store(self->memory, 1);
+	for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++)
+		store(self->memory + pages[i] * PAGE, 1);
 	for (long page = 0; page < self->vmas; page += 2)
 		ASSERT_EQ(0, mprotect(self->memory + page * PAGE, PAGE, PROT_READ));
 	ASSERT_EQ(self->vmas, counter("avcs"));
 	for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
-		load(self->memory + pages[i] * PAGE);
 		ASSERT_EQ(0, poison_addr(getpid(), self->memory + pages[i] * PAGE));
 		EXPECT_EQ(self->vmas, counter("last_walk_vmas"));
 		EXPECT_EQ(1, counter("last_walk_mappings"));

@@ -289,6 +289,58 @@ vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bo
 	return result;
 }
 
+/*
+ * Whether the page of zeroes that all share may stand for the memory at the
+ * fault's address, which nobody has written. Not for who wants to have memory
+ * from then on: populate_vma_page_range() (MAP_POPULATE, mlock) comes without
+ * all of these flags.
+ */
+bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf);
+bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+
+	return (vmf->flags & (FAULT_FLAG_USER | FAULT_FLAG_REMOTE | FAULT_FLAG_INTERRUPTIBLE)) &&
+	       !(vma->vm_flags & VM_LOCKED) && !userfaultfd_wp(vma) && !mm_forbids_zeropage(vma->vm_mm);
+}
+
+/*
+ * Maps the page of zeroes at the fault's address, if nothing is there, as
+ * do_anonymous_page() does: to core mm it is no page of the VMA, so it counts
+ * for nobody, and a write comes to pfn_mkwrite().
+ */
+void anon_rmap_vmf_map_zeroes(const struct vm_fault *vmf);
+void anon_rmap_vmf_map_zeroes(const struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	spinlock_t *ptl;
+	pte_t *pte;
+
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return;
+	if (pte_none(ptep_get(pte)))
+		set_pte_at(vma->vm_mm, vmf->address, pte,
+			   pte_mkspecial(pfn_pte(zero_pfn(vmf->address), vma->vm_page_prot)));
+	anon_rmap_vmf_unlock_entry(ptl);
+}
+
+/* Whether the page of zeroes is mapped at the fault's address. */
+bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf);
+bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf)
+{
+	spinlock_t *ptl;
+	bool zeroes;
+	pte_t *pte;
+
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return false;
+	zeroes = pte_present(ptep_get(pte)) && is_zero_pfn(pte_pfn(ptep_get(pte)));
+	anon_rmap_vmf_unlock_entry(ptl);
+	return zeroes;
+}
+
 /* What faults wait for ends with a change of the counter of its bucket. */
 #define ANON_RMAP_BUCKETS 64
 static struct anon_rmap_bucket {

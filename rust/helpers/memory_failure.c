@@ -103,7 +103,13 @@ bool anon_rmap_tlb_flush_pending(struct mm_struct *mm)
 	return mm_tlb_flush_pending(mm);
 }
 
-enum { ANON_RMAP_ENTRY_NONE, ANON_RMAP_ENTRY_PAGE, ANON_RMAP_ENTRY_KNOWN_MARKER, ANON_RMAP_ENTRY_UNKNOWN };
+enum {
+	ANON_RMAP_ENTRY_NONE,
+	ANON_RMAP_ENTRY_PAGE,
+	ANON_RMAP_ENTRY_KNOWN_MARKER,
+	ANON_RMAP_ENTRY_ZEROES,
+	ANON_RMAP_ENTRY_UNKNOWN,
+};
 
 static int anon_rmap_entry_kind(pte_t pte)
 {
@@ -112,7 +118,7 @@ static int anon_rmap_entry_kind(pte_t pte)
 	if (pte_none(pte))
 		return ANON_RMAP_ENTRY_NONE;
 	if (pte_present(pte))
-		return ANON_RMAP_ENTRY_PAGE;
+		return is_zero_pfn(pte_pfn(pte)) ? ANON_RMAP_ENTRY_ZEROES : ANON_RMAP_ENTRY_PAGE;
 	entry = softleaf_from_pte(pte);
 	if (softleaf_is_guard_marker(entry) || softleaf_is_uffd_wp_marker(entry))
 		return ANON_RMAP_ENTRY_KNOWN_MARKER;
