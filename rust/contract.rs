@@ -11,7 +11,7 @@
 //! | --- | --- | --- |
 //! | `open` of a split comes with the mmap lock for writing, before the borders change, and nothing can fail afterwards; `may_split` comes before | `__split_vma()` | [`broken`]: a border that no hook has told; `mapping` |
 //! | `open` of a fork comes before the child's VMA is linked and page tables are copied, with both mmap locks and the parent's VMA locked for writing | `dup_mmap()` | `mapping`, `verify` |
-//! | fork copies page tables only with `VM_COPY_ON_FORK`, and then no more than markers, as the parent's were zapped | `vma_needs_copy()` | `differences`, `verify` |
+//! | fork copies page tables only with `VM_COPY_ON_FORK`, and then no more than markers, as the parent's are zapped before | `vma_needs_copy()` | `differences`, `verify` |
 //! | `open` of a move comes before its VMA is linked; the VMA has the source's offset of what is moved | `copy_vma()` | `mremap` |
 //! | what mremap moves is announced as `MMU_NOTIFY_UNMAP` between `open` and `mremap`, from the first page that is moved or, for whole page tables, from before the source, up to the last; nothing is announced for an old length of 0 | `move_page_tables()`, `try_realign_addr()` | `mremap` |
 //! | the target of a move is linked before entries move, and they move from the source to the target; if they move back, it is with `i_mmap` locked for writing, and the target is closed afterwards | `copy_vma()`, `pmc_revert` in `copy_vma_and_data()` | `memory_failure_race`, `verify` |
@@ -34,6 +34,8 @@
 //! | the OOM reaper leaves shared VMAs alone | `__oom_reap_task_mm()` | it is told `EAGAIN` |
 //! | an entry that is not empty is a page, a marker of a guard page, or one of userfaultfd's write-protection; the first kind of marker never gets to a fault of ours, the second one does | `handle_pte_marker()` | `verify`: wrong marker; `userfaultfd` |
 //! | entries are cleared before TLBs are flushed; a zap that comes in between flushes all of the address space | `mm_tlb_flush_nested()` in `tlb_finish_mmu()` | `threads` |
+//! | the page of zeroes, mapped as a special entry, is no page of the VMA: nobody counts it, a write to it comes to `pfn_mkwrite`, and is made again if that returns `VM_FAULT_NOPAGE` | `vm_normal_page()`, `wp_pfn_shared()`; `do_anonymous_page()` maps it so | `zero_page`, `verify` |
+//! | `wp_shared_mapping_range()` and `clean_record_shared_mapping_range()` leave soft-dirty and accessed bits, flush TLBs and tell other notifiers; what they have been through stays read-only until a fault of ours | `wp_pte()`, `clean_record_pte()`, `wp_clean_post_vma()` | `page_state` |
 //! | a zap without details leaves the markers, and turns the bit of write-protection into one | `zap_install_uffd_wp_if_needed()` | `userfaultfd` |
 //!
 //! # Faults
@@ -43,6 +45,8 @@
 //! | a fault comes with the VMA's lock or the mmap lock, for reading, and may give it up if `FAULT_FLAG_ALLOW_RETRY` is set and `VM_FAULT_RETRY` is returned, also when it was tried before | `handle_userfault()` does so; `do_user_addr_fault()`, `faultin_page()` | lockdep; `waiting` |
 //! | after `VM_FAULT_RETRY` a task that is being killed does not come back | `fault_signal_pending()`, `__get_user_pages_locked()` | `waiting` |
 //! | `page_mkwrite` comes for each write to an entry that is not writable, with a reference to the page and without the flags of the fault | `wp_page_shared()`, `do_page_mkwrite()` | `threads`, `pins` |
+//! | the flags of a fault by which memory is populated (`mlock`, `MAP_POPULATE`) tell it from all others | `populate_vma_page_range()` | `zero_page` |
+//! | a core dump reads memory as a fault of a task with `PF_DUMPCORE`, and has a hole where that fails | `get_dump_page()`, `dump_user_range()` | `core_dump` |
 //! | the page table of a fault is allocated before `fault` is called, or is there | `__do_fault()` | [`fault`](crate::fault) tries again |
 //! | a shared mapping that becomes writable by mprotect keeps its entries read-only as long as they are clean | `can_change_shared_pte_writable()` | `mapping`: copy-on-write after mprotect |
 

@@ -194,9 +194,7 @@ impl Family {
         loop {
             let nr = (last - from).saturating_add(1).min(8 * PAGE_SIZE);
             // SAFETY: The file is live, and the bitmap has a bit for each of the pages.
-            if !unsafe {
-                helpers::anon_rmap_write_protect(file, from, nr, bitmap.as_mut_ptr())
-            } {
+            if !unsafe { helpers::anon_rmap_write_protect(file, from, nr, bitmap.as_mut_ptr()) } {
                 return false;
             }
             if last - from < nr {

@@ -210,13 +210,18 @@ TEST_F(differences, shared_memory_has_no_end_and_no_second_mapping)
 }
 
 /* The number of KiB that this process's status says after @name. */
-static long kib(const char *name)
+static long kib_of(const char *file, const char *name)
 {
-	char *status = read_file("/proc/self/status"), *line = status ? strstr(status, name) : NULL;
+	char *status = read_file(file), *line = status ? strstr(status, name) : NULL;
 	long value = line ? strtol(line + strlen(name), NULL, 10) : -1;
 
 	free(status);
 	return value;
+}
+
+static long kib(const char *name)
+{
+	return kib_of("/proc/self/status", name);
 }
 
 TEST_F(differences, it_is_no_data_that_could_be_limited)
@@ -255,6 +260,81 @@ TEST_F(differences, mincore_sees_what_is_in_page_tables)
 	EXPECT_EQ(PAGES, nr_resident(self->memory, 0));
 	/* What a child has not touched is counted for its parent alone. */
 	EXPECT_EQ(variant->device ? 0 : PAGES, peer_call(child, nr_resident, self->memory, 0));
+}
+
+TEST_F(differences, stacks_do_not_grow_in_it)
+{
+	int fd = variant->device ? open(DEVICE, O_RDWR | O_CLOEXEC) : -1;
+	int flags = MAP_PRIVATE | MAP_GROWSDOWN | (variant->device ? 0 : MAP_ANONYMOUS);
+	void *stack = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	EXPECT_REFUSED(EINVAL, stack == MAP_FAILED ? -1 : 0);
+}
+
+/* Whether the mapping at @address has @flag, as `smaps` calls it. */
+static bool has_flag(const void *address, const char *flag)
+{
+	char *text = read_file("/proc/self/smaps"), *rest = text, *line;
+	bool is_there = false, has = false;
+
+	while ((line = strsep(&rest, "\n"))) {
+		uintptr_t start, end;
+
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			is_there = (uintptr_t)address >= start && (uintptr_t)address < end;
+		else if (is_there && !strncmp(line, "VmFlags:", 8))
+			has |= strstr(line, flag) != NULL;
+	}
+	free(text);
+	return has;
+}
+
+TEST_F(differences, its_pages_are_not_merged)
+{
+	if (madvise(self->memory, PAGES * PAGE, MADV_MERGEABLE))
+		SKIP(return, "no KSM");
+	EXPECT_EQ(!variant->device, has_flag(self->memory, " mg"));
+}
+
+static long touch_all(void *memory, long pages)
+{
+	for (long i = 0; i < pages; i++)
+		store((char *)memory + i * PAGE, 1);
+	return 0;
+}
+
+/* What is free after process_mrelease() of a process that has been killed and can't end yet. */
+TEST_F(differences, memory_of_the_dying_is_free_when_they_have_ended)
+{
+	const size_t pages = 16384;
+	char *more = map_private(variant->device, pages);
+	struct peer *child;
+	long freed;
+	int pidfd, status;
+
+	ASSERT_NE(MAP_FAILED, more);
+	ASSERT_EQ(0, madvise(more, pages * PAGE, MADV_NOHUGEPAGE));
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	ASSERT_EQ(0, munmap(more, pages * PAGE));
+	peer_call(child, touch_all, more, pages);
+	pidfd = syscall(SYS_pidfd_open, child->pid, 0);
+	ASSERT_LE(0, pidfd);
+	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, child->pid, 0, PTRACE_O_TRACEEXIT));
+	kill(child->pid, SIGKILL);
+	ASSERT_EQ(child->pid, waitpid(child->pid, &status, __WALL));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	freed = kib_of("/proc/meminfo", "MemFree:");
+	ASSERT_EQ(0, syscall(SYS_process_mrelease, pidfd, 0));
+	freed = kib_of("/proc/meminfo", "MemFree:") - freed;
+	if (variant->device) {
+		EXPECT_GT((long)(pages * PAGE / 1024 / 4), freed);
+	} else {
+		EXPECT_LT((long)(pages * PAGE / 1024 / 4), freed);
+	}
+	ptrace(PTRACE_CONT, child->pid, 0, 0);
+	waitpid(child->pid, &status, __WALL);
+	close(pidfd);
 }
 
 TEST_F(differences, it_is_counted_as_a_file)
