@@ -252,12 +252,10 @@ impl Fault<'_> {
         if unsafe { helpers::anon_rmap_is_dumping_core() } {
             return Look::Done(SIGBUS);
         }
-        // Others could not be told when somebody writes to shared memory.
         // SAFETY: `vmf` is valid.
-        if !self.write
-            && amap.sharing() == Sharing::Private
-            && unsafe { helpers::anon_rmap_vmf_may_map_zeroes(self.vmf) }
-        {
+        let may_map_zeroes = || unsafe { helpers::anon_rmap_vmf_may_map_zeroes(self.vmf) };
+        // Others could not be told when somebody writes to shared memory.
+        if !self.write && amap.sharing() == Sharing::Private && may_map_zeroes() {
             return self.map_zeroes(&slots);
         }
         let Some((anon, Origin::Zeroes)) = &reserve.page else {
