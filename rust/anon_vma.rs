@@ -166,10 +166,39 @@ impl PinnedDrop for AnonVma {
     }
 }
 
+/// A part of a VMA that is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What the VMA keeps.
+    Rest,
+    /// What becomes another VMA.
+    New,
+}
+
 /// One link as the VMA sees it.
 struct Link {
     anon_vma: Arc<AnonVma>,
     avc: Linked<Avc>,
+    /// By which parts of the VMA it is used; means something only from [`Links::note_use`] until links are split or pruned.
+    used: [bool; 2],
+}
+
+impl Link {
+    /// A link of which nothing is known yet.
+    fn new(anon_vma: Arc<AnonVma>, avc: Linked<Avc>) -> Self {
+        Self {
+            anon_vma,
+            avc,
+            used: [false; 2],
+        }
+    }
+
+    /// Takes the VMA out of the tree.
+    fn unlink(self) {
+        // What was linked is dropped without the lock: it can be the last to hold an address space.
+        let _avc = self.anon_vma.tree.lock().remove(self.avc);
+        stats::AVCS.dec();
+    }
 }
 
 /// The links of one VMA, guarded by the lock of its amap.
@@ -265,11 +294,73 @@ impl Links {
         let (avc, _surplus) = anon_vma.tree.lock().insert(reservation.avc, self.interval);
         stats::AVCS.inc();
         // There is room: made above.
-        let _ = self.links.push_within_capacity(Link {
-            anon_vma: anon_vma.clone(),
-            avc,
-        });
+        let _ = self
+            .links
+            .push_within_capacity(Link::new(anon_vma.clone(), avc));
         Ok(())
+    }
+
+    /// Notes which links a part of the VMA uses that has pages of `anon_vmas`: all if that takes long to find out.
+    pub(crate) fn note_use<'a>(
+        &mut self,
+        part: Part,
+        anon_vmas: impl Iterator<Item = &'a Arc<AnonVma>>,
+    ) {
+        /// Links and pages looked at, at most.
+        const LOOKS: usize = 8192;
+
+        // A single link is as good as none.
+        if let [link] = &mut self.links[..] {
+            link.used[part as usize] = true;
+            return;
+        }
+        let mut looks = 0;
+        let mut unused = self.links.len();
+        for link in &mut self.links {
+            link.used[part as usize] = false;
+        }
+        for anon_vma in anon_vmas {
+            let found = self
+                .links
+                .iter_mut()
+                .rev()
+                .inspect(|_| looks += 1)
+                .find(|link| Arc::ptr_eq(&link.anon_vma, anon_vma));
+            // What was never mapped needs none.
+            if let Some(link) = found {
+                unused -= usize::from(!link.used[part as usize]);
+                link.used[part as usize] = true;
+            }
+            looks += 1;
+            if unused == 0 || looks > LOOKS {
+                break;
+            }
+        }
+        if looks > LOOKS {
+            for link in &mut self.links {
+                link.used[part as usize] = true;
+            }
+        }
+    }
+
+    /// Takes the VMA out of trees that [`Part::Rest`], which is all of it, does not use.
+    pub(crate) fn prune(&mut self) {
+        self.unlink_unless(|link| link.used[Part::Rest as usize]);
+    }
+
+    fn unlink_unless(&mut self, mut is_kept: impl FnMut(&Link) -> bool) {
+        let mut i = 0;
+        while let Some(link) = self.links.get(i) {
+            if is_kept(link) {
+                i += 1;
+                continue;
+            }
+            let last = self.links.len() - 1;
+            self.links.swap(i, last);
+            if let Some(link) = self.links.pop() {
+                link.unlink();
+            }
+        }
     }
 
     /// Lets the VMA cover `interval` from now on. Takes O(log n) a link.
@@ -282,7 +373,8 @@ impl Links {
     }
 
     /// Splits the VMA: it keeps `rest`, and `new` becomes that of another VMA, whose links are
-    /// returned. In each tree both happen at once, so a walk finds every index exactly once.
+    /// returned. In each tree both happen at once, so a walk finds every index exactly once. Each gets only the links that it uses,
+    /// as [noted](Self::note_use).
     ///
     /// Gives the reservation back if it is for fewer links than there are.
     pub(crate) fn split_off(
@@ -291,10 +383,14 @@ impl Links {
         rest: Interval,
         reservation: CopyReservation,
     ) -> Result<Self, CopyReservation> {
-        let copy = self.copy_with(new, reservation, |tree, avc| {
-            // The link is one of this tree.
-            let _ = tree.update(avc, rest);
+        let copy = self.copy_with(new, reservation, |link, tree| {
+            if link.used[Part::Rest as usize] {
+                // The link is one of this tree.
+                let _ = tree.update(&link.avc, rest);
+            }
+            link.used[Part::New as usize]
         })?;
+        self.prune();
         self.interval = rest;
         Ok(copy)
     }
@@ -308,14 +404,15 @@ impl Links {
         new: Interval,
         reservation: CopyReservation,
     ) -> Result<Self, CopyReservation> {
-        self.copy_with(new, reservation, |_, _| ())
+        self.copy_with(new, reservation, |_, _| true)
     }
 
+    /// Links another VMA, with the interval `new`, into the trees for which `is_wanted`.
     fn copy_with(
         &mut self,
         new: Interval,
         reservation: CopyReservation,
-        mut update_source: impl FnMut(&mut IntervalTree<Avc>, &Linked<Avc>),
+        mut is_wanted: impl FnMut(&Link, &mut IntervalTree<Avc>) -> bool,
     ) -> Result<Self, CopyReservation> {
         if reservation.avcs.len() < self.links.len() {
             return Err(reservation);
@@ -323,15 +420,14 @@ impl Links {
         let CopyReservation { avcs, mut room } = reservation;
         for (link, reserved) in self.links.iter().zip(avcs) {
             let mut tree = link.anon_vma.tree.lock();
-            update_source(&mut tree, &link.avc);
+            if !is_wanted(link, &mut tree) {
+                continue;
+            }
             let (avc, _surplus) = tree.insert(reserved, new);
             drop(tree);
             stats::AVCS.inc();
             // There is room: both vectors were reserved for the same number of links.
-            let _ = room.push_within_capacity(Link {
-                anon_vma: link.anon_vma.clone(),
-                avc,
-            });
+            let _ = room.push_within_capacity(Link::new(link.anon_vma.clone(), avc));
         }
         Ok(Self {
             interval: new,
@@ -344,9 +440,7 @@ impl Drop for Links {
     /// Unlinks the VMA from all trees. Must not run under the lock of an anon_vma.
     fn drop(&mut self) {
         for link in self.links.drain_all() {
-            // What was linked is dropped without the lock: it can be the last to hold an address space.
-            let _avc = link.anon_vma.tree.lock().remove(link.avc);
-            stats::AVCS.dec();
+            link.unlink();
         }
     }
 }

@@ -60,6 +60,9 @@ const HWPOISON: VmFault = bindings::vm_fault_reason_VM_FAULT_HWPOISON;
 /// Pages around a read that are mapped with it, if there are any. A power of two.
 const AROUND: u64 = 16;
 
+/// From this number of links on it is worth to look for those that a VMA does not need any more.
+const MANY_LINKS: usize = 8;
+
 /// How a fault ends.
 enum End {
     /// Core mm is told this.
@@ -183,7 +186,13 @@ impl Fault<'_> {
                     reserve.page = Some((anon, origin));
                 }
                 Look::NeedNodes(nodes) => reserve.nodes.reserve(nodes, GFP_KERNEL)?,
-                Look::NeedLink(links) => reserve.link = Some(self.state.reserve_link(links)?),
+                Look::NeedLink(links) => {
+                    // What it has copied since the last time it has no use for any more.
+                    if links >= MANY_LINKS && links.is_power_of_two() {
+                        self.state.prune_links();
+                    }
+                    reserve.link = Some(self.state.reserve_link(links)?);
+                }
             }
         }
     }

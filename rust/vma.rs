@@ -22,7 +22,8 @@ use crate::{
         AnonVma,
         CopyReservation,
         LinkReservation,
-        Links, //
+        Links,
+        Part, //
     },
     contract,
     family::{
@@ -146,6 +147,12 @@ unsafe fn range(vma: *const bindings::vm_area_struct) -> (usize, usize) {
     }
 }
 
+/// Notes which of `links` the pages at `indices` use.
+fn note_use(links: &mut Links, part: Part, slots: &Slots, indices: Interval) {
+    let anons = slots.anons.iter_range(indices.start(), indices.last());
+    links.note_use(part, anons.map(|(_, slot)| slot.value.anon_vma()));
+}
+
 impl VmaState {
     /// The state of a VMA of the device; `None` if it is somebody else's VMA, or has lost its state.
     ///
@@ -251,6 +258,23 @@ impl VmaState {
     /// As [`Self::links`], to link.
     pub(crate) fn links_mut<'a>(&'a self, slots: &'a mut Slots) -> Option<&'a mut Links> {
         self.links.access_mut(slots).as_mut()
+    }
+
+    /// Takes the VMA out of the trees of which it has no page any more. Takes a bounded time, and leaves it in all if that
+    /// does not do.
+    pub(crate) fn prune_links(&self) {
+        // Entries that are moving are ahead of the amap.
+        if self.is_moving_here() {
+            return;
+        }
+        let mut slots = self.amap().lock();
+        let Some(mut links) = self.links.access_mut(&mut slots).take() else {
+            return;
+        };
+        let indices = links.interval();
+        note_use(&mut links, Part::Rest, &slots, indices);
+        links.prune();
+        *self.links.access_mut(&mut slots) = Some(links);
     }
 
     /// Reserves one link for a VMA that has `links` of them; [`ENOMEM`].
@@ -503,12 +527,12 @@ impl VmaState {
         let mut vmas = self.space.vmas().lock();
         {
             let mut slots = self.amap().lock();
-            let links = self
-                .links_mut(&mut slots)
-                .ok_or(EINVAL)?
-                .split_off(new_indices, rest_indices, reservation)
-                .map_err(|_| ENOMEM)?;
-            *unpublished.state.links.access_mut(&mut slots) = Some(links);
+            let mut links = self.links.access_mut(&mut slots).take().ok_or(EINVAL)?;
+            note_use(&mut links, Part::New, &slots, new_indices);
+            note_use(&mut links, Part::Rest, &slots, rest_indices);
+            let split = links.split_off(new_indices, rest_indices, reservation);
+            *self.links.access_mut(&mut slots) = Some(links);
+            *unpublished.state.links.access_mut(&mut slots) = Some(split.map_err(|_| ENOMEM)?);
             self.known_end.store(rest_end, Relaxed);
         }
         self.reindex(&mut vmas, rest_pages);

@@ -143,6 +143,56 @@ TEST_F(rmap, a_walk_finds_all_of_many_sharers)
 		EXPECT_SIGBUS(self->memory, peer_load(children[i], self->memory));
 }
 
+/*
+ * What the last of many generations does with the pages that it has of each: cut into VMAs, moved and written, none of these
+ * is in more trees than it has pages of.
+ */
+static int cut_what_ancestors_left(char *memory, size_t generations)
+{
+	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	for (size_t i = 0; i < generations; i++)
+		if (load(memory + i * PAGE).value != i + 1)
+			return 1;
+	if (counter("avcs") < (long)generations || !split(memory, PAGES))
+		return 2;
+	/* One for each VMA, and one for each page. */
+	if (counter("avcs") > counter("vmas") + (long)generations)
+		return 3;
+	if (mremap(memory, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target) != target || !verified())
+		return 4;
+	memory[PAGE] = 0;
+	for (size_t i = 0; i < generations; i += 5) {
+		char *page = i ? memory + i * PAGE : target;
+
+		if (poison_addr(getpid(), page) || load(page).signal != SIGBUS)
+			return 5;
+	}
+	if (counter("avcs") > counter("vmas") + (long)generations || !verified())
+		return 6;
+	return 0;
+}
+
+TEST_F(rmap, a_vma_is_in_the_trees_of_its_pages)
+{
+	enum { GENERATIONS = 40 };
+	pid_t first = getpid(), child = 0;
+	int status = 0;
+
+	for (size_t i = 0; i < GENERATIONS && !child; i++) {
+		store(self->memory + i * PAGE, i + 1);
+		child = fork();
+		ASSERT_LE(0, child);
+	}
+	if (!child)
+		_exit(cut_what_ancestors_left(self->memory, GENERATIONS));
+	waitpid(child, &status, 0);
+	/* Each ancestor ends as its child has. */
+	if (getpid() != first)
+		_exit(WEXITSTATUS(status));
+	EXPECT_EQ(0, status);
+}
+
 TEST_F(rmap, moved_vmas_are_found)
 {
 	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

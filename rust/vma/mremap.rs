@@ -138,6 +138,8 @@ impl VmaState {
             }
         }
         self.end_move();
+        // Those of the source were not all for what was moved.
+        self.prune_links();
         Ok(())
     }
 
