@@ -19,6 +19,9 @@
 //! | VMAs whose offsets don't continue each other, or that have another file, are not merged, and their border is not shifted | `can_vma_merge_before()`, `can_vma_merge_after()`, `is_mergeable_vma()` | [`broken`]: a border that no hook has told; `offsets` |
 //! | a child's VMA has the offset of its parent's | `mapping_rmap_tree_insert_after()` in `dup_mmap()` | the kernel's own check, with `CONFIG_DEBUG_VM` |
 //! | a file without the operation `mmap` can't be mapped | `can_mmap_file()` in `do_mmap()`, before anything is unmapped | `differences` |
+//! | `mprotect` comes for each part of a VMA before its protection changes, which then becomes a VMA of its own with exactly these borders | `do_mprotect_pkey()`, `mprotect_fixup()` | `commit_charge` |
+//! | private mappings that are writable from the start are charged by core mm, and no others of ours | `accountable_mapping()`, before `mmap` is called; `mprotect_fixup()` | `commit_charge` |
+//! | the size of a shmem file is charged when it is made, and what its size is when it goes is given back | `__shmem_file_setup()`, `shmem_evict_inode()` | `commit_charge` |
 //! | `close` comes once for each VMA that was opened or mapped, when its page tables have gone | `remove_vma()` | `stats` are not zero at the end of a test |
 //!
 //! # Page tables

@@ -12,6 +12,7 @@
 
 use crate::{
     amap::Sharing,
+    commit_charge::Charge,
     helpers,
     index::Index,
     interval_tree::Interval,
@@ -105,6 +106,9 @@ pub(crate) struct Family {
     walker: Atomic<*const Task>,
     /// How many moves of page table entries are under way.
     moves: Atomic<usize>,
+    /// What the system has promised for shared memory, from index 0 on, unless nothing was to be reserved (`MAP_NORESERVE`).
+    #[pin]
+    charge: Mutex<Option<Charge>>,
 }
 
 // SAFETY: A file may be used by any task. The pointer to a task is compared, never followed.
@@ -113,12 +117,12 @@ unsafe impl Send for Family {}
 unsafe impl Sync for Family {}
 
 impl Family {
-    /// A family without VMAs, of memory that is shared or private to the user.
+    /// A family without VMAs, of memory that is shared or private to the user. Shared memory is charged as `charge` says.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`], and whatever a security module says.
-    pub(crate) fn new(sharing: Sharing) -> Result<Arc<Self>> {
+    pub(crate) fn new(sharing: Sharing, charge: Option<Charge>) -> Result<Arc<Self>> {
         // SAFETY: The name is a string, and the operations live as long as the module, which the file keeps.
         let file = from_err_ptr(unsafe {
             helpers::anon_rmap_new_file(
@@ -136,6 +140,7 @@ impl Family {
                 walk <- new_mutex!((), "anon_rmap_walk"),
                 walker: Atomic::new(ptr::null()),
                 moves: Atomic::new(0),
+                charge <- new_mutex!(charge, "anon_rmap_charge"),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -219,6 +224,26 @@ impl Family {
         Walker {
             i_mmap: self.i_mmap(),
             _walk: walk,
+        }
+    }
+
+    /// Sees to it that shared memory is charged up to `pages`, as mremap has grown it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Charge::new`].
+    pub(crate) fn charge_up_to(&self, pages: usize) -> Result {
+        loop {
+            let charged = match &*self.charge.lock() {
+                Some(charge) if charge.pages() < pages => charge.pages(),
+                _ => return Ok(()),
+            };
+            let mut more = Charge::new(pages - charged)?;
+            if let Some(charge) = &mut *self.charge.lock() {
+                if charge.pages() == charged {
+                    more.move_to(charge, pages - charged);
+                }
+            }
         }
     }
 

@@ -67,6 +67,8 @@ extern "C" {
     ) -> *mut bindings::file;
     pub(crate) fn anon_rmap_vma_is_dumped_if_private(vma: *const bindings::vm_area_struct) -> bool;
     pub(crate) fn anon_rmap_is_dumping_core() -> bool;
+    pub(crate) fn anon_rmap_charge_file(pages: c_ulong) -> *mut bindings::file;
+    pub(crate) fn anon_rmap_charge_resize(file: *mut bindings::file, pages: c_ulong);
     pub(crate) fn anon_rmap_i_mmap_lock_read(file: *mut bindings::file);
     pub(crate) fn anon_rmap_i_mmap_unlock_read(file: *mut bindings::file);
     pub(crate) fn anon_rmap_i_mmap_find(

@@ -10,7 +10,7 @@
 //! * [`contract`]: what is taken for granted of core mm.
 //! * [`device`], [`vm_ops`], [`notifier`]: what core mm calls.
 //! * [`vma`], [`address_space`], [`fault`], [`wait`], [`zap`]: what becomes of it. [`family`]: the file behind a mapping, and
-//!   all VMAs that come from it.
+//!   all VMAs that come from it. [`commit_charge`]: what the system promises by it.
 //! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
 //! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them ([`rmap_vma`]);
 //!   [`rmap`], the walks; [`verify`], a check of all that.
@@ -23,6 +23,7 @@
 //! ```text
 //! mmap lock, VMA lock              (core mm)
 //!   walks of a family              (family::Family)
+//!   commit charge of a family      (family::Family)
 //!     i_mmap                       (core mm)
 //!       address space              (address_space::Vmas)
 //!         amap                     (amap::Slots)
@@ -51,6 +52,7 @@ mod address_space;
 mod amap;
 mod anon;
 mod anon_vma;
+mod commit_charge;
 mod contract;
 mod debugfs;
 mod device;

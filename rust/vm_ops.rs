@@ -37,6 +37,7 @@ pub(crate) static OPS: Ops = Ops(bindings::vm_operations_struct {
     open: Some(open),
     close: Some(close),
     may_split: Some(may_split),
+    mprotect: Some(mprotect),
     mremap: Some(mremap),
     fault: Some(fault),
     map_pages: Some(map_pages),
@@ -71,6 +72,26 @@ unsafe extern "C" fn may_split(vma: *mut bindings::vm_area_struct, _address: c_u
     from_result(|| unsafe {
         match VmaState::of(vma) {
             Some(state) => state.may_split().map(|()| 0),
+            None => Ok(0),
+        }
+    })
+}
+
+/// # Safety
+///
+/// To be called by core mm only, as `vm_operations_struct.mprotect`.
+unsafe extern "C" fn mprotect(
+    vma: *mut bindings::vm_area_struct,
+    start: c_ulong,
+    end: c_ulong,
+    new_flags: c_ulong,
+) -> c_int {
+    // SAFETY: Core mm holds the mmap lock for writing.
+    from_result(|| unsafe {
+        match VmaState::of(vma) {
+            Some(state) => state
+                .mprotect(vma, start..end, new_flags as bindings::vm_flags_t)
+                .map(|()| 0),
             None => Ok(0),
         }
     })

@@ -25,6 +25,7 @@ use crate::{
         Links,
         Part, //
     },
+    commit_charge::Charge,
     contract,
     family::{
         Family,
@@ -49,6 +50,7 @@ use crate::{
 };
 use core::{
     mem,
+    ops::Range,
     ptr, //
 };
 use kernel::{
@@ -94,6 +96,43 @@ struct Registration {
     spare: Option<Unpublished>,
     /// Whether mremap is moving pages here, see [`Vmas::moving`].
     moving_here: bool,
+    /// What the system has promised for the VMA, if core mm has not been charged for it.
+    charge: Option<Charge>,
+    /// The same for a part of it that mprotect is about to make a VMA of its own; in vain, if it fails then.
+    charge_of_part: Option<(Range<usize>, Charge)>,
+}
+
+impl Registration {
+    /// Whether a VMA that is split off this one needs a charge.
+    fn is_charged(&self) -> bool {
+        self.charge.is_some() || self.charge_of_part.is_some()
+    }
+
+    /// Gives the charge of what is split off, `new`, to it, where `rest` is what is left; `spare` is an empty one.
+    fn split_charge(
+        &mut self,
+        new: Range<usize>,
+        rest: Range<usize>,
+        spare: Option<Charge>,
+        split_off: &mut Self,
+    ) {
+        if let (Some(charge), Some(mut spare)) = (&mut self.charge, spare) {
+            charge.move_to(&mut spare, (new.end - new.start) >> PAGE_SHIFT);
+            split_off.charge = Some(spare);
+        }
+        let Some((part, charge)) = self.charge_of_part.take() else {
+            return;
+        };
+        if part == new {
+            split_off.charge = Some(charge);
+        } else if part == rest {
+            self.charge = Some(charge);
+        } else if new.start <= part.start && part.end <= new.end {
+            split_off.charge_of_part = Some((part, charge));
+        } else {
+            self.charge_of_part = Some((part, charge));
+        }
+    }
 }
 
 /// A state with all the memory that it takes to publish it, which therefore cannot fail.
@@ -101,6 +140,8 @@ struct Unpublished {
     state: Arc<VmaState>,
     place: Reserved<Arc<VmaState>>,
     links: CopyReservation,
+    /// What becomes of it is the publisher's to say.
+    charge: Option<Charge>,
 }
 
 impl Unpublished {
@@ -130,6 +171,7 @@ impl Unpublished {
             state,
             place,
             links,
+            charge: None,
         })
     }
 }
@@ -287,13 +329,23 @@ impl VmaState {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the VMA is not one.
+    /// [`EINVAL`] if the VMA is not one; those of [`Charge::new`].
     ///
     /// # Safety
     ///
     /// `vma` must be the VMA of this state, locked at least for reading.
     pub(crate) unsafe fn follow_growth(&self, vma: *const bindings::vm_area_struct) -> Result {
         self.rmap.settle();
+        // SAFETY: The caller promises that.
+        unsafe { self.catch_up(vma) }
+    }
+
+    /// The same, by somebody who is not a fault.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::follow_growth`].
+    unsafe fn catch_up(&self, vma: *const bindings::vm_area_struct) -> Result {
         // SAFETY: The caller holds the lock.
         let (start, end) = unsafe { range(vma) };
         if self.known_end.load(Relaxed) >= end {
@@ -309,6 +361,7 @@ impl VmaState {
             return Err(EINVAL);
         }
         let pages = pages(start, end)?;
+        self.charge_growth(start, end, indices)?;
         {
             let mut vmas = self.space.vmas().lock();
             self.reindex(&mut vmas, pages);
@@ -319,6 +372,78 @@ impl VmaState {
         }
         self.known_end.store(end, Relaxed);
         Ok(())
+    }
+
+    /// Charges what the VMA, which covers `[start, end)` and so `indices`, has grown by.
+    fn charge_growth(&self, start: usize, end: usize, indices: Interval) -> Result {
+        if self.amap().sharing() == Sharing::Shared {
+            return self.rmap.family().charge_up_to(indices.last() as usize + 1);
+        }
+        let missing =
+            |charge: &Charge| ((end - start) >> PAGE_SHIFT).saturating_sub(charge.pages());
+        let grown = {
+            let vmas = self.space.vmas().lock();
+            let charge = &self.registration.access(&vmas).charge;
+            charge.as_ref().map_or(0, missing)
+        };
+        if grown > 0 {
+            let mut more = Charge::new(grown)?;
+            let mut vmas = self.space.vmas().lock();
+            // Another thread may have been faster.
+            if let Some(charge) = &mut self.registration.access_mut(&mut vmas).charge {
+                let missing = missing(charge);
+                more.move_to(charge, missing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Charges `[start, end)` of `vma`, whose protection is to become that of `new_flags`, if that makes private memory writable
+    /// for the first time.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Charge::new`].
+    ///
+    /// # Safety
+    ///
+    /// Must be called as core mm calls `vm_operations_struct.mprotect`; `vma` must be the VMA of this state.
+    pub(crate) unsafe fn mprotect(
+        &self,
+        vma: *const bindings::vm_area_struct,
+        addresses: Range<usize>,
+        new_flags: bindings::vm_flags_t,
+    ) -> Result {
+        let charged_by_core_mm_or_not_at_all =
+            (bindings::VM_ACCOUNT | bindings::VM_NORESERVE) as bindings::vm_flags_t;
+        // SAFETY: Core mm holds the mmap lock for writing.
+        let (flags, (start, end)) = unsafe { ((*vma).__bindgen_anon_2.vm_flags, range(vma)) };
+        if self.amap().sharing() == Sharing::Shared
+            || new_flags & bindings::VM_WRITE as bindings::vm_flags_t == 0
+            || flags & charged_by_core_mm_or_not_at_all != 0
+            || self.is_charged()
+        {
+            return Ok(());
+        }
+        let charge = Charge::new((addresses.end - addresses.start) >> PAGE_SHIFT)?;
+        let _former = {
+            let mut vmas = self.space.vmas().lock();
+            let registration = self.registration.access_mut(&mut vmas);
+            let former = registration.charge_of_part.take();
+            if addresses == (start..end) {
+                registration.charge = Some(charge);
+            } else {
+                registration.charge_of_part = Some((addresses, charge));
+            }
+            former
+        };
+        Ok(())
+    }
+
+    /// Whether the system has promised something for the VMA that core mm does not know of.
+    fn is_charged(&self) -> bool {
+        let vmas = self.space.vmas().lock();
+        self.registration.access(&vmas).charge.is_some()
     }
 
     /// Makes `pages` what the address space knows of the VMA.
@@ -361,7 +486,12 @@ impl VmaState {
         pages: Interval,
         vmas: &mut Vmas,
     ) -> Surplus {
-        let Unpublished { state, place, .. } = unpublished;
+        let Unpublished {
+            state,
+            place,
+            charge,
+            ..
+        } = unpublished;
         // SAFETY: The VMA is valid.
         let (start, end) = unsafe { range(vma) };
         let first = state.base().index(start);
@@ -369,7 +499,11 @@ impl VmaState {
         state.rmap.publish(vma);
         state.known_end.store(end, Relaxed);
         let (place, surplus) = vmas.by_page.insert(place, pages);
-        state.registration.access_mut(vmas).place = Some(place);
+        let registration = state.registration.access_mut(vmas);
+        registration.place = Some(place);
+        if charge.is_some() {
+            registration.charge = charge;
+        }
         stats::VMAS.inc();
         // SAFETY: The VMA is ours to set up.
         unsafe {
@@ -383,7 +517,7 @@ impl VmaState {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; those of [`Family::new`].
+    /// [`ENOMEM`]; those of [`Family::new`] and [`Charge::new`].
     pub(crate) fn mmap(vma: &VmaNew) -> Result {
         let shared = vma.flags() & bindings::VM_SHARED as bindings::vm_flags_t != 0;
         let sharing = if shared {
@@ -400,7 +534,13 @@ impl VmaState {
 
         // SAFETY: `mmap` is called with the mmap lock held for writing.
         let space = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
-        let family = Family::new(sharing)?;
+        let is_reserved = vma.flags() & bindings::VM_NORESERVE as bindings::vm_flags_t == 0;
+        let charge = if shared && is_reserved {
+            Some(Charge::new((vma.end() - vma.start()) >> PAGE_SHIFT)?)
+        } else {
+            None
+        };
+        let family = Family::new(sharing, charge)?;
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
         let file = family.file();
@@ -430,14 +570,23 @@ impl VmaState {
         // them too, but later.
         // SAFETY: The caller holds the lock.
         unsafe { helpers::anon_rmap_vma_start_write(self.vma()) };
+        // SAFETY: As above.
+        unsafe { self.catch_up(self.vma()) }?;
         let links = self.links(&self.amap().lock()).map_or(0, Links::len);
+        let needs_charge = {
+            let vmas = self.space.vmas().lock();
+            self.registration.access(&vmas).is_charged()
+        };
         // SAFETY: The caller holds the lock.
         let space = unsafe { Subscription::new(self.space.mm().as_raw()) }?;
         let family = self.rmap.family().clone();
         let window = family.next_window()?;
         let amap = self.amap().clone();
         let windows = [window, self.rmap.window()];
-        let spare = Unpublished::new(space, family, amap, self.base(), windows, links)?;
+        let mut spare = Unpublished::new(space, family, amap, self.base(), windows, links)?;
+        if needs_charge {
+            spare.charge = Some(Charge::new(0)?);
+        }
         let old = self
             .registration
             .access_mut(&mut self.space.vmas().lock())
@@ -536,6 +685,15 @@ impl VmaState {
             self.known_end.store(rest_end, Relaxed);
         }
         self.reindex(&mut vmas, rest_pages);
+        let spare = unpublished.charge.take();
+        let mut split_off = Registration::default();
+        self.registration.access_mut(&mut vmas).split_charge(
+            start..end,
+            rest_start..rest_end,
+            spare,
+            &mut split_off,
+        );
+        *unpublished.state.registration.access_mut(&mut vmas) = split_off;
         // SAFETY: The VMA is under construction.
         let _surplus = unsafe { Self::publish_locked(unpublished, vma, new_pages, &mut vmas) };
         drop(vmas);

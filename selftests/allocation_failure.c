@@ -25,6 +25,8 @@ struct scene {
 	char *memory;
 	/* Where nothing is mapped. */
 	char *target;
+	/* Memory without access. */
+	char *reserved;
 	uint64_t pfn;
 	/* Has the memory copy-on-write; NULL for operations without one. */
 	struct peer *child;
@@ -73,6 +75,19 @@ static bool is_mapped(struct scene *scene)
 		if (!is(scene->target + i * PAGE, 0))
 			return false;
 	return all_kept(scene);
+}
+
+/* Makes a part of what is only reserved writable. */
+static int use_reserved(struct scene *scene)
+{
+	if (mprotect(scene->reserved + MIDDLE * PAGE, SOME * PAGE, PROT_READ | PROT_WRITE))
+		return errno;
+	return store(scene->reserved + MIDDLE * PAGE, 7).signal ? EFAULT : 0;
+}
+
+static bool reserved_is_used(struct scene *scene)
+{
+	return is(scene->reserved + MIDDLE * PAGE, 7) && load(scene->reserved).signal == SIGSEGV && all_kept(scene);
 }
 
 /* Touches what was discarded. */
@@ -404,6 +419,7 @@ FIXTURE_VARIANT_ADD(allocation_failure, fork_pinned) {
 FIXTURE_VARIANT_ADD(allocation_failure, fork_guarded) {
 	.operation = fork_a_child, .done = has_a_child_apart, .guarded = true
 };
+VARIANT(use_reserved, reserved_is_used);
 VARIANT(poison, is_poisoned);
 VARIANT(poison_and_unpoison, all_kept, .with_child = true);
 VARIANT(poison_some, some_are_poisoned);
@@ -495,13 +511,15 @@ static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, 
 	/* Up to where there is room to grow. */
 	size_t pages = PAGES + variant->guarded;
 	struct scene scene = {};
-	int fail, error;
+	int fail, device, error;
 	bool spared;
 
 	scene.target = mmap(NULL, 4 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	fail = open("/proc/thread-self/fail-nth", O_RDWR);
 	scene.memory = map_device(2 * PAGES, MAP_PRIVATE);
-	if (scene.target == MAP_FAILED || fail < 0 || scene.memory == MAP_FAILED)
+	device = open(DEVICE, O_RDWR | O_CLOEXEC);
+	scene.reserved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE, device, 0);
+	if (scene.target == MAP_FAILED || fail < 0 || scene.memory == MAP_FAILED || scene.reserved == MAP_FAILED)
 		return NO_SCENE;
 	/* Room to grow. */
 	munmap(scene.memory + pages * PAGE, (2 * PAGES - pages) * PAGE);

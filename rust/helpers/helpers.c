@@ -16,6 +16,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/shmem_fs.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/wait.h>
 
@@ -439,6 +440,20 @@ bool anon_rmap_is_dumping_core(void);
 bool anon_rmap_is_dumping_core(void)
 {
 	return current->flags & PF_DUMPCORE;
+}
+
+/* A file of shmem that is empty but for its size, which is charged; or an error pointer. */
+struct file *anon_rmap_charge_file(unsigned long pages);
+struct file *anon_rmap_charge_file(unsigned long pages)
+{
+	return shmem_kernel_file_setup("anon_rmap", (loff_t)pages << PAGE_SHIFT, EMPTY_VMA_FLAGS);
+}
+
+/* Changes what is given back when @file goes. Nobody else has it. */
+void anon_rmap_charge_resize(struct file *file, unsigned long pages);
+void anon_rmap_charge_resize(struct file *file, unsigned long pages)
+{
+	i_size_write(file_inode(file), (loff_t)pages << PAGE_SHIFT);
 }
 
 void anon_rmap_i_mmap_lock_read(struct file *file);

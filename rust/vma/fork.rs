@@ -21,6 +21,7 @@ use crate::{
         AnonVma,
         Links, //
     },
+    commit_charge::Charge,
     family::MAX_INDEX,
     helpers,
     index::Index,
@@ -29,6 +30,7 @@ use crate::{
 };
 use kernel::{
     bindings,
+    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -88,7 +90,11 @@ impl VmaState {
         // SAFETY: Fork holds the mmap lock for writing.
         let subscription = unsafe { Subscription::new(space.mm().as_raw()) }?;
         let windows = [self.rmap.window(); 2];
-        let unpublished = Unpublished::new(subscription, family, amap, self.base(), windows, 0)?;
+        let mut unpublished =
+            Unpublished::new(subscription, family, amap, self.base(), windows, 0)?;
+        if self.is_charged() {
+            unpublished.charge = Some(Charge::new((end - start) / PAGE_SIZE)?);
+        }
         if self.amap().sharing() == Sharing::Private {
             self.share_with_child(indices, unpublished.state.amap())?;
         }

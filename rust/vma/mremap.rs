@@ -26,6 +26,7 @@ use crate::{
         Sharing, //
     },
     anon_vma::Links,
+    commit_charge::Charge,
     family::MAX_INDEX,
     helpers,
     index::{
@@ -37,6 +38,7 @@ use crate::{
 use core::mem;
 use kernel::{
     bindings,
+    page::PAGE_SIZE,
     prelude::*,
     sync::ArcBorrow, //
 };
@@ -68,9 +70,15 @@ impl VmaState {
         };
         // SAFETY: As above. What a fault may still link is needed, too.
         unsafe { helpers::anon_rmap_vma_start_write(source.vma()) };
+        // SAFETY: As above.
+        unsafe { source.catch_up(source.vma()) }?;
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
         let mut unpublished = Unpublished::new(space, family, amap, base, [window; 2], links)?;
+        if source.is_charged() {
+            // That of the source is given back with it, if it goes.
+            unpublished.charge = Some(Charge::new((end - start) / PAGE_SIZE)?);
+        }
         let reservation = mem::take(&mut unpublished.links);
         let links = {
             let mut slots = source.amap().lock();
