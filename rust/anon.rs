@@ -121,6 +121,12 @@ impl Content {
         }
     }
 
+    /// Whether the kernel has marked the page as bad, so that it has failed or is about to.
+    pub(crate) fn is_marked_bad(&self) -> bool {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_hwpoison(self.page().as_ptr()) }
+    }
+
     /// Sets or clears the poison. The caller zaps the mappings, see [`crate::memory_failure`].
     ///
     /// That of the hardware is final: no caller may replace it.

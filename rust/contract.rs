@@ -49,6 +49,7 @@
 //! | after `VM_FAULT_RETRY` a task that is being killed does not come back | `fault_signal_pending()`, `__get_user_pages_locked()` | `waiting` |
 //! | `page_mkwrite` comes for each write to an entry that is not writable, with a reference to the page and without the flags of the fault | `wp_page_shared()`, `do_page_mkwrite()` | `threads`, `pins` |
 //! | the flags of a fault by which memory is populated (`mlock`, `MAP_POPULATE`) tell it from all others | `populate_vma_page_range()` | `zero_page` |
+//! | `memory_failure()` marks a page of a driver, and says so by its trace event `memory_failure_event`, in a task | `action_result()` | `kernel_failure` |
 //! | a core dump reads memory as a fault of a task with `PF_DUMPCORE`, and has a hole where that fails | `get_dump_page()`, `dump_user_range()` | `core_dump` |
 //! | the page table of a fault is allocated before `fault` is called, or is there | `__do_fault()` | [`fault`](crate::fault) tries again |
 //! | a shared mapping that becomes writable by mprotect keeps its entries read-only as long as they are clean | `can_change_shared_pte_writable()` | `mapping`: copy-on-write after mprotect |

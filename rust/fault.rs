@@ -425,7 +425,7 @@ impl Fault<'_> {
         }
         let result = {
             let mut content = anon.lock();
-            if content.poison().is_some() {
+            if content.poison().is_some() || content.is_marked_bad() {
                 return Look::Done(HWPOISON);
             }
             if content.is_migrating() {
@@ -489,7 +489,8 @@ impl Fault<'_> {
             let Some(content) = slot.value.try_lock() else {
                 continue;
             };
-            if content.poison().is_some() || content.is_migrating() || content.is_soft_dirty() {
+            let is_good = content.poison().is_none() && !content.is_marked_bad();
+            if !is_good || content.is_migrating() || content.is_soft_dirty() {
                 continue;
             }
             around.__bindgen_anon_1.address = address;

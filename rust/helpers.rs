@@ -139,6 +139,8 @@ extern "C" {
         pfn: c_ulong,
         soft_dirty: *mut bool,
     ) -> bool;
+    pub(crate) fn anon_rmap_watch_failures(failed: unsafe extern "C" fn(pfn: c_ulong));
+    pub(crate) fn anon_rmap_unwatch_failures();
     pub(crate) fn anon_rmap_tlb_flush_pending(mm: *mut bindings::mm_struct) -> bool;
     pub(crate) fn anon_rmap_next_entry(
         mm: *mut bindings::mm_struct,

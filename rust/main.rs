@@ -104,6 +104,7 @@ struct AnonRmap {
     debugfs: debugfs::Dir,
     #[pin]
     machine_check: memory_failure::machine_check::MachineCheck,
+    watch: memory_failure::kernel_event::Watch,
     failures: memory_failure::queue::Queue,
     device_memory: Option<Pin<KBox<DeviceMemory>>>,
     // Goes last.
@@ -133,6 +134,8 @@ impl kernel::InPlaceModule for AnonRmap {
             // SAFETY: There is one module. What notes failures is registered below, and unregistered before
             // this is dropped.
             failures: unsafe { memory_failure::queue::Queue::new() }?,
+            // SAFETY: The queue is there, and dropped later.
+            watch: unsafe { memory_failure::kernel_event::Watch::new() },
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
             debugfs: debugfs::create(),
             device <- MiscDeviceRegistration::register(device::OPTIONS),

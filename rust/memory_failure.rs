@@ -41,6 +41,7 @@ pub(crate) mod copy;
 pub(crate) mod device_memory;
 pub(crate) mod event;
 pub(crate) mod inject;
+pub(crate) mod kernel_event;
 mod kill;
 pub(crate) mod machine_check;
 pub(crate) mod queue;
@@ -72,6 +73,8 @@ pub(crate) enum Door {
     DeviceMemory,
     /// The copy of a page on a write.
     Copy,
+    /// The kernel's own `memory_failure()`, which has marked a page in system RAM as bad.
+    MemoryFailure,
 }
 
 impl Door {
@@ -89,6 +92,7 @@ impl Door {
             Self::MachineCheck => c"machine_check",
             Self::DeviceMemory => c"device_memory",
             Self::Copy => c"copy",
+            Self::MemoryFailure => c"memory_failure",
         }
     }
 }

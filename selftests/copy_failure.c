@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A page that can't be read any more when it is to be copied: that is a failure of the page. The
- * kernel is told that the frame is bad; it can't handle that, but remembers it.
+ * A page that can't be read any more when it is to be copied: that is a failure of the page. The kernel is told that the
+ * frame is bad, and marks it; whoever is faster, the copy or who takes the page away for that, nobody gets a copy.
  */
 #include "await.h"
 #include "fixture.h"
@@ -50,7 +50,7 @@ TEST_F(copy_failure, copy_on_write)
 	ASSERT_TRUE(await(is_taken_away, self->pfn));
 	ASSERT_TRUE(read_poisoned(self->pfn, &page));
 	EXPECT_STREQ("hardware", page.kind);
-	EXPECT_STREQ("copy", page.door);
+	EXPECT_STREQ("memory_failure", page.door);
 	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
 	EXPECT_SIGBUS(self->memory + 8, peer_load(self->child, self->memory + 8));
 	EXPECT_EQ(EPERM, unpoison_pfn(self->pfn));
@@ -65,7 +65,7 @@ TEST_F(copy_failure, soft_offline)
 	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "soft_offline", "%#lx", self->pfn));
 	ASSERT_TRUE(await(is_taken_away, self->pfn));
 	ASSERT_TRUE(read_poisoned(self->pfn, &page));
-	EXPECT_STREQ("copy", page.door);
+	EXPECT_STREQ("memory_failure", page.door);
 	EXPECT_SIGBUS(self->memory, load(self->memory));
 }
 

@@ -12,6 +12,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/tracepoint.h>
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
@@ -160,6 +161,44 @@ unsigned long anon_rmap_next_entry(struct mm_struct *mm, unsigned long address, 
 			break;
 	}
 	return address;
+}
+
+static struct tracepoint *anon_rmap_failure_event;
+static void (*anon_rmap_failed)(unsigned long pfn);
+
+static void anon_rmap_find_failure_event(struct tracepoint *tracepoint, void *unused)
+{
+	if (!strcmp(tracepoint->name, "memory_failure_event"))
+		anon_rmap_failure_event = tracepoint;
+}
+
+/* What was marked before is being handled already. */
+static void anon_rmap_on_failure(void *unused, unsigned long pfn, int type, int result)
+{
+	if (type != MF_MSG_ALREADY_POISONED)
+		anon_rmap_failed(pfn);
+}
+
+/* Calls @failed, in a task, for each frame that memory_failure() has marked as bad. */
+void anon_rmap_watch_failures(void (*failed)(unsigned long pfn));
+void anon_rmap_watch_failures(void (*failed)(unsigned long pfn))
+{
+	anon_rmap_failed = failed;
+	for_each_kernel_tracepoint(anon_rmap_find_failure_event, NULL);
+	if (anon_rmap_failure_event &&
+	    tracepoint_probe_register(anon_rmap_failure_event, anon_rmap_on_failure, NULL))
+		anon_rmap_failure_event = NULL;
+	if (!anon_rmap_failure_event)
+		pr_warn("anon_rmap: failures that only the kernel meets stay unknown\n");
+}
+
+void anon_rmap_unwatch_failures(void);
+void anon_rmap_unwatch_failures(void)
+{
+	if (!anon_rmap_failure_event)
+		return;
+	tracepoint_probe_unregister(anon_rmap_failure_event, anon_rmap_on_failure, NULL);
+	tracepoint_synchronize_unregister();
 }
 
 bool anon_rmap_fatal_signal_pending(void);

@@ -77,8 +77,8 @@ struct Note {
 
 impl Note {
     /// Whether this is the same failure.
-    fn is(&self, anon: &Anon, pfn: u64, door: Door) -> bool {
-        ptr::eq::<Anon>(&*self.anon, anon) && self.pfn == pfn && self.door == door
+    fn is(&self, anon: &Anon, pfn: u64) -> bool {
+        ptr::eq::<Anon>(&*self.anon, anon) && self.pfn == pfn
     }
 
     /// Handles the failure. [`ENOMEM`]: not yet.
@@ -91,14 +91,10 @@ impl Note {
             place: None,
         };
         match poison(&self.anon, failure) {
-            Err(error) if error == ENOMEM => return Err(error),
+            Err(error) if error == ENOMEM => Err(error),
             // That it is poisoned already, or has left the frame, is as good.
-            _ => (),
+            _ => Ok(()),
         }
-        if self.door == Door::MachineCheck {
-            machine_check::finish(&self.anon, self.pfn);
-        }
-        Ok(())
     }
 
     /// Keeps the frame from being used again, although there has been no memory up to now. Nobody maps the
@@ -233,8 +229,13 @@ impl WorkItem for Worker {
             done = noted.places[place].note.take();
             missed = noted.missed.take();
         }
-        if handled.is_err() {
-            note.give_up();
+        match &done {
+            _ if handled.is_err() => note.give_up(),
+            // Its door can be another one by now.
+            Some(done) if done.door == Door::MachineCheck => {
+                machine_check::finish(&done.anon, done.pfn)
+            }
+            _ => (),
         }
         drop(done);
         if let Some(frames) = missed {
@@ -244,13 +245,14 @@ impl WorkItem for Worker {
 }
 
 /// Notes that the page of `anon` in frame `pfn` has failed under the hardware; it is handled soon. False
-/// if there is no place: a failure found by a copy is not noted then, that of a machine check is
+/// if there is no place: a failure found by a copy is not noted then, that of a machine check, or which the kernel has met, is
 /// handled when there is one.
 ///
-/// The frame of a machine check must have the flag for bad pages. Allocates nothing and does not sleep.
+/// The frame must have the flag for bad pages in these cases. Allocates nothing and does not sleep.
 /// Must not be called before the [`Queue`] is there, nor when it has gone.
 pub(super) fn note(anon: &ARef<Anon>, pfn: u64, door: Door) -> bool {
-    let missed = (door == Door::MachineCheck).then_some(pfn..=pfn);
+    let is_marked = matches!(door, Door::MachineCheck | Door::MemoryFailure);
+    let missed = is_marked.then_some(pfn..=pfn);
     note_or_miss(anon, pfn, door, missed)
 }
 
@@ -262,8 +264,15 @@ fn note_or_miss(
     missed: Option<RangeInclusive<u64>>,
 ) -> bool {
     let mut noted = NOTED.lock();
-    let mut notes = noted.places.iter().filter_map(|place| place.note.as_ref());
-    if notes.any(|note| note.is(anon, pfn, door)) {
+    let mut notes = noted
+        .places
+        .iter_mut()
+        .filter_map(|place| place.note.as_mut());
+    if let Some(note) = notes.find(|note| note.is(anon, pfn)) {
+        // The kernel calls its `memory_failure()` for a machine check, too, and perhaps before it tells us.
+        if door == Door::MachineCheck {
+            note.door = door;
+        }
         return true;
     }
     let Some(place) = noted.places.iter_mut().find(|place| place.note.is_none()) else {

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the kernel's own doors do to a page, of the device or of anonymous memory: nobody goes on to read what the kernel
+ * has marked as bad.
+ */
+#include "await.h"
+#include "fixture.h"
+#include "pool.h"
+
+/* Not in the C library. */
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+#ifndef MADV_HWPOISON
+#define MADV_HWPOISON 100
+#endif
+
+#define PAGES 8
+#define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
+
+FIXTURE(kernel_failure)
+{
+	char *memory;
+	/* Shares all. */
+	struct peer *child;
+};
+
+FIXTURE_VARIANT(kernel_failure)
+{
+	bool device;
+};
+
+FIXTURE_VARIANT_ADD(kernel_failure, device) { .device = true };
+FIXTURE_VARIANT_ADD(kernel_failure, anonymous) { .device = false };
+
+FIXTURE_SETUP(kernel_failure)
+{
+	uint64_t first_pfn;
+
+	if (pool(&first_pfn))
+		SKIP(return, "the kernel asks the driver, see device_memory.c");
+	self->memory = map_private(variant->device, PAGES);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
+	fill(self->memory, PAGES, 1);
+	self->child = fork_peer();
+	ASSERT_NE(NULL, self->child);
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_WORD(word(1, i), peer_load(self->child, self->memory + i * PAGE));
+}
+
+/* In the parent, since the memory goes with the process. */
+FIXTURE_TEARDOWN_PARENT(kernel_failure)
+{
+	EXPECT_STREQ("", leak());
+}
+
+static bool is_marked(uint64_t pfn)
+{
+	const uint64_t hwpoison = 1 << 19;
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t flags = 0;
+
+	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
+		flags = 0;
+	close(fd);
+	return flags & hwpoison;
+}
+
+static bool is_refused(uint64_t address)
+{
+	return load((void *)address).signal == SIGBUS;
+}
+
+#define EXPECT_FAILED(page, pfn) do {							\
+	char *failed = self->memory + (page) * PAGE;					\
+	struct peer *newcomer;								\
+											\
+	EXPECT_TRUE(is_marked(pfn));							\
+	EXPECT_TRUE(await(is_refused, (uint64_t)failed));				\
+	EXPECT_SIGBUS(failed, load(failed));						\
+	EXPECT_SIGBUS(failed, peer_load(self->child, failed));				\
+	newcomer = fork_peer();								\
+	ASSERT_NE(NULL, newcomer);							\
+	EXPECT_EQ(SIGBUS, peer_load(newcomer, failed).signal);				\
+	end_peer(newcomer);								\
+	for (size_t i = 0; i < PAGES; i++)						\
+		if (i != (page))							\
+			EXPECT_WORD(word(1, i), load(self->memory + i * PAGE));		\
+} while (0)
+
+TEST_F(kernel_failure, madvise_hwpoison)
+{
+	uint64_t pfn = pfn_of(self->memory + 3 * PAGE);
+	struct access access = {};
+	struct poisoned page;
+	int error = 0;
+
+	/* Anonymous memory is gone before the call returns, with a signal. */
+	ATTEMPT(access, error = madvise(self->memory + 3 * PAGE, PAGE, MADV_HWPOISON) ? errno : 0);
+	if (error == EINVAL || error == EPERM)
+		SKIP(return, "the kernel injects no failures");
+	EXPECT_FAILED(3, pfn);
+	if (variant->device) {
+		ASSERT_TRUE(read_poisoned(pfn, &page));
+		EXPECT_STREQ("hardware", page.kind);
+		EXPECT_STREQ("memory_failure", page.door);
+		EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	}
+}
+
+TEST_F(kernel_failure, hard_offline_page)
+{
+	uint64_t pfn = pfn_of(self->memory + 5 * PAGE);
+	int error = print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT);
+
+	if (error == ENOENT)
+		SKIP(return, "no such door");
+	EXPECT_FAILED(5, pfn);
+}
+
+/* The kernel can't move a page that is in no list of its own. */
+TEST_F(kernel_failure, madvise_soft_offline)
+{
+	char *moved = self->memory + 2 * PAGE;
+	uint64_t pfn = pfn_of(moved);
+	int error = madvise(moved, PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
+
+	if (error == EINVAL || error == EPERM)
+		SKIP(return, "the kernel takes no pages offline");
+	if (variant->device) {
+		EXPECT_NE(0, error);
+		EXPECT_FALSE(is_marked(pfn));
+		EXPECT_EQ(pfn, pfn_of(moved));
+	} else {
+		EXPECT_EQ(0, error);
+		EXPECT_TRUE(is_marked(pfn));
+	}
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+	EXPECT_WORD(word(1, 2), peer_load(self->child, moved));
+}
+
+TEST_HARNESS_MAIN
