@@ -20,6 +20,7 @@ use crate::{
         Share, //
     },
     anon_vma::AnonVma,
+    helpers,
     index::Index,
     interval_tree::Interval,
     radix_tree::{
@@ -30,6 +31,7 @@ use crate::{
     stats, //
 };
 use kernel::{
+    mm::Mm,
     new_mutex,
     prelude::*,
     sync::{
@@ -158,6 +160,20 @@ pub(crate) struct Slots {
     /// Set when there was no place for more of these. What the amap holds can't be trusted from then on, so
     /// each access through it gets a SIGBUS.
     pub(crate) lost: bool,
+    /// Whether what was taken out, as core mm has cleared it, can still be in a TLB, see [`Self::is_unflushed`].
+    unflushed: bool,
+}
+
+impl Slots {
+    /// Whether something that core mm has cleared, and that is no longer in here, can still be in a TLB of `mm`, which the amap is
+    /// one of: that clearing has ended is announced before TLBs are flushed.
+    pub(crate) fn is_unflushed(&mut self, mm: &Mm) -> bool {
+        // It has said so since before what was cleared was taken out under this lock.
+        // SAFETY: The `mm_struct` is live.
+        let is_pending = || unsafe { helpers::anon_rmap_tlb_flush_pending(mm.as_raw()) };
+        self.unflushed = self.unflushed && is_pending();
+        self.unflushed
+    }
 }
 
 /// Which anon a mapping holds at each index: one for each `mmap()` call and process.
@@ -193,6 +209,7 @@ impl Amap {
                         replacing: Replacing([None; Replacing::PLACES]),
                         discards: Discards([None; Discards::PLACES]),
                         lost: false,
+                        unflushed: false,
                     },
                     "amap"
                 ),
@@ -254,6 +271,7 @@ impl Amap {
         let mut pool = NodePool::new();
         loop {
             let mut slots = self.lock();
+            slots.unflushed = true;
             let needed = slots.anons.nodes_for_remove(range.start(), range.last());
             if pool.len() >= needed {
                 return slots.remove_range(range, &mut pool).ok();

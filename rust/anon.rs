@@ -191,6 +191,12 @@ impl Content {
         self.0 |= Self::SOFT_DIRTY;
     }
 
+    /// Notes that all entries say so that have to.
+    pub(crate) fn clear_soft_dirty(&mut self) {
+        // INVARIANT: Only tags change.
+        self.0 &= !Self::SOFT_DIRTY;
+    }
+
     /// Replaces the page by `page`, and returns the old one.
     fn replace(&mut self, page: OwnedPage) -> OwnedPage {
         let tags = self.0 & Self::TAGS;

@@ -337,9 +337,14 @@ impl Links {
             }
         }
         if looks > LOOKS {
-            for link in &mut self.links {
-                link.used[part as usize] = true;
-            }
+            self.note_all_used(part);
+        }
+    }
+
+    /// Notes that a part of the VMA may use all links.
+    pub(crate) fn note_all_used(&mut self, part: Part) {
+        for link in &mut self.links {
+            link.used[part as usize] = true;
         }
     }
 

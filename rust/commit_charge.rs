@@ -38,10 +38,12 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if the system may not promise that much, or for want of memory; [`ENFILE`].
+    /// [`ENOMEM`] if the system may not promise that much, or for want of memory.
     pub(crate) fn new(pages: usize) -> Result<Self> {
         // SAFETY: No requirements.
-        let file = from_err_ptr(unsafe { helpers::anon_rmap_charge_file(pages) })?;
+        let file = from_err_ptr(unsafe { helpers::anon_rmap_charge_file(pages) });
+        // Whatever is said to somebody who makes a file.
+        let file = file.map_err(|_| ENOMEM)?;
         // INVARIANT: The reference is ours, and nobody has seen the file.
         Ok(Self {
             file: NonNull::new(file).ok_or(ENOMEM)?,

@@ -38,6 +38,8 @@
 //! | an entry that is not empty is a page, a marker of a guard page, or one of userfaultfd's write-protection; the first kind of marker never gets to a fault of ours, the second one does | `handle_pte_marker()` | `verify`: wrong marker; `userfaultfd` |
 //! | entries are cleared before TLBs are flushed; a zap that comes in between flushes all of the address space | `mm_tlb_flush_nested()` in `tlb_finish_mmu()` | `threads` |
 //! | the page of zeroes, mapped as a special entry, is no page of the VMA: nobody counts it, a write to it comes to `pfn_mkwrite`, and is made again if that returns `VM_FAULT_NOPAGE` | `vm_normal_page()`, `wp_pfn_shared()`; `do_anonymous_page()` maps it so | `zero_page`, `verify` |
+//! | the end of `MMU_NOTIFY_CLEAR` comes before TLBs are flushed, with `process_madvise` long before; until they are, the address space says that a flush is pending | `zap_vma_range_batched()`, `vector_madvise()`; `tlb_gather_mmu()` | `rmap`, `threads` |
+//! | VMAs of one family have `VM_SHARED` and `VM_MAYWRITE` alike, all their life | `mmap_region()`; nobody clears them | looked at before: `anon_rmap_i_mmap_may_write_protect()` |
 //! | `wp_shared_mapping_range()` and `clean_record_shared_mapping_range()` leave soft-dirty and accessed bits, flush TLBs and tell other notifiers; what they have been through stays read-only until a fault of ours | `wp_pte()`, `clean_record_pte()`, `wp_clean_post_vma()` | `page_state` |
 //! | a zap without details leaves the markers, and turns the bit of write-protection into one | `zap_install_uffd_wp_if_needed()` | `userfaultfd` |
 //!

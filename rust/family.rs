@@ -177,19 +177,20 @@ impl Family {
     /// Makes the entries at `indices` of `window` read-only, so that the next write is a fault; also those of relatives. Other state
     /// of the entries stays: present, accessed, soft-dirty.
     ///
-    /// False if nothing was done: for want of memory, where a zap costs less, or in a kernel without
-    /// `CONFIG_MAPPING_DIRTY_HELPERS`. Takes the time of looking at each page table entry, of up to [`MAX_PROTECTED`]
+    /// False if nothing was done: for want of memory, where a zap costs less, where somebody has markers of guard pages or userfaultfd, or in
+    /// a kernel without `CONFIG_MAPPING_DIRTY_HELPERS`. Takes the time of looking at each page table entry, of up to [`MAX_PROTECTED`]
     /// relatives. Takes `i_mmap` for reading.
     pub(crate) fn write_protect(&self, window: Window, indices: Interval) -> bool {
         let file = self.file.as_ptr();
         let (first, last) = (window.pgoff(indices.start()), window.pgoff(indices.last()));
-        let relatives = {
+        {
             let _i_mmap = self.i_mmap();
             // SAFETY: The file is live, and the lock is held.
-            unsafe { helpers::anon_rmap_i_mmap_count(file, first, last, MAX_PROTECTED + 1) }
-        };
-        if relatives > MAX_PROTECTED {
-            return false;
+            if !unsafe {
+                helpers::anon_rmap_i_mmap_may_write_protect(file, first, last, MAX_PROTECTED)
+            } {
+                return false;
+            }
         }
         // What it will say is of no interest.
         let Ok(mut bitmap) = KVec::from_elem(0, PAGE_SIZE / size_of::<usize>(), GFP_KERNEL) else {

@@ -334,49 +334,48 @@ impl Fault<'_> {
             zap(self.vma, page);
             was_soft_dirty
         };
-        let look = self.replace(&source, anon, reserve);
-        if was_soft_dirty && !matches!(look, Look::Done(RETRY)) {
+        let result = self.replace(&source, anon, reserve);
+        if was_soft_dirty && result.is_err() {
             // The write that was to make an entry that says it has not come to pass.
             source.lock().set_soft_dirty();
         }
-        look
+        result.unwrap_or_else(|look| look)
     }
 
-    /// The end of [`Self::copy`], when nothing is mapped any more.
-    fn replace(&self, source: &ARef<Anon>, anon: ARef<Anon>, reserve: &mut Reserve) -> Look {
+    /// The end of [`Self::copy`], when nothing is mapped any more. An error is a look that came to nothing.
+    fn replace(
+        &self,
+        source: &ARef<Anon>,
+        anon: ARef<Anon>,
+        reserve: &mut Reserve,
+    ) -> Result<Look, Look> {
         let amap = self.state.amap();
         let mut slots = amap.lock();
         slots.replacing.end(self.index);
         wake(&**amap);
         if let Some(refusal) = self.refusal(&slots) {
-            return refusal;
+            return Err(refusal);
         }
         let exclusive = match slots.anons.get(self.index.0) {
             Some(slot) if slot.value.is(source) => slot.is_exclusive(),
-            _ => return Look::Done(RETRY),
+            _ => return Err(Look::Done(RETRY)),
         };
         {
             let content = source.lock();
             if content.poison().is_some() {
-                return Look::Done(HWPOISON);
+                return Err(Look::Done(HWPOISON));
             }
             // If nobody else uses it any more another thread can have written to it.
             if exclusive && content.is_exclusive() {
-                return Look::Done(RETRY);
+                return Err(Look::Done(RETRY));
             }
         }
-        if let Err(need) = self.link(&mut slots, anon.anon_vma(), reserve) {
-            return need;
-        }
-        match self.put(&mut slots, anon.clone(), reserve) {
-            Ok(old) => {
-                let result = self.map(&slots, &anon);
-                drop(slots);
-                drop(old);
-                result
-            }
-            Err(need) => need,
-        }
+        self.link(&mut slots, anon.anon_vma(), reserve)?;
+        let old = self.put(&mut slots, anon.clone(), reserve)?;
+        let look = self.map(&slots, &anon);
+        drop(slots);
+        drop(old);
+        Ok(look)
     }
 
     /// Puts `anon` into the amap; returns what was there.
@@ -400,6 +399,7 @@ impl Fault<'_> {
         anon_vma: &Arc<AnonVma>,
         reserve: &mut Reserve,
     ) -> Result<(), Look> {
+        self.state.look_for_flush(slots);
         let Some(links) = self.state.links_mut(slots) else {
             return Err(Look::Done(SIGBUS));
         };

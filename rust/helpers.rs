@@ -31,6 +31,7 @@ extern "C" {
     pub(crate) fn anon_rmap_vma_start_write(vma: *mut bindings::vm_area_struct);
     pub(crate) fn anon_rmap_vma_is_write_locked(vma: *mut bindings::vm_area_struct) -> bool;
     pub(crate) fn anon_rmap_vma_set_soft_dirty(vma: *mut bindings::vm_area_struct);
+    pub(crate) fn anon_rmap_new_vma_set_soft_dirty(vma: *mut bindings::vm_area_struct);
     pub(crate) fn anon_rmap_vma_is_copied_on_fork(vma: *mut bindings::vm_area_struct) -> bool;
     pub(crate) fn anon_rmap_hide_signals() -> bool;
     pub(crate) fn anon_rmap_show_signals(notify: bool);
@@ -77,12 +78,12 @@ extern "C" {
         mm: *const bindings::mm_struct,
         address: c_ulong,
     ) -> *mut bindings::vm_area_struct;
-    pub(crate) fn anon_rmap_i_mmap_count(
+    pub(crate) fn anon_rmap_i_mmap_may_write_protect(
         file: *mut bindings::file,
         first: c_ulong,
         last: c_ulong,
         most: c_ulong,
-    ) -> c_ulong;
+    ) -> bool;
     pub(crate) fn anon_rmap_write_protect(
         file: *mut bindings::file,
         first: c_ulong,

@@ -189,12 +189,6 @@ unsafe fn range(vma: *const bindings::vm_area_struct) -> (usize, usize) {
     }
 }
 
-/// Notes which of `links` the pages at `indices` use.
-fn note_use(links: &mut Links, part: Part, slots: &Slots, indices: Interval) {
-    let anons = slots.anons.iter_range(indices.start(), indices.last());
-    links.note_use(part, anons.map(|(_, slot)| slot.value.anon_vma()));
-}
-
 impl VmaState {
     /// The state of a VMA of the device; `None` if it is somebody else's VMA, or has lost its state.
     ///
@@ -297,9 +291,24 @@ impl VmaState {
         self.links.access(slots).as_ref()
     }
 
+    /// Notes that somebody uses the VMA, who can have waited for a flush.
+    pub(crate) fn look_for_flush(&self, slots: &mut Slots) {
+        let _ = slots.is_unflushed(self.space.mm());
+    }
+
     /// As [`Self::links`], to link.
     pub(crate) fn links_mut<'a>(&'a self, slots: &'a mut Slots) -> Option<&'a mut Links> {
         self.links.access_mut(slots).as_mut()
+    }
+
+    /// Notes which of `links` the pages at `indices` use.
+    fn note_use(&self, links: &mut Links, part: Part, slots: &mut Slots, indices: Interval) {
+        if slots.is_unflushed(self.space.mm()) {
+            // What was discarded can still be read, so a failure of it has to come here.
+            return links.note_all_used(part);
+        }
+        let anons = slots.anons.iter_range(indices.start(), indices.last());
+        links.note_use(part, anons.map(|(_, slot)| slot.value.anon_vma()));
     }
 
     /// Takes the VMA out of the trees of which it has no page any more. Takes a bounded time, and leaves it in all if that
@@ -314,7 +323,7 @@ impl VmaState {
             return;
         };
         let indices = links.interval();
-        note_use(&mut links, Part::Rest, &slots, indices);
+        self.note_use(&mut links, Part::Rest, &mut slots, indices);
         links.prune();
         *self.links.access_mut(&mut slots) = Some(links);
     }
@@ -629,7 +638,7 @@ impl VmaState {
                 // Core mm does not know yet that this fails: it must find nothing to move to where the rmap does not look.
                 // SAFETY: mremap holds the mmap lock for writing.
                 unsafe {
-                    helpers::anon_rmap_vma_start_write(source.vma());
+                    helpers::anon_rmap_vma_set_soft_dirty(source.vma());
                     zap(source.vma(), source_start..source_end);
                 }
             })
@@ -677,8 +686,8 @@ impl VmaState {
         {
             let mut slots = self.amap().lock();
             let mut links = self.links.access_mut(&mut slots).take().ok_or(EINVAL)?;
-            note_use(&mut links, Part::New, &slots, new_indices);
-            note_use(&mut links, Part::Rest, &slots, rest_indices);
+            self.note_use(&mut links, Part::New, &mut slots, new_indices);
+            self.note_use(&mut links, Part::Rest, &mut slots, rest_indices);
             let split = links.split_off(new_indices, rest_indices, reservation);
             *self.links.access_mut(&mut slots) = Some(links);
             *unpublished.state.links.access_mut(&mut slots) = Some(split.map_err(|_| ENOMEM)?);

@@ -89,6 +89,17 @@ static long smaps(const char *memory, const char *name)
 	return kilobytes;
 }
 
+static uint64_t pagemap_entry(const char *page)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (pread(fd, &entry, sizeof(entry), (uintptr_t)page / PAGE * sizeof(entry)) != sizeof(entry))
+		abort();
+	close(fd);
+	return entry;
+}
+
 static void fork_and_wait(void)
 {
 	pid_t child = fork();
@@ -254,6 +265,66 @@ TEST_F(page_state, soft_dirty_and_poison)
 	ASSERT_EQ(0, unpoison_pfn(pfn));
 	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
 	EXPECT_SOFT_DIRTY(WRITTEN);
+}
+
+/* A child knows no better than that all may have been written; what is moved was, as far as core mm says. */
+TEST_F(page_state, soft_dirty_of_children_and_of_what_is_moved)
+{
+	struct peer *children[20];
+	char *moved;
+
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	store(self->memory, 7);
+	if (!fork()) {
+		for (size_t i = 0; i < PAGES; i++)
+			load(self->memory + i * PAGE);
+		_exit(!(pages_that_are(PM_SOFT_DIRTY, self->memory) & 1));
+	} else {
+		int status;
+
+		wait(&status);
+		EXPECT_EQ(0, status);
+	}
+	/* So many that the next fork takes all out of page tables. */
+	for (size_t i = 0; i < sizeof(children) / sizeof(*children); i++) {
+		store(self->memory, i);
+		children[i] = fork_peer();
+		ASSERT_NE(NULL, children[i]);
+	}
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_EQ(moved, mremap(self->memory, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
+	for (size_t i = 0; i < PAGES; i++)
+		load(moved + i * PAGE);
+	EXPECT_EQ(ALL, pages_that_are(PM_SOFT_DIRTY, moved));
+}
+
+/* The entry of a guard page is nobody's to change. */
+TEST_F(page_state, guard_page_over_fork)
+{
+	char *guard = self->memory + 5 * PAGE;
+	struct peer *child;
+	uint64_t before;
+
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	ASSERT_EQ(0, madvise(guard, PAGE, MADV_GUARD_INSTALL));
+	before = pagemap_entry(guard);
+	store(self->memory, 7);
+	fork_and_wait();
+	EXPECT_EQ(before, pagemap_entry(guard));
+	EXPECT_SIGSEGV(load(guard));
+	ASSERT_EQ(0, madvise(guard, PAGE, MADV_GUARD_REMOVE));
+	EXPECT_WORD(0, load(guard));
+	EXPECT_WORD(word(1, 5), peer_load(child, guard));
+	/* Nor by others who share the memory. */
+	ASSERT_EQ(0, madvise(guard, PAGE, MADV_GUARD_INSTALL));
+	before = pagemap_entry(guard);
+	peer_store(child, self->memory + PAGE, 7);
+	ASSERT_NE(NULL, peer_fork(child));
+	EXPECT_EQ(before, pagemap_entry(guard));
 }
 
 static long oom_score(void)

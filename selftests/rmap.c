@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* rmap walks visit little, and a VMA that maps nothing of a tree is not in it. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
 #include "fixture.h"
 
 #define PAGES 512
@@ -191,6 +196,98 @@ TEST_F(rmap, a_vma_is_in_the_trees_of_its_pages)
 	if (getpid() != first)
 		_exit(WEXITSTATUS(status));
 	EXPECT_EQ(0, status);
+}
+
+#define BLOCKS 1000
+#define BLOCK (512 * PAGE)
+
+/* Discards a page, and then so much that some time goes by until core mm flushes TLBs, once and for all. */
+struct discard {
+	char *page, *blocks;
+	atomic_bool done;
+};
+
+static void *discard_all(void *argument)
+{
+	static struct iovec ranges[BLOCKS + 1];
+	struct discard *discard = argument;
+	int self = syscall(SYS_pidfd_open, getpid(), 0);
+
+	ranges[0] = (struct iovec){ discard->page, PAGE };
+	for (size_t i = 0; i < BLOCKS; i++)
+		ranges[1 + i] = (struct iovec){ discard->blocks + i * BLOCK, BLOCK };
+	if (syscall(SYS_process_madvise, self, ranges, BLOCKS + 1, MADV_DONTNEED, 0) < 0)
+		perror("process_madvise");
+	discard->done = true;
+	close(self);
+	return NULL;
+}
+
+/* The links of the VMA at @address. */
+static long links_at(const char *address)
+{
+	struct mapping *mappings;
+	ssize_t count = read_mappings(getpid(), &mappings);
+	long links = -1;
+
+	for (ssize_t i = 0; i < count; i++)
+		if (mappings[i].start == (uintptr_t)address)
+			links = mappings[i].avcs;
+	free(mappings);
+	return links;
+}
+
+/*
+ * A child that discards what it shares with its parent, and splits the VMA meanwhile; returns the links that the part has then of
+ * which the page was, 0 if it could not be seen in time.
+ */
+static int links_while_unflushed(char *memory)
+{
+	struct discard discard = { .page = memory };
+	pthread_t thread;
+	long links;
+
+	discard.blocks = mmap(NULL, BLOCKS * BLOCK, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (discard.blocks == MAP_FAILED || load(memory).value != 7 || store(memory + PAGE, 8).signal ||
+	    links_at(memory) != 2)
+		return 3;
+	madvise(discard.blocks, BLOCKS * BLOCK, MADV_NOHUGEPAGE);
+	for (size_t i = 0; i < BLOCKS; i++)
+		discard.blocks[i * BLOCK] = 1;
+	if (pthread_create(&thread, NULL, discard_all, &discard))
+		return 3;
+	while (pfn_of(memory) && !discard.done)
+		;
+	madvise(memory, PAGES / 2 * PAGE, MADV_DONTDUMP);
+	links = links_at(memory);
+	if (discard.done)
+		links = 0;
+	pthread_join(thread, NULL);
+	return links;
+}
+
+/* What is in no page table any more can still be in a TLB: a failure must go on to look there. */
+TEST_F(rmap, a_vma_stays_in_trees_until_tlbs_are_flushed)
+{
+	int seen = 0;
+
+	store(self->memory, 7);
+	for (int round = 0; round < 20; round++) {
+		pid_t child = fork();
+		int status;
+
+		if (!child)
+			_exit(links_while_unflushed(self->memory));
+		waitpid(child, &status, 0);
+		ASSERT_TRUE(WIFEXITED(status));
+		if (WEXITSTATUS(status)) {
+			EXPECT_EQ(2, WEXITSTATUS(status));
+			seen++;
+		}
+	}
+	if (!seen)
+		SKIP(return, "nothing was seen in time");
 }
 
 TEST_F(rmap, moved_vmas_are_found)

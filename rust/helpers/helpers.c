@@ -89,12 +89,22 @@ bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma)
 	       READ_ONCE(vma->vm_mm->mm_lock_seq.sequence);
 }
 
-/* All of @vma may have been written, whatever its entries say. The caller holds the mmap lock for writing. */
+/* Locks @vma for writing; all of it may have been written, whatever its entries say. The caller holds the mmap lock for writing. */
 void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma);
 void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma)
 {
+	vma_start_write(vma);
 #ifdef CONFIG_MEM_SOFT_DIRTY
 	vm_flags_set(vma, VM_SOFTDIRTY);
+#endif
+}
+
+/* The same for a VMA under construction. */
+void anon_rmap_new_vma_set_soft_dirty(struct vm_area_struct *vma);
+void anon_rmap_new_vma_set_soft_dirty(struct vm_area_struct *vma)
+{
+#ifdef CONFIG_MEM_SOFT_DIRTY
+	__vm_flags_mod(vma, VM_SOFTDIRTY, 0);
 #endif
 }
 
@@ -490,17 +500,28 @@ struct vm_area_struct *anon_rmap_i_mmap_find(struct file *file, unsigned long pg
 	return NULL;
 }
 
-/* How many VMAs are linked that have an offset from @first to @last, but @most of them. The caller holds i_mmap_lock_read(). */
-unsigned long anon_rmap_i_mmap_count(struct file *file, unsigned long first, unsigned long last, unsigned long most);
-unsigned long anon_rmap_i_mmap_count(struct file *file, unsigned long first, unsigned long last, unsigned long most)
+/*
+ * Whether at most @most VMAs are linked that have an offset from @first to
+ * @last, and all can be write-protected: walk_page_mapping() stops at the first
+ * one of other flags, and clean_record_pte() takes some markers for dirty
+ * entries, which are there only if fork copies page tables. The caller holds
+ * i_mmap_lock_read().
+ */
+bool anon_rmap_i_mmap_may_write_protect(struct file *file, unsigned long first, unsigned long last, unsigned long most);
+bool anon_rmap_i_mmap_may_write_protect(struct file *file, unsigned long first, unsigned long last, unsigned long most)
 {
 	struct vm_area_struct *vma;
 	unsigned long count = 0;
 
-	for (vma = anon_rmap_i_mmap_iter_first(&file->f_mapping->i_mmap, first, last); vma && count < most;
-	     vma = anon_rmap_i_mmap_iter_next(vma, first, last))
-		count++;
-	return count;
+	for (vma = anon_rmap_i_mmap_iter_first(&file->f_mapping->i_mmap, first, last); vma;
+	     vma = anon_rmap_i_mmap_iter_next(vma, first, last)) {
+		vm_flags_t flags = READ_ONCE(vma->vm_flags);
+
+		if (++count > most || (flags & VM_COPY_ON_FORK) ||
+		    (flags & (VM_SHARED | VM_MAYWRITE)) != (VM_SHARED | VM_MAYWRITE))
+			return false;
+	}
+	return true;
 }
 
 /*

@@ -21,13 +21,17 @@ use super::{
 };
 use crate::{
     address_space::AddressSpace,
-    anon::Migration,
+    anon::{
+        Anon,
+        Migration, //
+    },
     frame,
     index::Index,
     pool::OwnedPage,
     rmap,
     rmap_vma::RmapVma,
-    stats, //
+    stats,
+    vma::VmaState, //
 };
 use core::ptr;
 use kernel::{
@@ -61,14 +65,18 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
     // The charge of the old page moves to this one.
     let page = OwnedPage::alloc(GFP_KERNEL)?;
     let mut unmapped = Unmapped::new(anon.index())?;
-    {
+    let was_soft_dirty = anon.lock().is_soft_dirty();
+    let moved = {
         let migration = anon.begin_migration(pfn)?;
         rmap::unmap_each(&anon, |vma| unmapped.add(vma));
         move_patiently(&migration, page)
-    }
+    };
     // Also if it could not be moved: nothing has changed then.
-    .inspect_err(|_| unmapped.map())?;
-    unmapped.map();
+    if unmapped.map(&anon) && !was_soft_dirty {
+        // All entries that have to say so do.
+        anon.lock().clear_soft_dirty();
+    }
+    moved?;
     stats::SOFT_OFFLINES.inc();
     event::action(
         pfn,
@@ -83,6 +91,8 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
 struct Unmapped {
     index: Index,
     places: KVec<(Arc<AddressSpace>, usize)>,
+    /// How many there were, also those for which there was no room.
+    all: usize,
 }
 
 impl Unmapped {
@@ -94,6 +104,7 @@ impl Unmapped {
         Ok(Self {
             index,
             places: KVec::with_capacity(Self::PLACES, GFP_KERNEL)?,
+            all: 0,
         })
     }
 
@@ -101,24 +112,42 @@ impl Unmapped {
     fn add(&mut self, vma: &RmapVma) {
         let place = (vma.space().clone(), vma.base().address(self.index));
         let _ = self.places.push_within_capacity(place);
+        self.all += 1;
     }
 
-    /// Maps at all places what is there now, as a read would. Does not wait for mmap locks: what is left out is mapped by the next
-    /// fault, which knows as much.
-    fn map(&self) {
+    /// Maps `anon` at all places where it still is, as a read would; whether that was all. Does not wait for mmap locks: what is left
+    /// out is mapped by the next fault, which knows as much.
+    fn map(&self, anon: &Anon) -> bool {
+        let mut mapped = 0;
         for (space, address) in &self.places {
-            let Some(mm) = space.mm().mmget_not_zero() else {
-                continue;
-            };
-            // Not to be the one who takes the address space down.
-            let mm = MmWithUser::into_mmput_async(mm);
-            let Some(_mmap) = mm.mmap_read_trylock() else {
-                continue;
-            };
-            // SAFETY: The mmap lock is held, and kept: there is nowhere to say that it was given up.
-            unsafe { bindings::fixup_user_fault(mm.as_raw(), *address, 0, ptr::null_mut()) };
+            mapped += usize::from(map(space, *address, anon));
         }
+        mapped == self.all
     }
+}
+
+/// Maps `anon` at `address` again; whether it did.
+fn map(space: &AddressSpace, address: usize, anon: &Anon) -> bool {
+    let Some(mm) = space.mm().mmget_not_zero() else {
+        return false;
+    };
+    // Not to be the one who takes the address space down.
+    let mm = MmWithUser::into_mmput_async(mm);
+    let Some(mmap) = mm.mmap_read_trylock() else {
+        return false;
+    };
+    let is_there = mmap.vma_lookup(address).is_some_and(|vma| {
+        // SAFETY: The mmap lock is held.
+        let state = unsafe { VmaState::of(vma.as_ptr()) };
+        state.is_some_and(|state| state.amap().lock().holds(anon))
+    });
+    // What comes of it in a VMA of ours waits for nobody. If the page is discarded right now, zeroes are mapped.
+    let flags = bindings::fault_flag_FAULT_FLAG_REMOTE;
+    let fault = || {
+        // SAFETY: The mmap lock is held, and kept: there is nowhere to say that it was given up.
+        unsafe { bindings::fixup_user_fault(mm.as_raw(), address, flags, ptr::null_mut()) }
+    };
+    is_there && fault() == 0
 }
 
 /// [`Migration::move_to`], again and again as long as the page is in use.

@@ -99,7 +99,10 @@ impl VmaState {
             self.share_with_child(indices, unpublished.state.amap())?;
         }
         let pages = pages(start, end)?;
+        // What the parent's entries say is not known here.
         // SAFETY: The VMA is under construction.
+        unsafe { helpers::anon_rmap_new_vma_set_soft_dirty(vma) };
+        // SAFETY: As above.
         unsafe { Self::publish(unpublished, vma, pages, Links::new(indices)) };
         Ok(())
     }

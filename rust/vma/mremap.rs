@@ -100,7 +100,10 @@ impl VmaState {
         };
         drop(old);
         unpublished.state.rmap.family().begin_move();
+        // As core mm says of each page that it moves; here that is also what is in no page table.
         // SAFETY: The VMA is under construction.
+        unsafe { helpers::anon_rmap_new_vma_set_soft_dirty(vma) };
+        // SAFETY: As above.
         unsafe { Self::publish(unpublished, vma, pages(start, end)?, links) };
         Ok(())
     }
@@ -172,7 +175,7 @@ impl VmaState {
         // SAFETY: The mmap lock is held for writing, and the VMA is a live one.
         unsafe {
             let (start, end) = range(self.vma());
-            helpers::anon_rmap_vma_start_write(self.vma());
+            helpers::anon_rmap_vma_set_soft_dirty(self.vma());
             zap(self.vma(), start..end);
         }
         self.end_move();
