@@ -12,7 +12,7 @@ static struct {
 	bool anonymous, verbose;
 	uint64_t without;
 } options = {
-	.seed = 1, .seeds = 3, .rounds = 5, .processes = 3, .threads = 3, .steps = 200, .patience = 60, .stride = 16,
+	.seed = 1, .seeds = 2, .rounds = 4, .processes = 3, .threads = 3, .steps = 200, .patience = 60, .stride = 16,
 };
 
 static const char usage[] =
@@ -21,8 +21,8 @@ static const char usage[] =
 	"Does random operations on memory of /dev/anon_rmap in threads of several processes at once, and checks.\n"
 	"\n"
 	"  --seed N       the first seed (default 1); alone, the only one\n"
-	"  --seeds N      how many seeds (default 3)\n"
-	"  --rounds N     how many rounds with each seed (default 5)\n"
+	"  --seeds N      how many seeds (default 2)\n"
+	"  --rounds N     how many rounds with each seed (default 4)\n"
 	"  --seconds N    for so long with each seed, instead of --rounds\n"
 	"  --processes N  at most (default 3, up to 6)\n"
 	"  --threads N    of each process (default 3, up to 4)\n"
