@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What a memory cgroup is charged for: pages as for anonymous memory, and all that the driver needs to keep track of them. */
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "fixture.h"
+
+#define MEBIBYTE (1L << 20)
+/* Each CPU may be charged for some pages beforehand. */
+#define TOLERANCE (4 * MEBIBYTE)
+/* Memory that nobody is charged for. */
+#define UNCHARGED (8 * MEBIBYTE)
+
+#define CGROUPS "/tmp/anon_rmap.cgroup"
+#define GROUP CGROUPS "/test"
+
+static long number_in(const char *path, const char *name)
+{
+	char *text = read_file(path), *found = text ? strstr(text, name) : NULL;
+	long number = found ? strtol(found + strlen(name), NULL, 10) : -1;
+
+	free(text);
+	return number;
+}
+
+static long charged(void)
+{
+	return number_in(GROUP "/memory.current", "");
+}
+
+/* What the whole machine has left when it has dropped what it can, with what each CPU keeps for itself. */
+static long left(void)
+{
+	static const char name[] = " count: ";
+	char *zones, *found;
+	long pages = 0;
+
+	write_file("/proc/sys/vm/drop_caches", "3", 1);
+	zones = read_file("/proc/zoneinfo");
+	for (found = zones; found && (found = strstr(found, name)); found++)
+		pages += strtol(found + strlen(name), NULL, 10);
+	free(zones);
+	return number_in("/proc/meminfo", "MemFree:") * 1024 + pages * (long)PAGE;
+}
+
+FIXTURE(memory_cgroup)
+{
+	int dummy;
+};
+
+FIXTURE_VARIANT(memory_cgroup)
+{
+	bool device;
+};
+
+FIXTURE_VARIANT_ADD(memory_cgroup, device) { .device = true };
+FIXTURE_VARIANT_ADD(memory_cgroup, anonymous) { .device = false };
+
+FIXTURE_SETUP(memory_cgroup)
+{
+	mkdir(CGROUPS, 0700);
+	if (mount("none", CGROUPS, "cgroup2", 0, NULL))
+		SKIP(return, "no cgroups");
+	if (write_file(CGROUPS "/cgroup.subtree_control", "+memory", 7) || (mkdir(GROUP, 0700) && errno != EEXIST))
+		SKIP(return, "no memory cgroups");
+}
+
+/* In the parent, when who was in the group has ended. */
+FIXTURE_TEARDOWN_PARENT(memory_cgroup)
+{
+	EXPECT_STREQ("", leak());
+	for (struct patience patience = patience_for(10); rmdir(GROUP) && errno == EBUSY && !ran_out(&patience);)
+		usleep(10000);
+	umount2(CGROUPS, MNT_DETACH);
+	rmdir(CGROUPS);
+}
+
+static long join_group(void *unused, long limit)
+{
+	(void)unused;
+	return print_to_file(GROUP "/memory.max", "%ld", limit) ?: print_to_file(GROUP "/cgroup.procs", "%d", getpid());
+}
+
+static long become_nobody(void *unused, long id)
+{
+	(void)unused;
+	return setresgid(id, id, id) || setresuid(id, id, id) ? errno : 0;
+}
+
+static long fill_here(void *memory, long pages)
+{
+	for (long i = 0; i < pages; i++)
+		if (store((char *)memory + i * PAGE, i).signal)
+			return EFAULT;
+	return 0;
+}
+
+static long discard_here(void *memory, long pages)
+{
+	return madvise(memory, pages * PAGE, MADV_DONTNEED) ? errno : 0;
+}
+
+#define PAGES 8192L
+#define BYTES (PAGES * (long)PAGE)
+
+#define EXPECT_CHARGED(expected_bytes) do {					\
+	long bytes = (expected_bytes), before = self_before, more;		\
+	struct patience patience = patience_for(5);				\
+										\
+	while (labs((more = charged() - before) - bytes) > TOLERANCE &&		\
+	       !ran_out(&patience))						\
+		usleep(10000);							\
+	EXPECT_GE(TOLERANCE, labs(more - bytes)) {				\
+		TH_LOG("%ld KiB are charged, not %ld", more >> 10, bytes >> 10);\
+	}									\
+} while (0)
+
+TEST_F(memory_cgroup, pages)
+{
+	char *memory = map_private(variant->device, PAGES);
+	struct peer *user, *child;
+	long self_before;
+
+	ASSERT_NE(MAP_FAILED, memory);
+	ASSERT_EQ(0, madvise(memory, BYTES, MADV_NOHUGEPAGE));
+	user = fork_peer();
+	ASSERT_NE(NULL, user);
+	ASSERT_EQ(0, peer_call(user, join_group, NULL, 4 * BYTES));
+	self_before = charged();
+	ASSERT_EQ(0, peer_call(user, fill_here, memory, PAGES));
+	EXPECT_CHARGED(BYTES);
+	child = peer_fork(user);
+	ASSERT_NE(NULL, child);
+	EXPECT_CHARGED(BYTES);
+	ASSERT_EQ(0, peer_call(child, fill_here, memory, PAGES / 2));
+	EXPECT_CHARGED(BYTES + BYTES / 2);
+	ASSERT_EQ(0, peer_call(user, discard_here, memory, PAGES));
+	/* What the child still has of it. */
+	EXPECT_CHARGED(BYTES);
+	kill(child->pid, SIGKILL);
+	EXPECT_CHARGED(0);
+	end_peer(user);
+}
+
+/* As many VMAs as there may be, of a page each, and each third one written. */
+static long map_many(void *unused, long count)
+{
+	int device = open(DEVICE, O_RDWR | O_CLOEXEC);
+
+	(void)unused;
+	for (long i = 0; i < count; i++) {
+		char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, device, 0);
+
+		if (page == MAP_FAILED)
+			break;
+		if (i % 3 == 0)
+			store(page, i);
+	}
+	close(device);
+	return 0;
+}
+
+/* Pages of many generations, and then a VMA for each. The last of them stays. */
+static long map_generations(void *unused, long count)
+{
+	enum { GENERATIONS = 60 };
+	char *memory = map_device(count, MAP_PRIVATE);
+
+	(void)unused;
+	if (memory == MAP_FAILED)
+		return errno;
+	for (int i = 0; i < GENERATIONS; i++) {
+		pid_t pid;
+
+		store(memory + 2 * i * PAGE, i);
+		pid = fork();
+		if (pid < 0)
+			return errno;
+		if (pid) {
+			/* The last one is who was asked. */
+			if (i)
+				_exit(0);
+			waitpid(pid, NULL, 0);
+			return 0;
+		}
+	}
+	for (long i = 0; i < count; i += 2)
+		if (load(memory + i * PAGE).signal || mprotect(memory + i * PAGE, PAGE, PROT_READ))
+			break;
+	pause();
+	return 0;
+}
+
+/* A page in each part of a large mapping, and other parts discarded. */
+static long map_sparsely(void *unused, long count)
+{
+	const size_t stride = 64 * PAGE;
+	char *memory = map_device(count * 64, MAP_PRIVATE | MAP_NORESERVE);
+
+	(void)unused;
+	if (memory == MAP_FAILED)
+		return errno;
+	for (long i = 0; i < count; i++) {
+		if (store(memory + i * stride, i).signal)
+			return EFAULT;
+		if (i % 8)
+			madvise(memory + i * stride, PAGE, MADV_DONTNEED);
+	}
+	return 0;
+}
+
+/* Users without rights in a group of 64 MiB. */
+TEST_F(memory_cgroup, what_keeps_track_of_them)
+{
+	static const struct {
+		long (*function)(void *unused, long count);
+		long count;
+	} uses[] = { { map_many, 12000 }, { map_generations, 6000 }, { map_sparsely, 40000 } };
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	ASSERT_EQ(0, chmod(DEVICE, 0666));
+	for (size_t i = 0; i < sizeof(uses) / sizeof(*uses); i++) {
+		struct peer *user = fork_peer();
+		long before, taken, uncharged;
+
+		ASSERT_NE(NULL, user);
+		ASSERT_EQ(0, peer_call(user, join_group, NULL, 64 * MEBIBYTE));
+		ASSERT_EQ(0, peer_call(user, become_nobody, NULL, 65534));
+		before = left() + charged();
+		if (uses[i].function == map_generations) {
+			begin_peer_call(user, uses[i].function, NULL, uses[i].count);
+			/* Until it pauses. */
+			sleep(5);
+		} else {
+			peer_call(user, uses[i].function, NULL, uses[i].count);
+		}
+		uncharged = left();
+		taken = charged();
+		uncharged = before - (uncharged + taken);
+		TH_LOG("%ld KiB are charged, %ld KiB are not; %ld VMAs, %ld links", taken >> 10, uncharged >> 10,
+		       counter("vmas"), counter("avcs"));
+		EXPECT_GE(UNCHARGED, uncharged);
+		EXPECT_LT(0, taken);
+		write_file(GROUP "/cgroup.kill", "1", 1);
+		waitpid(user->pid, NULL, 0);
+		EXPECT_STREQ("", leak());
+		/* What is freed by RCU. */
+		sleep(1);
+	}
+}
+
+TEST_HARNESS_MAIN
