@@ -130,6 +130,8 @@ TEST_F(memory_cgroup, pages)
 	self_before = charged();
 	ASSERT_EQ(0, peer_call(user, fill_here, memory, PAGES));
 	EXPECT_CHARGED(BYTES);
+	/* To core mm they are the driver's. */
+	EXPECT_LE(BYTES - TOLERANCE, number_in(GROUP "/memory.stat", variant->device ? "\nkernel " : "anon "));
 	child = peer_fork(user);
 	ASSERT_NE(NULL, child);
 	EXPECT_CHARGED(BYTES);

@@ -4,6 +4,7 @@
  * was written since a point in time (soft-dirty), by which checkpoints and garbage collectors go.
  */
 #include "fixture.h"
+#include "random.h"
 
 /* Not in the C library. */
 #ifndef MADV_SOFT_OFFLINE
@@ -265,6 +266,47 @@ TEST_F(page_state, soft_dirty_and_poison)
 	ASSERT_EQ(0, unpoison_pfn(pfn));
 	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
 	EXPECT_SOFT_DIRTY(WRITTEN);
+}
+
+/* Dumps as those of a checkpoint: each has what was written since the one before, as far as soft-dirty bits tell. */
+TEST_F(page_state, dumps_of_what_was_written)
+{
+	enum { FORKS = 10 };
+	struct random random = { 1 };
+	uint64_t image[PAGES];
+
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	for (size_t i = 0; i < PAGES; i++)
+		image[i] = word(1, i);
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	for (size_t round = 0; round < FORKS; round++) {
+		struct peer *child;
+		uint64_t dirty;
+
+		for (size_t i = 0; i < PAGES / 8; i++) {
+			size_t page = below(&random, PAGES);
+
+			/* Before the fork and after. */
+			if (i == PAGES / 16) {
+				child = fork_peer();
+				ASSERT_NE(NULL, child);
+			}
+			EXPECT_EQ(0, store(self->memory + page * PAGE, next(&random)).signal);
+		}
+		peer_load(child, self->memory + below(&random, PAGES) * PAGE);
+		if (variant->device && round % 3 == 2) {
+			ASSERT_EQ(0, soft_offline(true, self->memory + below(&random, PAGES) * PAGE));
+		}
+		dirty = pages_that_are(PM_SOFT_DIRTY, self->memory);
+		for (size_t i = 0; i < PAGES; i++)
+			if (dirty >> i & 1)
+				image[i] = load(self->memory + i * PAGE).value;
+		EXPECT_NE(ALL, dirty);
+		ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	}
+	for (size_t i = 0; i < PAGES; i++)
+		EXPECT_WORD(image[i], load(self->memory + i * PAGE));
 }
 
 /* A child knows no better than that all may have been written; what is moved was, as far as core mm says. */
