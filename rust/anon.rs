@@ -11,13 +11,17 @@ use crate::{
         copy,
         registry, //
     },
-    pool::OwnedPage,
+    pool::{
+        self,
+        OwnedPage, //
+    },
     radix_tree::Slot,
     stats,
     wait::wake, //
 };
 use core::{
     fmt,
+    mem::ManuallyDrop,
     ops::Deref,
     ptr::{
         self,
@@ -140,6 +144,8 @@ impl Content {
                 self.0 |= Self::HARDWARE;
                 // SAFETY: The page is valid as long as `self` is.
                 unsafe { helpers::anon_rmap_page_set_hwpoison(self.page().as_ptr()) };
+                // SAFETY: The content owns the page, and gives up nothing here.
+                pool::guard(&ManuallyDrop::new(unsafe { OwnedPage::from_raw(self.raw_page()) }));
             }
         }
     }
@@ -232,7 +238,11 @@ impl Drop for Content {
     fn drop(&mut self) {
         // Whoever has pinned the page holds a reference of its own.
         // SAFETY: By the invariant the content owns the page.
-        drop(unsafe { OwnedPage::from_raw(self.raw_page()) });
+        let page = unsafe { OwnedPage::from_raw(self.raw_page()) };
+        if self.poison() == Some(Poison::Hardware) {
+            // SAFETY: Guarded when the poison was set, which is final.
+            unsafe { pool::unguard(&page) };
+        }
     }
 }
 

@@ -144,8 +144,8 @@ pub(crate) fn put_aside(page: OwnedPage) {
 pub(crate) fn take_back(pfn: u64) -> Result {
     let page = pool::page(pfn).ok_or(ENXIO)?;
     let secret = SECRET.lock();
-    // SAFETY: `page` is one. If it was put aside, it is ours until its mark as bad is cleared, which
-    // the kernel's own unpoisoning can do as well, but only one of us.
+    // SAFETY: `page` is one. If it was put aside, it is ours until its mark as bad is cleared, which only one of us can do; nobody else
+    // does, see `pool::guard`.
     unsafe {
         if read(page.as_ptr(), &secret) != ASIDE
             || !helpers::anon_rmap_page_test_clear_hwpoison(page.as_ptr())

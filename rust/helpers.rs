@@ -103,6 +103,7 @@ extern "C" {
     reason = "a lock class key has no fields in a kernel without lockdep"
 )]
 extern "C" {
+    pub(crate) fn anon_rmap_get_page(page: *mut bindings::page);
     pub(crate) fn anon_rmap_put_page(page: *mut bindings::page);
     pub(crate) fn anon_rmap_page_hwpoison(page: *const bindings::page) -> bool;
     pub(crate) fn anon_rmap_page_set_hwpoison(page: *mut bindings::page);

@@ -97,6 +97,27 @@ pub(crate) fn page(pfn: u64) -> Option<NonNull<bindings::page>> {
     }
 }
 
+/// Keeps the kernel's own `unpoison_memory()` from a page that has the flag for bad pages: where there is but one reference, it
+/// would take that for the one that belongs to the flag, and free the page. Undone by [`unguard`].
+pub(crate) fn guard(page: &OwnedPage) {
+    if DeviceMemory::get().is_none() {
+        // SAFETY: The page is valid as long as the owned one is.
+        unsafe { helpers::anon_rmap_get_page(page.0.as_ptr()) };
+    }
+}
+
+/// Undoes [`guard`].
+///
+/// # Safety
+///
+/// The page must have been guarded, once for each call.
+pub(crate) unsafe fn unguard(page: &OwnedPage) {
+    if DeviceMemory::get().is_none() {
+        // SAFETY: The caller promises that this reference was taken.
+        unsafe { helpers::anon_rmap_put_page(page.0.as_ptr()) };
+    }
+}
+
 /// Puts a page, which has the flag for bad pages, out of use until [`reinstate`], and counts it.
 pub(crate) fn retire(page: OwnedPage) {
     match DeviceMemory::get() {
@@ -104,6 +125,7 @@ pub(crate) fn retire(page: OwnedPage) {
         Some(_) => drop(page),
         // Once freed it could not be got back: the reference is kept.
         None => {
+            guard(&page);
             page.into_raw();
             stats::QUARANTINED.inc();
         }
@@ -119,7 +141,11 @@ pub(crate) unsafe fn reinstate(page: NonNull<bindings::page>) {
     stats::QUARANTINED.dec();
     match DeviceMemory::get() {
         Some(pool) => pool.reinstate(page),
-        // SAFETY: `retire` has kept the reference.
-        None => drop(unsafe { OwnedPage::from_raw(page) }),
+        None => {
+            // SAFETY: `retire` has kept the reference.
+            let page = unsafe { OwnedPage::from_raw(page) };
+            // SAFETY: `retire` has guarded the page.
+            unsafe { unguard(&page) };
+        }
     }
 }

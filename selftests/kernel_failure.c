@@ -119,6 +119,59 @@ TEST_F(kernel_failure, hard_offline_page)
 	EXPECT_FAILED(5, pfn);
 }
 
+#define UNPOISON "/sys/kernel/debug/hwpoison/unpoison-pfn"
+
+static long corrupted(void)
+{
+	char *meminfo = read_file("/proc/meminfo"), *line = meminfo ? strstr(meminfo, "HardwareCorrupted:") : NULL;
+	long kib = line ? strtol(line + strlen("HardwareCorrupted:"), NULL, 10) : -1;
+
+	free(meminfo);
+	return kib;
+}
+
+/* The kernel would free what is in use: it has to be refused. */
+TEST_F(kernel_failure, is_not_undone_by_the_kernel)
+{
+	static const char *const doors[] = { "hard_offline", "soft_offline", NULL };
+	long before;
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	if (access(UNPOISON, F_OK) && (system("modprobe hwpoison-inject") || access(UNPOISON, F_OK)))
+		SKIP(return, "no hwpoison-inject");
+	for (size_t i = 0; i < sizeof(doors) / sizeof(*doors); i++) {
+		uint64_t pfn = pfn_of(self->memory + i * PAGE);
+		int error;
+
+		if (!doors[i]) {
+			madvise(self->memory + i * PAGE, PAGE, MADV_HWPOISON);
+		} else if (strcmp(doors[i], "hard_offline")) {
+			ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn));
+		} else {
+			ASSERT_EQ(0, poison_pfn(pfn));
+			ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+		}
+		ASSERT_TRUE(is_marked(pfn));
+		if (!doors[i]) {
+			ASSERT_TRUE(await(is_taken_away, pfn));
+		}
+		before = corrupted();
+		error = print_to_file(UNPOISON, "%#lx", pfn);
+		/* After a failure of real hardware it refuses all. */
+		EXPECT_TRUE(error == EBUSY || error == EOPNOTSUPP);
+		EXPECT_TRUE(is_marked(pfn));
+		EXPECT_EQ(before, corrupted());
+		if (doors[i] && strcmp(doors[i], "hard_offline")) {
+			EXPECT_EQ(0, unpoison_pfn(pfn));
+			EXPECT_FALSE(is_marked(pfn));
+			EXPECT_WORD(word(1, i), load(self->memory + i * PAGE));
+		} else {
+			EXPECT_SIGBUS(self->memory + i * PAGE, load(self->memory + i * PAGE));
+		}
+	}
+}
+
 /* The kernel can't move a page that is in no list of its own. */
 TEST_F(kernel_failure, madvise_soft_offline)
 {

@@ -6,6 +6,12 @@
 
 #include <linux/mm.h>
 
+void anon_rmap_get_page(struct page *page);
+void anon_rmap_get_page(struct page *page)
+{
+	get_page(page);
+}
+
 void anon_rmap_put_page(struct page *page);
 void anon_rmap_put_page(struct page *page)
 {
