@@ -145,7 +145,9 @@ impl Content {
                 // SAFETY: The page is valid as long as `self` is.
                 unsafe { helpers::anon_rmap_page_set_hwpoison(self.page().as_ptr()) };
                 // SAFETY: The content owns the page, and gives up nothing here.
-                pool::guard(&ManuallyDrop::new(unsafe { OwnedPage::from_raw(self.raw_page()) }));
+                pool::guard(&ManuallyDrop::new(unsafe {
+                    OwnedPage::from_raw(self.raw_page())
+                }));
             }
         }
     }

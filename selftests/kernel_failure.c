@@ -77,6 +77,9 @@ static bool is_refused(uint64_t address)
 	struct peer *newcomer;								\
 											\
 	EXPECT_TRUE(is_marked(pfn));							\
+	if (variant->device) {								\
+		EXPECT_TRUE(await(is_taken_away, pfn));					\
+	}										\
 	EXPECT_TRUE(await(is_refused, (uint64_t)failed));				\
 	EXPECT_SIGBUS(failed, load(failed));						\
 	EXPECT_SIGBUS(failed, peer_load(self->child, failed));				\
