@@ -350,13 +350,9 @@ impl Links {
 
     /// Takes the VMA out of trees that [`Part::Rest`], which is all of it, does not use.
     pub(crate) fn prune(&mut self) {
-        self.unlink_unless(|link| link.used[Part::Rest as usize]);
-    }
-
-    fn unlink_unless(&mut self, mut is_kept: impl FnMut(&Link) -> bool) {
         let mut i = 0;
         while let Some(link) = self.links.get(i) {
-            if is_kept(link) {
+            if link.used[Part::Rest as usize] {
                 i += 1;
                 continue;
             }

@@ -273,19 +273,10 @@ impl Fault<'_> {
         let anon = anon.clone();
         // SAFETY: `vmf` is valid.
         if unsafe { helpers::anon_rmap_vmf_maps_zeroes(self.vmf) } {
-            if !slots.replacing.begin(self.index) {
-                return Look::Wait(Wait::new(&**amap));
-            }
-            drop(slots);
-            let page = self.state.base().addresses(Interval::point(self.index.0));
-            // SAFETY: Core mm has locked the VMA, which covers the page; the current task is replacing it.
-            unsafe { zap(self.vma, page) };
-            slots = amap.lock();
-            slots.replacing.end(self.index);
-            wake(&**amap);
-            if let Some(refusal) = self.refusal(&slots) {
-                return refusal;
-            }
+            slots = match self.unmap(slots) {
+                Ok(slots) => slots,
+                Err(look) => return look,
+            };
             if slots.anons.get(self.index.0).is_some() {
                 return Look::Done(RETRY);
             }
@@ -317,24 +308,14 @@ impl Fault<'_> {
             Some((anon, Origin::Copy(of))) if ptr::eq::<Anon>(&**of, &*source) => anon.clone(),
             _ => return Look::NeedPage(Origin::Copy(source)),
         };
-        let amap = self.state.amap();
-        {
-            let mut slots = amap.lock();
-            if let Some(refusal) = self.refusal(&slots) {
-                return refusal;
-            }
-            if !slots.replacing.begin(self.index) {
-                return Look::Wait(Wait::new(&**amap));
-            }
+        let slots = self.state.amap().lock();
+        if let Some(refusal) = self.refusal(&slots) {
+            return refusal;
         }
-        let page = self.state.base().addresses(Interval::point(self.index.0));
-        // SAFETY: `vmf` is valid; core mm has locked the VMA, which covers the page; the current task is replacing it.
-        let was_soft_dirty = unsafe {
-            let was_soft_dirty = helpers::anon_rmap_vmf_is_soft_dirty(self.vmf);
-            zap(self.vma, page);
-            was_soft_dirty
-        };
-        let result = self.replace(&source, anon, reserve);
+        // SAFETY: `vmf` is valid.
+        let was_soft_dirty = unsafe { helpers::anon_rmap_vmf_is_soft_dirty(self.vmf) };
+        let unmapped = self.unmap(slots);
+        let result = unmapped.and_then(|slots| self.replace(slots, &source, anon, reserve));
         if was_soft_dirty && result.is_err() {
             // The write that was to make an entry that says it has not come to pass.
             source.lock().set_soft_dirty();
@@ -342,20 +323,34 @@ impl Fault<'_> {
         result.unwrap_or_else(|look| look)
     }
 
+    /// Takes what is mapped at the address out of the page table; gives the amap's lock up meanwhile, when others who want to map something
+    /// there wait. An error is a look that came to nothing.
+    fn unmap<'a>(&'a self, mut slots: SlotsGuard<'a>) -> Result<SlotsGuard<'a>, Look> {
+        let amap = self.state.amap();
+        if !slots.replacing.begin(self.index) {
+            return Err(Look::Wait(Wait::new(&**amap)));
+        }
+        drop(slots);
+        let page = self.state.base().addresses(Interval::point(self.index.0));
+        // SAFETY: Core mm has locked the VMA, which covers the page; the current task is replacing it.
+        unsafe { zap(self.vma, page) };
+        let mut slots = amap.lock();
+        slots.replacing.end(self.index);
+        wake(&**amap);
+        match self.refusal(&slots) {
+            Some(refusal) => Err(refusal),
+            None => Ok(slots),
+        }
+    }
+
     /// The end of [`Self::copy`], when nothing is mapped any more. An error is a look that came to nothing.
     fn replace(
         &self,
+        mut slots: SlotsGuard<'_>,
         source: &ARef<Anon>,
         anon: ARef<Anon>,
         reserve: &mut Reserve,
     ) -> Result<Look, Look> {
-        let amap = self.state.amap();
-        let mut slots = amap.lock();
-        slots.replacing.end(self.index);
-        wake(&**amap);
-        if let Some(refusal) = self.refusal(&slots) {
-            return Err(refusal);
-        }
         let exclusive = match slots.anons.get(self.index.0) {
             Some(slot) if slot.value.is(source) => slot.is_exclusive(),
             _ => return Err(Look::Done(RETRY)),

@@ -46,7 +46,7 @@ use crate::{
     rmap_vma::RmapVma,
     stats,
     vm_ops,
-    zap::zap, //
+    zap::zap_write_locked, //
 };
 use core::{
     mem,
@@ -638,8 +638,7 @@ impl VmaState {
                 // Core mm does not know yet that this fails: it must find nothing to move to where the rmap does not look.
                 // SAFETY: mremap holds the mmap lock for writing.
                 unsafe {
-                    helpers::anon_rmap_vma_set_soft_dirty(source.vma());
-                    zap(source.vma(), source_start..source_end);
+                    zap_write_locked(source.vma(), source_start..source_end);
                 }
             })
         };

@@ -6,6 +6,7 @@
 //! family ([`Family::walker`](crate::family::Family::walker)), a fault that replaces a page
 //! ([`Replacing`](crate::amap::Replacing)), or somebody who has locked the VMA for writing.
 
+use crate::helpers;
 use core::ops::Range;
 use kernel::bindings;
 
@@ -20,4 +21,19 @@ pub(crate) unsafe fn zap(vma: *mut bindings::vm_area_struct, addresses: Range<us
     let size = addresses.end.wrapping_sub(addresses.start);
     // SAFETY: The caller promises that the VMA and its page tables stay.
     unsafe { bindings::zap_vma_range(vma, addresses.start, size) };
+}
+
+/// The same under the mmap lock, for entries whose pages are not asked one by one what these said: all of the VMA may have been
+/// written since the last `clear_refs` then. Locks the VMA for writing.
+///
+/// # Safety
+///
+/// `vma` must be one of the device that covers `addresses`, and the mmap lock be held for writing. The caller must hold no
+/// lock that the mmu notifier takes.
+pub(crate) unsafe fn zap_write_locked(vma: *mut bindings::vm_area_struct, addresses: Range<usize>) {
+    // SAFETY: The caller holds the mmap lock for writing; with the VMA's lock for writing its page tables stay.
+    unsafe {
+        helpers::anon_rmap_vma_set_soft_dirty(vma);
+        zap(vma, addresses);
+    }
 }

@@ -211,20 +211,27 @@ static void anon_rmap_vmf_unlock_entry(spinlock_t *ptl)
 	rcu_read_unlock();
 }
 
+/* The entry at the fault's address as it is now; an empty one if there is no page table. */
+static pte_t anon_rmap_vmf_entry(const struct vm_fault *vmf)
+{
+	pte_t *pte, entry = __pte(0);
+	spinlock_t *ptl;
+
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (pte) {
+		entry = ptep_get(pte);
+		anon_rmap_vmf_unlock_entry(ptl);
+	}
+	return entry;
+}
+
 /* Whether the entry at the fault's address says that the page was written since the last clear_refs. */
 bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf);
 bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf)
 {
-	spinlock_t *ptl;
-	bool dirty;
-	pte_t *pte;
+	pte_t entry = anon_rmap_vmf_entry(vmf);
 
-	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
-	if (!pte)
-		return false;
-	dirty = pte_present(ptep_get(pte)) && pte_soft_dirty(ptep_get(pte));
-	anon_rmap_vmf_unlock_entry(ptl);
-	return dirty;
+	return pte_present(entry) && pte_soft_dirty(entry);
 }
 
 /*
@@ -340,16 +347,9 @@ void anon_rmap_vmf_map_zeroes(const struct vm_fault *vmf)
 bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf);
 bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf)
 {
-	spinlock_t *ptl;
-	bool zeroes;
-	pte_t *pte;
+	pte_t entry = anon_rmap_vmf_entry(vmf);
 
-	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
-	if (!pte)
-		return false;
-	zeroes = pte_present(ptep_get(pte)) && is_zero_pfn(pte_pfn(ptep_get(pte)));
-	anon_rmap_vmf_unlock_entry(ptl);
-	return zeroes;
+	return pte_present(entry) && is_zero_pfn(pte_pfn(entry));
 }
 
 /* What faults wait for ends with a change of the counter of its bucket. */

@@ -26,7 +26,7 @@ use crate::{
     helpers,
     index::Index,
     interval_tree::Interval,
-    zap::zap, //
+    zap::zap_write_locked, //
 };
 use kernel::{
     bindings,
@@ -48,8 +48,7 @@ impl VmaState {
         unsafe {
             if helpers::anon_rmap_vma_is_copied_on_fork(vma) {
                 let (start, end) = range(self.vma());
-                helpers::anon_rmap_vma_set_soft_dirty(self.vma());
-                zap(self.vma(), start..end);
+                zap_write_locked(self.vma(), start..end);
             }
         }
         // SAFETY: The VMA is under construction; fork holds the mmap locks for writing.
@@ -120,10 +119,7 @@ impl VmaState {
             let family = self.rmap.family();
             if !family.write_protect(self.rmap.window(), run) {
                 // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-                unsafe {
-                    helpers::anon_rmap_vma_set_soft_dirty(self.vma());
-                    zap(self.vma(), self.base().addresses(run));
-                }
+                unsafe { zap_write_locked(self.vma(), self.base().addresses(run)) };
             }
             if run.last() >= indices.last() {
                 break;

@@ -33,7 +33,7 @@ use crate::{
         Base,
         Index, //
     },
-    zap::zap, //
+    zap::zap_write_locked, //
 };
 use core::mem;
 use kernel::{
@@ -175,8 +175,7 @@ impl VmaState {
         // SAFETY: The mmap lock is held for writing, and the VMA is a live one.
         unsafe {
             let (start, end) = range(self.vma());
-            helpers::anon_rmap_vma_set_soft_dirty(self.vma());
-            zap(self.vma(), start..end);
+            zap_write_locked(self.vma(), start..end);
         }
         self.end_move();
     }
