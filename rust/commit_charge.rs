@@ -8,10 +8,14 @@
 //! writable. So the driver charges that: shared memory at once, private memory at the mprotect, as for anonymous memory.
 
 use crate::helpers;
-use core::ptr::NonNull;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     error::from_err_ptr,
+    page::PAGE_SHIFT,
     prelude::*, //
 };
 
@@ -49,6 +53,11 @@ impl Charge {
             file: NonNull::new(file).ok_or(ENOMEM)?,
             pages,
         })
+    }
+
+    /// Charges the pages at `addresses`. Errors as those of [`Self::new`].
+    pub(crate) fn for_addresses(addresses: Range<usize>) -> Result<Self> {
+        Self::new((addresses.end - addresses.start) >> PAGE_SHIFT)
     }
 
     /// How many pages it is for.

@@ -70,6 +70,7 @@ use kernel::{
     types::ForeignOwnable, //
 };
 
+mod charge;
 mod fork;
 mod mremap;
 
@@ -100,39 +101,6 @@ struct Registration {
     charge: Option<Charge>,
     /// The same for a part of it that mprotect is about to make a VMA of its own; in vain, if it fails then.
     charge_of_part: Option<(Range<usize>, Charge)>,
-}
-
-impl Registration {
-    /// Whether a VMA that is split off this one needs a charge.
-    fn is_charged(&self) -> bool {
-        self.charge.is_some() || self.charge_of_part.is_some()
-    }
-
-    /// Gives the charge of what is split off, `new`, to it, where `rest` is what is left; `spare` is an empty one.
-    fn split_charge(
-        &mut self,
-        new: Range<usize>,
-        rest: Range<usize>,
-        spare: Option<Charge>,
-        split_off: &mut Self,
-    ) {
-        if let (Some(charge), Some(mut spare)) = (&mut self.charge, spare) {
-            charge.move_to(&mut spare, (new.end - new.start) >> PAGE_SHIFT);
-            split_off.charge = Some(spare);
-        }
-        let Some((part, charge)) = self.charge_of_part.take() else {
-            return;
-        };
-        if part == new {
-            split_off.charge = Some(charge);
-        } else if part == rest {
-            self.charge = Some(charge);
-        } else if new.start <= part.start && part.end <= new.end {
-            split_off.charge_of_part = Some((part, charge));
-        } else {
-            self.charge_of_part = Some((part, charge));
-        }
-    }
 }
 
 /// A state with all the memory that it takes to publish it, which therefore cannot fail.
@@ -383,78 +351,6 @@ impl VmaState {
         Ok(())
     }
 
-    /// Charges what the VMA, which covers `[start, end)` and so `indices`, has grown by.
-    fn charge_growth(&self, start: usize, end: usize, indices: Interval) -> Result {
-        if self.amap().sharing() == Sharing::Shared {
-            return self.rmap.family().charge_up_to(indices.last() as usize + 1);
-        }
-        let missing =
-            |charge: &Charge| ((end - start) >> PAGE_SHIFT).saturating_sub(charge.pages());
-        let grown = {
-            let vmas = self.space.vmas().lock();
-            let charge = &self.registration.access(&vmas).charge;
-            charge.as_ref().map_or(0, missing)
-        };
-        if grown > 0 {
-            let mut more = Charge::new(grown)?;
-            let mut vmas = self.space.vmas().lock();
-            // Another thread may have been faster.
-            if let Some(charge) = &mut self.registration.access_mut(&mut vmas).charge {
-                let missing = missing(charge);
-                more.move_to(charge, missing);
-            }
-        }
-        Ok(())
-    }
-
-    /// Charges `[start, end)` of `vma`, whose protection is to become that of `new_flags`, if that makes private memory writable
-    /// for the first time.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Charge::new`].
-    ///
-    /// # Safety
-    ///
-    /// Must be called as core mm calls `vm_operations_struct.mprotect`; `vma` must be the VMA of this state.
-    pub(crate) unsafe fn mprotect(
-        &self,
-        vma: *const bindings::vm_area_struct,
-        addresses: Range<usize>,
-        new_flags: bindings::vm_flags_t,
-    ) -> Result {
-        let charged_by_core_mm_or_not_at_all =
-            (bindings::VM_ACCOUNT | bindings::VM_NORESERVE) as bindings::vm_flags_t;
-        // SAFETY: Core mm holds the mmap lock for writing.
-        let (flags, (start, end)) = unsafe { ((*vma).__bindgen_anon_2.vm_flags, range(vma)) };
-        if self.amap().sharing() == Sharing::Shared
-            || new_flags & bindings::VM_WRITE as bindings::vm_flags_t == 0
-            || flags & charged_by_core_mm_or_not_at_all != 0
-            || self.is_charged()
-        {
-            return Ok(());
-        }
-        let charge = Charge::new((addresses.end - addresses.start) >> PAGE_SHIFT)?;
-        let _former = {
-            let mut vmas = self.space.vmas().lock();
-            let registration = self.registration.access_mut(&mut vmas);
-            let former = registration.charge_of_part.take();
-            if addresses == (start..end) {
-                registration.charge = Some(charge);
-            } else {
-                registration.charge_of_part = Some((addresses, charge));
-            }
-            former
-        };
-        Ok(())
-    }
-
-    /// Whether the system has promised something for the VMA that core mm does not know of.
-    fn is_charged(&self) -> bool {
-        let vmas = self.space.vmas().lock();
-        self.registration.access(&vmas).charge.is_some()
-    }
-
     /// Makes `pages` what the address space knows of the VMA.
     fn reindex(&self, vmas: &mut Vmas, pages: Interval) {
         let place = self.registration.access_mut(vmas).place.take();
@@ -545,7 +441,7 @@ impl VmaState {
         let space = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
         let is_reserved = vma.flags() & bindings::VM_NORESERVE as bindings::vm_flags_t == 0;
         let charge = if shared && is_reserved {
-            Some(Charge::new((vma.end() - vma.start()) >> PAGE_SHIFT)?)
+            Some(Charge::for_addresses(vma.start()..vma.end())?)
         } else {
             None
         };

@@ -30,7 +30,6 @@ use crate::{
 };
 use kernel::{
     bindings,
-    page::PAGE_SIZE,
     prelude::*, //
 };
 
@@ -92,7 +91,7 @@ impl VmaState {
         let mut unpublished =
             Unpublished::new(subscription, family, amap, self.base(), windows, 0)?;
         if self.is_charged() {
-            unpublished.charge = Some(Charge::new((end - start) / PAGE_SIZE)?);
+            unpublished.charge = Some(Charge::for_addresses(start..end)?);
         }
         if self.amap().sharing() == Sharing::Private {
             self.share_with_child(indices, unpublished.state.amap())?;

@@ -38,7 +38,6 @@ use crate::{
 use core::mem;
 use kernel::{
     bindings,
-    page::PAGE_SIZE,
     prelude::*,
     sync::ArcBorrow, //
 };
@@ -77,7 +76,7 @@ impl VmaState {
         let mut unpublished = Unpublished::new(space, family, amap, base, [window; 2], links)?;
         if source.is_charged() {
             // That of the source is given back with it, if it goes.
-            unpublished.charge = Some(Charge::new((end - start) / PAGE_SIZE)?);
+            unpublished.charge = Some(Charge::for_addresses(start..end)?);
         }
         let reservation = mem::take(&mut unpublished.links);
         let links = {
