@@ -3,15 +3,12 @@
  * What /proc says of memory of the device is what it says of anonymous memory with which the same was done, after each of
  * many random steps. `accounting [SEED [SEEDS [STEPS]]]` repeats a run: SEEDS seeds from SEED on, STEPS steps each.
  */
-#include "anon_rmap.h"
+#include "proc.h"
 #include "random.h"
 #include "kselftest.h"
 
 #define PAGES 64
 #define CHILDREN 4
-
-#define PM_SOFT_DIRTY (1ULL << 55)
-#define PM_PRESENT (1ULL << 63)
 
 /* What is seen of one kind of memory. A bit for each page, and kilobytes. */
 struct view {
@@ -19,29 +16,17 @@ struct view {
 	long size, rss, referenced;
 };
 
-/* Adds up what `smaps` says of the VMAs in the memory. */
-static void add_smaps(const char *memory, struct view *view)
+static void add_up(const char *line, void *argument)
 {
-	uintptr_t first = (uintptr_t)memory, last = first + PAGES * PAGE - 1;
-	char *text = read_file("/proc/self/smaps"), *rest = text, *line;
-	bool is_there = false;
+	struct view *view = argument;
+	long kilobytes;
 
-	while ((line = strsep(&rest, "\n"))) {
-		uintptr_t start, end;
-		long kilobytes;
-
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			is_there = start <= last && end > first;
-		else if (!is_there)
-			continue;
-		else if (sscanf(line, "Size: %ld", &kilobytes) == 1)
-			view->size += kilobytes;
-		else if (sscanf(line, "Rss: %ld", &kilobytes) == 1)
-			view->rss += kilobytes;
-		else if (sscanf(line, "Referenced: %ld", &kilobytes) == 1)
-			view->referenced += kilobytes;
-	}
-	free(text);
+	if (sscanf(line, "Size: %ld", &kilobytes) == 1)
+		view->size += kilobytes;
+	else if (sscanf(line, "Rss: %ld", &kilobytes) == 1)
+		view->rss += kilobytes;
+	else if (sscanf(line, "Referenced: %ld", &kilobytes) == 1)
+		view->referenced += kilobytes;
 }
 
 static struct view look(char *memory)
@@ -56,11 +41,11 @@ static struct view look(char *memory)
 		ksft_exit_fail_perror("pagemap or mincore");
 	close(pagemap);
 	for (size_t i = 0; i < PAGES; i++) {
-		view.present |= (uint64_t)!!(entries[i] & PM_PRESENT) << i;
-		view.soft_dirty |= (uint64_t)!!(entries[i] & PM_SOFT_DIRTY) << i;
+		view.present |= (uint64_t)!!(entries[i] & PAGEMAP_PRESENT) << i;
+		view.soft_dirty |= (uint64_t)!!(entries[i] & PAGEMAP_SOFT_DIRTY) << i;
 		view.in_core |= (uint64_t)(in_core[i] & 1) << i;
 	}
-	add_smaps(memory, &view);
+	read_smaps(memory, PAGES, add_up, &view);
 	return view;
 }
 

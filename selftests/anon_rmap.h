@@ -39,6 +39,12 @@
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
 #endif
+#ifndef MADV_HWPOISON
+#define MADV_HWPOISON 100
+#endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
 
 /* Maps @pages pages of the device; @flags as for mmap(). */
 static inline char *map_device(size_t pages, int flags)
@@ -53,17 +59,40 @@ static inline char *map_device(size_t pages, int flags)
 	return memory;
 }
 
+/* The entry of an open /proc/PID/pagemap for the page at @address; 0 if there is none. */
+static inline uint64_t pagemap_entry(int fd, const void *address)
+{
+	uint64_t entry;
+
+	if (pread(fd, &entry, sizeof(entry), ((uintptr_t)address >> PAGE_SHIFT) * sizeof(entry)) != sizeof(entry))
+		return 0;
+	return entry;
+}
+
+#define PAGEMAP_PRESENT (1UL << 63)
+#define PAGEMAP_GUARD (1UL << 58)
+#define PAGEMAP_SOFT_DIRTY (1UL << 55)
+#define PAGEMAP_FRAME ((1UL << 55) - 1)
+
+/* The frame in an entry, 0 if there is none. */
+static inline uint64_t frame_in(uint64_t entry)
+{
+	return entry & PAGEMAP_PRESENT ? entry & PAGEMAP_FRAME : 0;
+}
+
+static inline uint64_t own_pagemap_entry(const void *address)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = pagemap_entry(fd, address);
+
+	close(fd);
+	return entry;
+}
+
 /* The frame that is mapped at @address, 0 if there is none. */
 static inline uint64_t pfn_of(const void *address)
 {
-	const uint64_t present = 1ULL << 63, frame = (1ULL << 55) - 1;
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
-
-	if (pread(fd, &entry, sizeof(entry), ((uintptr_t)address >> PAGE_SHIFT) * sizeof(entry)) != sizeof(entry))
-		entry = 0;
-	close(fd);
-	return entry & present ? entry & frame : 0;
+	return frame_in(own_pagemap_entry(address));
 }
 
 /* The frame of zeroes that is mapped where private memory was read and never written. */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the system promises (Committed_AS) by memory of the device, and when it refuses to: as for anonymous memory. */
 #include "fixture.h"
+#include "proc.h"
 
 #define MEBIBYTE (1UL << 20)
 #define SIZE (256 * MEBIBYTE)
@@ -13,11 +14,7 @@
 /* In bytes. */
 static long committed(void)
 {
-	char *meminfo = read_file("/proc/meminfo"), *line = meminfo ? strstr(meminfo, "Committed_AS:") : NULL;
-	long kib = line ? strtol(line + strlen("Committed_AS:"), NULL, 10) : -1;
-
-	free(meminfo);
-	return kib * 1024;
+	return number_in("/proc/meminfo", "Committed_AS:") * 1024;
 }
 
 FIXTURE(commit_charge)

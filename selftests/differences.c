@@ -13,33 +13,11 @@
 #include <sys/uio.h>
 
 #include "fixture.h"
+#include "proc.h"
 
 #define PAGES 16
 
-FIXTURE(differences)
-{
-	char *memory;
-};
-
-FIXTURE_VARIANT(differences)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(differences, device) { .device = true };
-FIXTURE_VARIANT_ADD(differences, anonymous) { .device = false };
-
-FIXTURE_SETUP(differences)
-{
-	self->memory = map_private(variant->device, PAGES);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, PAGES, 1);
-}
-
-FIXTURE_TEARDOWN_PARENT(differences)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_ON_BOTH(differences, PAGES, true);
 
 /* What the call does: an errno with the device, but success with anonymous memory. */
 #define EXPECT_REFUSED(device_errno, call) do {				\
@@ -210,18 +188,9 @@ TEST_F(differences, shared_memory_has_no_end_and_no_second_mapping)
 }
 
 /* The number of KiB that this process's status says after @name. */
-static long kib_of(const char *file, const char *name)
-{
-	char *status = read_file(file), *line = status ? strstr(status, name) : NULL;
-	long value = line ? strtol(line + strlen(name), NULL, 10) : -1;
-
-	free(status);
-	return value;
-}
-
 static long kib(const char *name)
 {
-	return kib_of("/proc/self/status", name);
+	return number_in("/proc/self/status", name);
 }
 
 TEST_F(differences, it_is_no_data_that_could_be_limited)
@@ -271,29 +240,20 @@ TEST_F(differences, stacks_do_not_grow_in_it)
 	EXPECT_REFUSED(EINVAL, stack == MAP_FAILED ? -1 : 0);
 }
 
-/* Whether the mapping at @address has @flag, as `smaps` calls it. */
-static bool has_flag(const void *address, const char *flag)
+static void see_mergeable(const char *line, void *argument)
 {
-	char *text = read_file("/proc/self/smaps"), *rest = text, *line;
-	bool is_there = false, has = false;
-
-	while ((line = strsep(&rest, "\n"))) {
-		uintptr_t start, end;
-
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			is_there = (uintptr_t)address >= start && (uintptr_t)address < end;
-		else if (is_there && !strncmp(line, "VmFlags:", 8))
-			has |= strstr(line, flag) != NULL;
-	}
-	free(text);
-	return has;
+	if (!strncmp(line, "VmFlags:", 8) && strstr(line, " mg"))
+		*(bool *)argument = true;
 }
 
 TEST_F(differences, its_pages_are_not_merged)
 {
+	bool mergeable = false;
+
 	if (madvise(self->memory, PAGES * PAGE, MADV_MERGEABLE))
 		SKIP(return, "no KSM");
-	EXPECT_EQ(!variant->device, has_flag(self->memory, " mg"));
+	read_smaps(self->memory, PAGES, see_mergeable, &mergeable);
+	EXPECT_EQ(!variant->device, mergeable);
 }
 
 static long touch_all(void *memory, long pages)
@@ -327,9 +287,9 @@ TEST_F(differences, memory_of_the_dying_is_free_when_they_have_ended)
 	snprintf(path, sizeof(path), "/proc/%d/status", child->pid);
 	ASSERT_EQ(0, syscall(SYS_process_mrelease, pidfd, 0));
 	if (variant->device) {
-		EXPECT_LE((long)(pages * PAGE / 1024), kib_of(path, "VmRSS:"));
+		EXPECT_LE((long)(pages * PAGE / 1024), number_in(path, "VmRSS:"));
 	} else {
-		EXPECT_GT((long)(pages * PAGE / 1024 / 4), kib_of(path, "VmRSS:"));
+		EXPECT_GT((long)(pages * PAGE / 1024 / 4), number_in(path, "VmRSS:"));
 	}
 	ptrace(PTRACE_CONT, child->pid, 0, 0);
 	waitpid(child->pid, &status, __WALL);

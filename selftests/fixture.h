@@ -32,6 +32,36 @@ FIXTURE_TEARDOWN_PARENT(fixture_name)					\
 }									\
 struct fixture_name##_needs_a_semicolon
 
+/*
+ * A fixture with private memory of the device, or as much anonymous memory, as the reference: size_in_pages pages, filled with
+ * seed 1 or untouched.
+ */
+#define FIXTURE_ON_BOTH(fixture_name, size_in_pages, is_filled)		\
+FIXTURE(fixture_name)							\
+{									\
+	char *memory;							\
+};									\
+FIXTURE_VARIANT(fixture_name)						\
+{									\
+	bool device;							\
+};									\
+FIXTURE_VARIANT_ADD(fixture_name, device) { .device = true };		\
+FIXTURE_VARIANT_ADD(fixture_name, anonymous) { .device = false };	\
+FIXTURE_SETUP(fixture_name)						\
+{									\
+	self->memory = map_private(variant->device, size_in_pages);	\
+	ASSERT_NE(MAP_FAILED, self->memory);				\
+	/* The device has no huge pages. */				\
+	madvise(self->memory, (size_in_pages) * PAGE, MADV_NOHUGEPAGE);	\
+	if (is_filled)							\
+		fill(self->memory, size_in_pages, 1);			\
+}									\
+FIXTURE_TEARDOWN_PARENT(fixture_name)					\
+{									\
+	EXPECT_STREQ("", leak());					\
+}									\
+struct fixture_name##_needs_a_semicolon
+
 /* Private memory of the device, or anonymous memory: for tests that both have to pass. */
 static inline char *map_private(bool device, size_t pages)
 {

@@ -321,14 +321,13 @@ static long count_differences(void *argument, long pages)
 /* The frames that are mapped at so many pages, 0 where there is none; false if that can't be told. */
 static bool read_pfns(const char *memory, size_t pages, uint64_t *pfns)
 {
-	const uint64_t present = 1ULL << 63, frame = (1ULL << 55) - 1;
 	const size_t size = pages * sizeof(*pfns);
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	bool all = pread(fd, pfns, size, (uintptr_t)memory / PAGE * sizeof(*pfns)) == (ssize_t)size;
 
 	close(fd);
 	for (size_t i = 0; i < pages; i++)
-		pfns[i] = pfns[i] & present ? pfns[i] & frame : 0;
+		pfns[i] = frame_in(pfns[i]);
 	return all;
 }
 

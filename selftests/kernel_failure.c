@@ -6,14 +6,7 @@
 #include "await.h"
 #include "fixture.h"
 #include "pool.h"
-
-/* Not in the C library. */
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE 101
-#endif
-#ifndef MADV_HWPOISON
-#define MADV_HWPOISON 100
-#endif
+#include "proc.h"
 
 #define PAGES 8
 #define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
@@ -55,18 +48,6 @@ FIXTURE_TEARDOWN_PARENT(kernel_failure)
 	EXPECT_STREQ("", leak());
 }
 
-static bool is_marked(uint64_t pfn)
-{
-	const uint64_t hwpoison = 1 << 19;
-	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	uint64_t flags = 0;
-
-	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
-		flags = 0;
-	close(fd);
-	return flags & hwpoison;
-}
-
 static bool is_refused(uint64_t address)
 {
 	return load((void *)address).signal == SIGBUS;
@@ -76,7 +57,7 @@ static bool is_refused(uint64_t address)
 	char *failed = self->memory + (page) * PAGE;					\
 	struct peer *newcomer;								\
 											\
-	EXPECT_TRUE(is_marked(pfn));							\
+	EXPECT_TRUE(is_marked_bad(pfn));							\
 	if (variant->device) {								\
 		EXPECT_TRUE(await(is_taken_away, pfn));					\
 	}										\
@@ -124,15 +105,6 @@ TEST_F(kernel_failure, hard_offline_page)
 
 #define UNPOISON "/sys/kernel/debug/hwpoison/unpoison-pfn"
 
-static long corrupted(void)
-{
-	char *meminfo = read_file("/proc/meminfo"), *line = meminfo ? strstr(meminfo, "HardwareCorrupted:") : NULL;
-	long kib = line ? strtol(line + strlen("HardwareCorrupted:"), NULL, 10) : -1;
-
-	free(meminfo);
-	return kib;
-}
-
 /* The kernel would free what is in use: it has to be refused. */
 TEST_F(kernel_failure, is_not_undone_by_the_kernel)
 {
@@ -155,7 +127,7 @@ TEST_F(kernel_failure, is_not_undone_by_the_kernel)
 			ASSERT_EQ(0, poison_pfn(pfn));
 			ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
 		}
-		ASSERT_TRUE(is_marked(pfn));
+		ASSERT_TRUE(is_marked_bad(pfn));
 		if (!doors[i]) {
 			ASSERT_TRUE(await(is_taken_away, pfn));
 		}
@@ -163,11 +135,11 @@ TEST_F(kernel_failure, is_not_undone_by_the_kernel)
 		error = print_to_file(UNPOISON, "%#lx", pfn);
 		/* After a failure of real hardware it refuses all. */
 		EXPECT_TRUE(error == EBUSY || error == EOPNOTSUPP);
-		EXPECT_TRUE(is_marked(pfn));
+		EXPECT_TRUE(is_marked_bad(pfn));
 		EXPECT_EQ(before, corrupted());
 		if (doors[i] && strcmp(doors[i], "hard_offline")) {
 			EXPECT_EQ(0, unpoison_pfn(pfn));
-			EXPECT_FALSE(is_marked(pfn));
+			EXPECT_FALSE(is_marked_bad(pfn));
 			EXPECT_WORD(word(1, i), load(self->memory + i * PAGE));
 		} else {
 			EXPECT_SIGBUS(self->memory + i * PAGE, load(self->memory + i * PAGE));
@@ -186,11 +158,11 @@ TEST_F(kernel_failure, madvise_soft_offline)
 		SKIP(return, "the kernel takes no pages offline");
 	if (variant->device) {
 		EXPECT_NE(0, error);
-		EXPECT_FALSE(is_marked(pfn));
+		EXPECT_FALSE(is_marked_bad(pfn));
 		EXPECT_EQ(pfn, pfn_of(moved));
 	} else {
 		EXPECT_EQ(0, error);
-		EXPECT_TRUE(is_marked(pfn));
+		EXPECT_TRUE(is_marked_bad(pfn));
 	}
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 	EXPECT_WORD(word(1, 2), peer_load(self->child, moved));

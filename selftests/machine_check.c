@@ -8,6 +8,7 @@
 #include "await.h"
 #include "fixture.h"
 #include "pool.h"
+#include "proc.h"
 #include "stuck.h"
 
 #define MCE_CPU 1
@@ -38,21 +39,7 @@ static bool is_bad_hardware(uint64_t pfn)
 /* Whether the kernel counts more than @kilobytes of bad memory. */
 static bool corrupted_more_than(uint64_t kilobytes)
 {
-	char *meminfo = read_file("/proc/meminfo");
-	char *line = meminfo ? strstr(meminfo, "HardwareCorrupted:") : NULL;
-	bool more = line && strtoul(strchr(line, ':') + 1, NULL, 10) > kilobytes;
-
-	free(meminfo);
-	return more;
-}
-
-static uint64_t corrupted(void)
-{
-	uint64_t kilobytes = 0;
-
-	while (corrupted_more_than(kilobytes))
-		kilobytes += PAGE / 1024;
-	return kilobytes;
+	return corrupted() > (long)kilobytes;
 }
 
 /* Whether pages are device memory: the kernel's own handler calls the driver then. */
@@ -61,18 +48,6 @@ static bool has_pool(void)
 	uint64_t first_pfn;
 
 	return pool(&first_pfn);
-}
-
-/* Device memory is not in kpageflags. */
-static bool has_hwpoison_flag(uint64_t pfn)
-{
-	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	uint64_t flags = 0;
-
-	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
-		flags = 0;
-	close(fd);
-	return flags & 1 << 19;
 }
 
 FIXTURE(machine_check)
@@ -120,7 +95,7 @@ TEST_F(machine_check, action_optional)
 	EXPECT_SIGBUS(self->memory + 16, store(self->memory + 16, 1));
 	EXPECT_SIGBUS(self->memory + 8, peer_load(child, self->memory + 8));
 	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
-	EXPECT_NE(has_pool(), has_hwpoison_flag(pfn));
+	EXPECT_NE(has_pool(), is_marked_bad(pfn));
 }
 
 TEST_F(machine_check, failed_hardware_is_not_unpoisoned)
@@ -145,7 +120,7 @@ TEST_F(machine_check, frame_is_never_used_again)
 	/* Who has handled the machine check can be about to finish. */
 	EXPECT_TRUE(await(is_quarantined, quarantined + 1));
 	EXPECT_FALSE(is_poisoned(pfn));
-	EXPECT_NE(has_pool(), has_hwpoison_flag(pfn));
+	EXPECT_NE(has_pool(), is_marked_bad(pfn));
 	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
 	EXPECT_TRUE(zeroed(self->memory, 1));
 	EXPECT_NE(pfn, pfn_of(self->memory));
@@ -312,7 +287,7 @@ TEST_F(mce_inject, burst_beside_a_process_that_is_stuck)
 	ASSERT_TRUE(report_machine_checks((uint64_t *)stuck.shared->pfns, STUCK_PAGES));
 	for (size_t i = 0; i < STUCK_PAGES; i++) {
 		EXPECT_TRUE(await(is_taken_away, stuck.shared->pfns[i]));
-		EXPECT_TRUE(has_hwpoison_flag(stuck.shared->pfns[i]));
+		EXPECT_TRUE(is_marked_bad(stuck.shared->pfns[i]));
 	}
 	EXPECT_TRUE(sleeps_deeply(stuck.pid));
 	free_stuck(&stuck);

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "fixture.h"
+#include "proc.h"
 
 #define MEBIBYTE (1L << 20)
 /* Each CPU may be charged for some pages beforehand. */
@@ -14,15 +15,6 @@
 
 #define CGROUPS "/tmp/anon_rmap.cgroup"
 #define GROUP CGROUPS "/test"
-
-static long number_in(const char *path, const char *name)
-{
-	char *text = read_file(path), *found = text ? strstr(text, name) : NULL;
-	long number = found ? strtol(found + strlen(name), NULL, 10) : -1;
-
-	free(text);
-	return number;
-}
 
 static long charged(void)
 {

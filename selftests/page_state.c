@@ -4,43 +4,12 @@
  * was written since a point in time (soft-dirty), by which checkpoints and garbage collectors go.
  */
 #include "fixture.h"
+#include "proc.h"
 #include "random.h"
-
-/* Not in the C library. */
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE 101
-#endif
 
 #define PAGES 64
 
-FIXTURE(page_state)
-{
-	char *memory;
-};
-
-FIXTURE_VARIANT(page_state)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(page_state, device) { .device = true };
-FIXTURE_VARIANT_ADD(page_state, anonymous) { .device = false };
-
-FIXTURE_SETUP(page_state)
-{
-	self->memory = map_private(variant->device, PAGES);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
-	fill(self->memory, PAGES, 1);
-}
-
-FIXTURE_TEARDOWN_PARENT(page_state)
-{
-	EXPECT_STREQ("", leak());
-}
-
-#define PM_SOFT_DIRTY (1ULL << 55)
-#define PM_PRESENT (1ULL << 63)
+FIXTURE_ON_BOTH(page_state, PAGES, true);
 
 /* For which of the pages `pagemap` says @flag: a bit for each. */
 static uint64_t pages_that_are(uint64_t flag, const char *memory)
@@ -70,35 +39,27 @@ static uint64_t pages_in_core(char *memory)
 	return pages;
 }
 
-/* The kilobytes that `smaps` says under @name of the mapping at @memory; -1 if there is no such line. */
-static long smaps(const char *memory, const char *name)
+struct smaps_sum {
+	const char *name;
+	long kilobytes;
+};
+
+static void add_up(const char *line, void *argument)
 {
-	char *text = read_file("/proc/self/smaps"), *rest = text, *line;
-	size_t size = strlen(name);
-	bool is_there = false;
-	long kilobytes = -1;
+	struct smaps_sum *sum = argument;
+	size_t size = strlen(sum->name);
 
-	while (kilobytes < 0 && (line = strsep(&rest, "\n"))) {
-		uintptr_t start, end;
-
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			is_there = (uintptr_t)memory >= start && (uintptr_t)memory < end;
-		else if (is_there && !strncmp(line, name, size) && line[size] == ':')
-			kilobytes = strtol(line + size + 1, NULL, 10);
-	}
-	free(text);
-	return kilobytes;
+	if (!strncmp(line, sum->name, size) && line[size] == ':')
+		sum->kilobytes += strtol(line + size + 1, NULL, 10);
 }
 
-static uint64_t pagemap_entry(const char *page)
+/* The kilobytes that `smaps` says under @name of the memory. */
+static long smaps(const char *memory, const char *name)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entry = 0;
+	struct smaps_sum sum = { name, 0 };
 
-	if (pread(fd, &entry, sizeof(entry), (uintptr_t)page / PAGE * sizeof(entry)) != sizeof(entry))
-		abort();
-	close(fd);
-	return entry;
+	read_smaps(memory, PAGES, add_up, &sum);
+	return sum.kilobytes;
 }
 
 static void fork_and_wait(void)
@@ -116,15 +77,15 @@ TEST_F(page_state, what_a_fork_leaves)
 {
 	struct peer *child;
 
-	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
-	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
 	EXPECT_EQ(ALL, pages_in_core(self->memory));
 	EXPECT_EQ(PAGES * PAGE / 1024, smaps(self->memory, "Rss"));
 	EXPECT_EQ(PAGES * PAGE / 1024, smaps(self->memory, "Referenced"));
 	EXPECT_WORD(word(1, 5), peer_load(child, self->memory + 5 * PAGE));
-	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
 	ASSERT_EQ(0, madvise(self->memory, PAGES / 2 * PAGE, MADV_DONTNEED));
 	EXPECT_EQ(PAGES / 2 * PAGE / 1024, smaps(self->memory, "Rss"));
 	EXPECT_WORD(0, load(self->memory));
@@ -159,7 +120,7 @@ TEST_F(page_state, generations)
 		EXPECT_WORD(100 + i, peer_store(children[i], self->memory + (i + 1) * PAGE, 100 + i));
 		/* More of them than entries are made read-only for. */
 		if (!variant->device || i < 16) {
-			EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+			EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
 		}
 	}
 	for (size_t i = 0; i < nr; i++) {
@@ -177,14 +138,14 @@ static bool has_soft_dirty(void)
 
 	write_file("/proc/self/clear_refs", "4", 1);
 	store(memory, 1);
-	return pages_that_are(PM_SOFT_DIRTY, memory) & 1;
+	return pages_that_are(PAGEMAP_SOFT_DIRTY, memory) & 1;
 }
 
 /* Pages 3 and 9 are written. */
 #define WRITTEN (1 << 3 | 1 << 9)
 
 #define EXPECT_SOFT_DIRTY(expected_pages) \
-	EXPECT_EQ((uint64_t)(expected_pages), pages_that_are(PM_SOFT_DIRTY, self->memory))
+	EXPECT_EQ((uint64_t)(expected_pages), pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory))
 
 TEST_F(page_state, soft_dirty)
 {
@@ -206,7 +167,7 @@ TEST_F(page_state, soft_dirty)
 	ASSERT_EQ(0, mprotect(self->memory + 8 * PAGE, 4 * PAGE, PROT_READ));
 	ASSERT_EQ(0, mprotect(self->memory + 8 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE));
 	/* A split makes new VMAs, whose pages may all have been written. */
-	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PM_SOFT_DIRTY, self->memory));
+	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory));
 	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
 	EXPECT_SOFT_DIRTY(0);
 	child = fork_peer();
@@ -221,7 +182,7 @@ TEST_F(page_state, soft_dirty)
 	EXPECT_SOFT_DIRTY(WRITTEN);
 	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_EQ(moved, mremap(self->memory, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
-	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PM_SOFT_DIRTY, moved));
+	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PAGEMAP_SOFT_DIRTY, moved));
 }
 
 /* Takes the frame of a page out of use, of the device for a while. Returns 0 or the errno. */
@@ -243,7 +204,7 @@ TEST_F(page_state, soft_dirty_and_soft_offline)
 	store(self->memory + 9 * PAGE, 43);
 	ASSERT_EQ(0, soft_offline(variant->device, self->memory + 3 * PAGE));
 	ASSERT_EQ(0, soft_offline(variant->device, self->memory + 4 * PAGE));
-	EXPECT_EQ(ALL, pages_that_are(PM_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
 	EXPECT_SOFT_DIRTY(WRITTEN);
 	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
 	EXPECT_WORD(word(1, 4), load(self->memory + 4 * PAGE));
@@ -298,7 +259,7 @@ TEST_F(page_state, dumps_of_what_was_written)
 		if (variant->device && round % 3 == 2) {
 			ASSERT_EQ(0, soft_offline(true, self->memory + below(&random, PAGES) * PAGE));
 		}
-		dirty = pages_that_are(PM_SOFT_DIRTY, self->memory);
+		dirty = pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory);
 		for (size_t i = 0; i < PAGES; i++)
 			if (dirty >> i & 1)
 				image[i] = load(self->memory + i * PAGE).value;
@@ -322,7 +283,7 @@ TEST_F(page_state, soft_dirty_of_children_and_of_what_is_moved)
 	if (!fork()) {
 		for (size_t i = 0; i < PAGES; i++)
 			load(self->memory + i * PAGE);
-		_exit(!(pages_that_are(PM_SOFT_DIRTY, self->memory) & 1));
+		_exit(!(pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory) & 1));
 	} else {
 		int status;
 
@@ -340,7 +301,7 @@ TEST_F(page_state, soft_dirty_of_children_and_of_what_is_moved)
 	ASSERT_EQ(moved, mremap(self->memory, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
 	for (size_t i = 0; i < PAGES; i++)
 		load(moved + i * PAGE);
-	EXPECT_EQ(ALL, pages_that_are(PM_SOFT_DIRTY, moved));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_SOFT_DIRTY, moved));
 }
 
 /* The entry of a guard page is nobody's to change. */
@@ -353,29 +314,25 @@ TEST_F(page_state, guard_page_over_fork)
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
 	ASSERT_EQ(0, madvise(guard, PAGE, MADV_GUARD_INSTALL));
-	before = pagemap_entry(guard);
+	before = own_pagemap_entry(guard);
 	store(self->memory, 7);
 	fork_and_wait();
-	EXPECT_EQ(before, pagemap_entry(guard));
+	EXPECT_EQ(before, own_pagemap_entry(guard));
 	EXPECT_SIGSEGV(load(guard));
 	ASSERT_EQ(0, madvise(guard, PAGE, MADV_GUARD_REMOVE));
 	EXPECT_WORD(0, load(guard));
 	EXPECT_WORD(word(1, 5), peer_load(child, guard));
 	/* Nor by others who share the memory. */
 	ASSERT_EQ(0, madvise(guard, PAGE, MADV_GUARD_INSTALL));
-	before = pagemap_entry(guard);
+	before = own_pagemap_entry(guard);
 	peer_store(child, self->memory + PAGE, 7);
 	ASSERT_NE(NULL, peer_fork(child));
-	EXPECT_EQ(before, pagemap_entry(guard));
+	EXPECT_EQ(before, own_pagemap_entry(guard));
 }
 
 static long oom_score(void)
 {
-	char *text = read_file("/proc/self/oom_score");
-	long score = text ? strtol(text, NULL, 10) : -1;
-
-	free(text);
-	return score;
+	return number_in("/proc/self/oom_score", "");
 }
 
 /* Whom the OOM killer takes for the largest. */

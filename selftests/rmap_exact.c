@@ -142,9 +142,9 @@ static size_t add_entries(pid_t pid, struct entry *entries, size_t room)
 			ksft_exit_fail_msg("a mapping of %zd pages\n", pages);
 		pages = pread(fd, words, pages * sizeof(*words), first * sizeof(*words)) / (ssize_t)sizeof(*words);
 		for (ssize_t i = 0; i < pages && count < room; i++) {
-			uint64_t pfn = words[i] & ((1ULL << 55) - 1);
+			uint64_t pfn = frame_in(words[i]);
 
-			if (words[i] >> 63 && pfn != zeroes)
+			if (pfn && pfn != zeroes)
 				entries[count++] = (struct entry){ pfn, pid, (first + i) * PAGE };
 		}
 	}

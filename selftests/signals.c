@@ -16,10 +16,6 @@
 #define POLICY_OF_KERNEL "/proc/sys/vm/memory_failure_early_kill"
 #define POLICY_OF_MODULE "/sys/module/anon_rmap/parameters/memory_failure_early_kill"
 #define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
-/* glibc does not have it. */
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE 101
-#endif
 #define WORD 0x1234567890abcdefUL
 
 /* Who acts: the threads of a process, the process that it forked, and another one that only shares the page. */

@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <time.h>
 #include "fixture.h"
+#include "proc.h"
 
 #define SECONDS 10
 
@@ -40,23 +41,18 @@ TEST_F(soft_offline, content_moves_to_another_frame)
 
 TEST_F(soft_offline, frame_is_not_handed_out_until_unpoisoned)
 {
-	const uint64_t hwpoison = 1 << 19;
-	uint64_t pfn, flags = 0;
-	int kpageflags = open("/proc/kpageflags", O_RDONLY);
+	uint64_t pfn;
 
 	fill(self->memory, self->pages, 1);
 	pfn = pfn_of(self->memory);
 	ASSERT_EQ(0, soft_offline(pfn));
-	ASSERT_EQ(sizeof(flags), pread(kpageflags, &flags, sizeof(flags), pfn * sizeof(flags)));
-	EXPECT_EQ(hwpoison, flags & hwpoison);
+	EXPECT_TRUE(is_marked_bad(pfn));
 	EXPECT_EQ(ENXIO, poison_pfn(pfn));
 	EXPECT_EQ(ENXIO, soft_offline(pfn));
 
 	EXPECT_EQ(0, unpoison_pfn(pfn));
-	ASSERT_EQ(sizeof(flags), pread(kpageflags, &flags, sizeof(flags), pfn * sizeof(flags)));
-	EXPECT_EQ(0, flags & hwpoison);
+	EXPECT_FALSE(is_marked_bad(pfn));
 	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
-	close(kpageflags);
 }
 
 TEST_F(soft_offline, sharers_see_the_same_page)

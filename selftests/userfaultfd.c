@@ -14,14 +14,6 @@
 
 #define PAGES 16
 
-/* Newer than the C library. */
-#ifndef MADV_HWPOISON
-#define MADV_HWPOISON 100
-#endif
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE 101
-#endif
-
 FIXTURE(userfaultfd)
 {
 	char *memory;

@@ -11,30 +11,7 @@
 
 #define PAGES 64
 
-FIXTURE(zero_page)
-{
-	char *memory;
-};
-
-FIXTURE_VARIANT(zero_page)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(zero_page, device) { .device = true };
-FIXTURE_VARIANT_ADD(zero_page, anonymous) { .device = false };
-
-FIXTURE_SETUP(zero_page)
-{
-	self->memory = map_private(variant->device, PAGES);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
-}
-
-FIXTURE_TEARDOWN_PARENT(zero_page)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_ON_BOTH(zero_page, PAGES, false);
 
 /* How many of the pages have a frame of their own. */
 static size_t own_frames(const char *memory)

@@ -284,18 +284,4 @@ static inline struct vma next_vma(enum arena arena, unsigned int page)
 	};
 }
 
-/* The entry of /proc/PID/pagemap. */
-static inline uint64_t pagemap_entry(int fd, const void *address)
-{
-	uint64_t entry;
-
-	if (pread(fd, &entry, sizeof(entry), ((uintptr_t)address >> PAGE_SHIFT) * sizeof(entry)) != sizeof(entry))
-		return 0;
-	return entry;
-}
-
-#define PAGEMAP_PRESENT (1UL << 63)
-#define PAGEMAP_GUARD (1UL << 58)
-#define PAGEMAP_FRAME ((1UL << 55) - 1)
-
 #endif

@@ -29,7 +29,6 @@ static struct target random_target(struct random *random, struct note *note)
 		.pid = world->members[below(random, one_in(random, 2) ? world->processes : 2)].pid,
 	};
 	char path[64];
-	uint64_t entry;
 	int fd;
 
 	if (!one_in(random, 3))
@@ -38,9 +37,8 @@ static struct target random_target(struct random *random, struct note *note)
 	target.address = start_of(&place) + below(random, PAGE);
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", target.pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	entry = pagemap_entry(fd, target.address);
+	target.pfn = frame_in(pagemap_entry(fd, target.address));
 	close(fd);
-	target.pfn = entry & PAGEMAP_PRESENT ? entry & PAGEMAP_FRAME : 0;
 	return target;
 }
 
