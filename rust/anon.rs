@@ -12,16 +12,16 @@ use crate::{
         registry, //
     },
     pool::{
-        self,
+        device_memory::DeviceMemory,
         OwnedPage, //
     },
+    quarantine,
     radix_tree::Slot,
     stats,
     wait::wake, //
 };
 use core::{
     fmt,
-    mem::ManuallyDrop,
     ops::Deref,
     ptr::{
         self,
@@ -87,9 +87,10 @@ pub(crate) struct Content(usize);
 impl Content {
     /// Tag for [`Poison::Simulated`].
     const SIMULATED: usize = 1;
-    /// Tag for [`Poison::Hardware`]. The page has the kernel's flag for bad pages then, so whoever
-    /// drops the last reference does not give it to the page allocator.
+    /// Tag for [`Poison::Hardware`].
     const HARDWARE: usize = 2;
+    /// Both: a drill of the kernel's own, whose mark is undone with the poison.
+    const KERNELS_DRILL: usize = Self::SIMULATED | Self::HARDWARE;
     const POISON: usize = Self::SIMULATED | Self::HARDWARE;
     /// Tag for a page that is being replaced, see [`Anon::begin_migration`].
     const MIGRATING: usize = 4;
@@ -98,7 +99,10 @@ impl Content {
     const EXCLUSIVE: usize = 8;
     /// Tag for a page of which an entry was zapped that said it had been written (soft-dirty), for who maps it next.
     const SOFT_DIRTY: usize = 16;
-    const TAGS: usize = Self::POISON | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY;
+    /// Tag for a page whose hardware has failed, so that it is about to be taken away.
+    const FAILED: usize = 32;
+    const TAGS: usize =
+        Self::POISON | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY | Self::FAILED;
 
     fn new(page: OwnedPage) -> Self {
         // INVARIANT: The page is owned, and given back in `drop`.
@@ -120,18 +124,35 @@ impl Content {
     pub(crate) fn poison(&self) -> Option<Poison> {
         match self.0 & Self::POISON {
             0 => None,
-            Self::SIMULATED => Some(Poison::Simulated),
-            _ => Some(Poison::Hardware),
+            Self::HARDWARE => Some(Poison::Hardware),
+            _ => Some(Poison::Simulated),
         }
     }
 
-    /// Whether the kernel has marked the page as bad, so that it has failed or is about to.
-    pub(crate) fn is_marked_bad(&self) -> bool {
+    /// Whether the kernel has marked the page as bad.
+    fn is_marked(&self) -> bool {
         // SAFETY: The page is valid as long as `self` is.
         unsafe { helpers::anon_rmap_page_hwpoison(self.page().as_ptr()) }
     }
 
-    /// Sets or clears the poison. The caller zaps the mappings, see [`crate::memory_failure`].
+    /// Whether the page is known to have failed, so that it must not be mapped or read although it may be poisoned later only.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0 & Self::FAILED != 0 || self.is_marked()
+    }
+
+    /// Whether the hardware is known to have failed under the page, but nobody has taken it away yet.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.0 & Self::FAILED != 0
+    }
+
+    /// Notes that the hardware has failed, before the page is poisoned. Does not allocate.
+    pub(crate) fn set_failed(&mut self) {
+        // INVARIANT: Only tags change.
+        self.0 |= Self::FAILED;
+    }
+
+    /// Sets or clears the poison. The caller zaps the mappings, see [`crate::memory_failure`], and for a failure of the hardware
+    /// has the frame [marked](Anon::mark) then.
     ///
     /// That of the hardware is final: no caller may replace it.
     pub(crate) fn set_poison(&mut self, poison: Option<Poison>) {
@@ -142,13 +163,37 @@ impl Content {
             Some(Poison::Simulated) => self.0 |= Self::SIMULATED,
             Some(Poison::Hardware) => {
                 self.0 |= Self::HARDWARE;
-                // SAFETY: The page is valid as long as `self` is.
-                unsafe { helpers::anon_rmap_page_set_hwpoison(self.page().as_ptr()) };
-                // SAFETY: The content owns the page, and gives up nothing here.
-                pool::guard(&ManuallyDrop::new(unsafe {
-                    OwnedPage::from_raw(self.raw_page())
-                }));
+                self.0 &= !Self::FAILED;
             }
+        }
+    }
+
+    /// Whether the page is poisoned by a drill of the kernel's own.
+    pub(crate) fn is_kernels_drill(&self) -> bool {
+        self.0 & Self::POISON == Self::KERNELS_DRILL
+    }
+
+    /// Takes the kernel's mark, if there is one, for that of the drill by which the page is poisoned, and the reference that belongs
+    /// to it; whether it did.
+    pub(crate) fn take_mark(&mut self) -> bool {
+        let is_new = self.0 & Self::POISON == Self::SIMULATED
+            && self.is_marked()
+            && DeviceMemory::get().is_none();
+        if is_new {
+            // INVARIANT: Only tags change.
+            self.0 |= Self::KERNELS_DRILL;
+            // SAFETY: The page is valid as long as `self` is.
+            unsafe { helpers::anon_rmap_get_page(self.page().as_ptr()) };
+        }
+        is_new
+    }
+
+    /// Why the frame stays out of use when the page goes; `None` if it does not.
+    fn out_of_use(&self) -> Option<quarantine::Kind> {
+        match self.poison() {
+            Some(Poison::Hardware) => Some(quarantine::Kind::Hardware),
+            _ if self.is_failing() => Some(quarantine::Kind::Hardware),
+            _ => self.is_marked().then_some(quarantine::Kind::Software),
         }
     }
 
@@ -241,10 +286,16 @@ impl Drop for Content {
         // Whoever has pinned the page holds a reference of its own.
         // SAFETY: By the invariant the content owns the page.
         let page = unsafe { OwnedPage::from_raw(self.raw_page()) };
-        if self.poison() == Some(Poison::Hardware) {
-            // SAFETY: Guarded when the poison was set, which is final.
-            unsafe { pool::unguard(&page) };
+        let Some(kind) = self.out_of_use() else {
+            return;
+        };
+        let has_reference = self.poison() == Some(Poison::Hardware) || self.is_kernels_drill();
+        if !self.is_marked() {
+            // Nobody has had memory, or a place, to handle the failure.
+            // SAFETY: The page is valid.
+            unsafe { helpers::anon_rmap_page_set_hwpoison(page.borrow().as_ptr()) };
         }
+        quarantine::keep(page, kind, has_reference);
     }
 }
 
@@ -303,7 +354,7 @@ impl Anon {
         loop {
             let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
             let content = source.lock();
-            if content.poison().is_some() {
+            if content.poison().is_some() || content.has_failed() {
                 return Err(EHWPOISON);
             }
             let copied = copy_page(&page.borrow(), &content.page());
@@ -376,6 +427,51 @@ impl Anon {
         Ok(Migration(self))
     }
 
+    /// Has the frame marked as bad, with all that the kernel does then: the hardware has failed under the page, which is poisoned and
+    /// mapped nowhere. Sleeps; the caller must hold no lock.
+    ///
+    /// Meanwhile no lookup finds the anon.
+    pub(crate) fn mark(&self, source: quarantine::Source) {
+        let content = self.lock();
+        if content.poison() != Some(Poison::Hardware) {
+            return;
+        }
+        let page = content.raw_page();
+        drop(content);
+        // SAFETY: Nobody replaces the page of an anon that is poisoned for good, and it stays as long as the anon does.
+        let page = unsafe { BorrowedPage::from_raw(page) };
+        // So that the anon is not lost to lookups while others are marked.
+        let marking = quarantine::marking();
+        // SAFETY: The page is this anon's, and remembered with it again.
+        unsafe { frame::forget(page.as_ptr()) };
+        quarantine::mark(&page, source, quarantine::Kind::Hardware);
+        // SAFETY: As above.
+        unsafe { frame::remember(page.as_ptr(), self) };
+        drop(marking);
+    }
+
+    /// Undoes a drill of the kernel's own on the page, if that is why it is poisoned. Sleeps; the caller must hold no lock, and nobody
+    /// else may do so.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`quarantine::unmark`].
+    pub(crate) fn unmark(&self) -> Result {
+        let mut content = self.lock();
+        if !content.is_kernels_drill() {
+            return Ok(());
+        }
+        let page = content.raw_page();
+        drop(content);
+        // SAFETY: Nobody replaces the page of an anon that is poisoned, and it stays as long as the anon does.
+        let page = unsafe { BorrowedPage::from_raw(page) };
+        quarantine::unmark(&page)?;
+        content = self.lock();
+        // INVARIANT: Only tags change.
+        content.0 &= !Content::HARDWARE;
+        Ok(())
+    }
+
     /// Where the mappings of this page can be found.
     pub(crate) fn anon_vma(&self) -> &Arc<AnonVma> {
         &self.anon_vma
@@ -438,7 +534,7 @@ unsafe impl AlwaysRefCounted for Anon {
 pub(crate) struct Migration<'a>(&'a Anon);
 
 impl Migration<'_> {
-    /// Moves the content, and what it is charged to, to the page `to`, and puts the old frame aside.
+    /// Moves the content, and what it is charged to, to the page `to`. Returns the old one, which is nobody's then.
     ///
     /// # Errors
     ///
@@ -447,9 +543,9 @@ impl Migration<'_> {
     /// * [`ENOMEM`]: `to` has failed.
     ///
     /// `to` is given back then.
-    pub(crate) fn move_to(&self, to: OwnedPage) -> Result<(), (Error, OwnedPage)> {
+    pub(crate) fn move_to(&self, to: OwnedPage) -> Result<OwnedPage, (Error, OwnedPage)> {
         let mut content = self.0.lock();
-        if content.poison().is_some() {
+        if content.poison().is_some() || content.has_failed() {
             return Err((EHWPOISON, to));
         }
         // Whoever maps or pins the page has a reference, and one who has unmapped it keeps his until
@@ -479,9 +575,9 @@ impl Migration<'_> {
                 return Err((ENOMEM, to));
             }
             helpers::anon_rmap_page_move_charge(from, new);
+            frame::forget(from);
         }
-        frame::put_aside(content.replace(to));
-        Ok(())
+        Ok(content.replace(to))
     }
 
     /// Makes core mm give up references that it only keeps for later: for pages locked in memory
@@ -558,13 +654,8 @@ impl Drop for Share {
     }
 }
 
-/// Copies `from` to `to`; a hardware error in `from`, which the kernel may know of already, is an
-/// error here, not a crash.
+/// Copies `from` to `to`; a hardware error in `from` is an error here, not a crash.
 fn copy_page(to: &Page, from: &Page) -> Result {
-    // SAFETY: The page is valid.
-    if unsafe { helpers::anon_rmap_page_hwpoison(from.as_ptr()) } {
-        return Err(EHWPOISON);
-    }
     // SAFETY: Both pages are valid; the mappings are undone below in reverse order.
     let source = unsafe { bindings::kmap_local_page(from.as_ptr()) };
     // SAFETY: As above.

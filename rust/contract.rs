@@ -52,6 +52,10 @@
 //! | `page_mkwrite` comes for each write to an entry that is not writable, with a reference to the page and without the flags of the fault | `wp_page_shared()`, `do_page_mkwrite()` | `threads`, `pins` |
 //! | the flags of a fault by which memory is populated (`mlock`, `MAP_POPULATE`) tell it from all others | `populate_vma_page_range()` | `zero_page` |
 //! | `memory_failure()` marks a page of a driver, and says so by its trace event `memory_failure_event`, in a task | `action_result()` | `kernel_failure` |
+//! | `memory_failure()` takes a clean page of a file that nobody maps out of its page cache by `error_remove_folio`, says "Recovered" if no reference is left but its own, and keeps that | `me_pagecache_clean()`, `has_extra_refcount()` | `kernel_accounting` |
+//! | `unpoison_memory()` refuses a page with more than one reference, drops the one that there is, and takes a page without one as free already | `__get_unpoison_page()` | `kernel_accounting`, `kernel_failure` |
+//! | nobody writes to `private` of a frame that is marked as bad | `free_pages_prepare()` keeps it from the page allocator | `unload`: bad frames are listed again |
+//! | the kernel handles machine checks of some severities only, and notifiers of one priority are called in the order in which they came | `uc_decode_notifier()`, `notifier_chain_register()` | `machine_check` |
 //! | a core dump reads memory as a fault of a task with `PF_DUMPCORE`, and has a hole where that fails | `get_dump_page()`, `dump_user_range()` | `core_dump` |
 //! | the page table of a fault is allocated before `fault` is called, or is there | `__do_fault()` | [`fault`](crate::fault) tries again |
 //! | a shared mapping that becomes writable by mprotect keeps its entries read-only as long as they are clean | `can_change_shared_pte_writable()` | `mapping`: copy-on-write after mprotect |

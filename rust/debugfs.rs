@@ -13,6 +13,7 @@ use crate::{
         soft_offline,
         Hit, //
     },
+    quarantine,
     rmap::Place,
     stats,
     verify, //
@@ -86,6 +87,7 @@ pub(crate) fn create() -> Dir {
     dir.read_write_file(c"rmap", &Answers::<Rmap>(PhantomData));
     dir.read_only_file(c"mappings", &Mappings);
     dir.read_only_file(c"poisoned", &Poisoned);
+    dir.read_only_file(c"quarantine", &Quarantine);
     dir.read_only_file(c"stats", &Stats);
     dir.read_only_file(c"verify", &Verify);
     dir
@@ -258,6 +260,15 @@ struct Poisoned;
 impl Writer for Poisoned {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         registry::show(f)
+    }
+}
+
+/// One line a frame that is out of use.
+struct Quarantine;
+
+impl Writer for Quarantine {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        quarantine::show(f)
     }
 }
 

@@ -420,7 +420,7 @@ impl Fault<'_> {
         }
         let result = {
             let mut content = anon.lock();
-            if content.poison().is_some() || content.is_marked_bad() {
+            if content.poison().is_some() || content.has_failed() {
                 return Look::Done(HWPOISON);
             }
             if content.is_migrating() {
@@ -484,7 +484,7 @@ impl Fault<'_> {
             let Some(content) = slot.value.try_lock() else {
                 continue;
             };
-            let is_good = content.poison().is_none() && !content.is_marked_bad();
+            let is_good = content.poison().is_none() && !content.has_failed();
             if !is_good || content.is_migrating() || content.is_soft_dirty() {
                 continue;
             }

@@ -7,19 +7,12 @@
 //! is not ours does not fulfil that relation but with a probability of 2^-64. So the map costs no
 //! memory, and a lookup no search.
 //!
-//! A frame that has been put aside ([`put_aside`]) is remembered in the same way, with a mark in
-//! place of the anon: it is out of use, has the kernel's flag for bad pages, and can be taken back.
-//!
 //! The map's lock makes a lookup safe against the anon being freed: the relation is broken under
 //! the lock before the anon's memory is freed, and a lookup takes its reference under the lock.
 
 use crate::{
     anon::Anon,
-    helpers,
-    pool::{
-        self,
-        OwnedPage, //
-    }, //
+    pool, //
 };
 use kernel::{
     bindings,
@@ -29,9 +22,6 @@ use kernel::{
         global_lock, //
     }, //
 };
-
-/// What a frame that was put aside is remembered with; no anon has this address.
-const ASIDE: usize = 1;
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it registers anything.
@@ -67,7 +57,7 @@ unsafe fn fields(page: *mut bindings::page) -> (*mut usize, *mut usize) {
     }
 }
 
-/// Writes what `page` is remembered with: the address of an anon, [`ASIDE`], or 0 for nothing.
+/// Writes what `page` is remembered with: the address of an anon, or 0 for nothing.
 ///
 /// # Safety
 ///
@@ -105,8 +95,7 @@ unsafe fn read(page: *mut bindings::page, secret: &usize) -> usize {
 ///
 /// # Safety
 ///
-/// `page` must be owned by `anon`, which must be live until [`forget`] or [`put_aside`] has been
-/// called.
+/// `page` must be owned by `anon`, which must be live until [`forget`] has been called.
 pub(crate) unsafe fn remember(page: *mut bindings::page, anon: *const Anon) {
     // SAFETY: `page` is a page that the anon owns.
     unsafe { write(page, anon as usize, &SECRET.lock()) };
@@ -122,69 +111,14 @@ pub(crate) unsafe fn forget(page: *mut bindings::page) {
     unsafe { write(page, 0, &SECRET.lock()) };
 }
 
-/// Puts the frame of `page`, which nobody else uses, out of use until [`take_back`]: it is marked as
-/// bad for the rest of the kernel, too. No lookup finds an anon there any more.
-pub(crate) fn put_aside(page: OwnedPage) {
-    let raw = page.borrow().as_ptr();
-    let secret = SECRET.lock();
-    // SAFETY: The page is ours.
-    unsafe {
-        helpers::anon_rmap_page_set_hwpoison(raw);
-        write(raw, ASIDE, &secret);
-    }
-    // Under the lock, so that it can't be taken back before.
-    pool::retire(page);
-}
-
-/// Takes the frame `pfn`, which was put aside, into use again.
-///
-/// # Errors
-///
-/// [`ENXIO`] if it was not put aside, or has been taken back already.
-pub(crate) fn take_back(pfn: u64) -> Result {
-    let page = pool::page(pfn).ok_or(ENXIO)?;
-    let secret = SECRET.lock();
-    // SAFETY: `page` is one. If it was put aside, it is ours until its mark as bad is cleared, which only one of us can do; nobody else
-    // does, see `pool::guard`.
-    unsafe {
-        if read(page.as_ptr(), &secret) != ASIDE
-            || !helpers::anon_rmap_page_test_clear_hwpoison(page.as_ptr())
-        {
-            return Err(ENXIO);
-        }
-        write(page.as_ptr(), 0, &secret);
-        pool::reinstate(page);
-    }
-    Ok(())
-}
-
-/// Makes it final that the frame `pfn` was put aside, since its hardware has failed: it can't be taken
-/// back any more. False if it was not put aside.
-pub(crate) fn condemn(pfn: u64) -> bool {
-    let Some(page) = pool::page(pfn) else {
-        return false;
-    };
-    let secret = SECRET.lock();
-    // SAFETY: `page` is one. If it was put aside, it is ours as long as it is marked as bad.
-    unsafe {
-        let aside = read(page.as_ptr(), &secret) == ASIDE
-            && helpers::anon_rmap_page_hwpoison(page.as_ptr());
-        if aside {
-            write(page.as_ptr(), 0, &secret);
-        }
-        aside
-    }
-}
-
 /// The anon in page frame `pfn`, if there is one. Takes O(1), does not sleep.
 pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
     let page = pool::page(pfn)?;
     let secret = SECRET.lock();
     // SAFETY: `page` is one.
     match unsafe { read(page.as_ptr(), &secret) } {
-        0 | ASIDE => None,
-        // SAFETY: The page is remembered with this anon, whose memory is not freed before `forget`
-        // or `put_aside` has got the lock.
+        0 => None,
+        // SAFETY: The page is remembered with this anon, whose memory is not freed before `forget` has got the lock.
         anon => unsafe { Anon::get_not_zero(anon as *const Anon) },
     }
 }

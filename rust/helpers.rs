@@ -105,6 +105,7 @@ extern "C" {
 extern "C" {
     pub(crate) fn anon_rmap_get_page(page: *mut bindings::page);
     pub(crate) fn anon_rmap_put_page(page: *mut bindings::page);
+    pub(crate) fn anon_rmap_page_count(page: *const bindings::page) -> c_int;
     pub(crate) fn anon_rmap_page_hwpoison(page: *const bindings::page) -> bool;
     pub(crate) fn anon_rmap_page_set_hwpoison(page: *mut bindings::page);
     pub(crate) fn anon_rmap_page_test_clear_hwpoison(page: *mut bindings::page) -> bool;
@@ -117,8 +118,9 @@ extern "C" {
 // Functions of `helpers/machine_check.c`.
 extern "C" {
     pub(crate) fn anon_rmap_mce_pfn(data: *mut c_void, pfn: *mut c_ulong) -> bool;
-    pub(crate) fn anon_rmap_mce_handled(data: *mut c_void);
-    pub(crate) fn anon_rmap_mce_register(nb: *mut bindings::notifier_block);
+    pub(crate) fn anon_rmap_mce_take(data: *mut c_void);
+    pub(crate) fn anon_rmap_mce_restore(data: *mut c_void);
+    pub(crate) fn anon_rmap_mce_register(nb: *mut bindings::notifier_block, before: bool);
     pub(crate) fn anon_rmap_mce_unregister(nb: *mut bindings::notifier_block);
     pub(crate) fn anon_rmap_set_mce_nospec(pfn: c_ulong);
 }
@@ -181,4 +183,22 @@ extern "C" {
     pub(crate) fn anon_rmap_pfn_to_page(pfn: c_ulong) -> *mut bindings::page;
     pub(crate) fn anon_rmap_unlock_page(page: *mut bindings::page);
     pub(crate) fn anon_rmap_clear_page(page: *mut bindings::page);
+}
+
+// Functions of `helpers/quarantine.c`.
+#[allow(
+    improper_ctypes,
+    reason = "a lock class key has no fields in a kernel without lockdep"
+)]
+extern "C" {
+    pub(crate) fn anon_rmap_quarantine_init() -> c_int;
+    pub(crate) fn anon_rmap_quarantine_exit();
+    pub(crate) fn anon_rmap_quarantine_add(pfn: c_ulong, kind: c_int);
+    pub(crate) fn anon_rmap_quarantine_remove(page: *const bindings::page);
+    pub(crate) fn anon_rmap_quarantine_find(pfn: *mut c_ulong) -> c_int;
+    pub(crate) fn anon_rmap_quarantine_sign(page: *mut bindings::page, kind: c_int);
+    pub(crate) fn anon_rmap_quarantine_sign_marked(page: *mut bindings::page, kind: c_int);
+    pub(crate) fn anon_rmap_quarantine_add_signed();
+    pub(crate) fn anon_rmap_mark_bad(page: *mut bindings::page, simulated: bool);
+    pub(crate) fn anon_rmap_unmark_bad(page: *mut bindings::page) -> c_int;
 }

@@ -14,7 +14,7 @@
 //! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
 //! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them ([`rmap_vma`]);
 //!   [`rmap`], the walks; [`verify`], a check of all that.
-//! * [`pool`]: where pages come from; [`frame`]: which page frames are ours.
+//! * [`pool`]: where pages come from; [`frame`]: which page frames are ours; [`quarantine`]: which are out of use.
 //! * [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address; [`debugfs`], [`stats`]: the user's
 //!   side of it.
 //!
@@ -66,6 +66,7 @@ mod memory_failure;
 mod notifier;
 mod pool;
 mod process;
+mod quarantine;
 mod radix_tree;
 mod rmap;
 mod rmap_vma;
@@ -106,6 +107,7 @@ struct AnonRmap {
     machine_check: memory_failure::machine_check::MachineCheck,
     watch: memory_failure::kernel_event::Watch,
     failures: memory_failure::queue::Queue,
+    quarantine: quarantine::Quarantine,
     device_memory: Option<Pin<KBox<DeviceMemory>>>,
     // Goes last.
     nodes: radix_tree::NodeCache,
@@ -131,6 +133,8 @@ impl kernel::InPlaceModule for AnonRmap {
                     module_parameters::pool_size.value(),
                 )
             }?,
+            // SAFETY: There is one module, and nothing has a page yet; all that has is dropped before.
+            quarantine: unsafe { quarantine::Quarantine::new() }?,
             // SAFETY: There is one module. What notes failures is registered below, and unregistered before
             // this is dropped.
             failures: unsafe { memory_failure::queue::Queue::new() }?,

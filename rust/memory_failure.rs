@@ -13,6 +13,7 @@ use crate::{
         Poison, //
     },
     anon_vma::Walk,
+    quarantine,
     rmap::{
         self,
         Place, //
@@ -133,8 +134,8 @@ pub(crate) struct Failure {
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
     let record = registry::Reservation::new(anon.index(), failure)?;
-    let pfn = mark(anon, failure, record)?;
-    take_away(anon, pfn, failure);
+    let marked = mark(anon, failure, record).inspect_err(|_| take_mark(anon))?;
+    take_away(anon, marked, failure);
     Ok(())
 }
 
@@ -171,10 +172,10 @@ impl Prepared {
         } = self;
         let _under_way = UnderWay::begin();
         // With the amap locked nobody replaces what is there.
-        let (anon, pfn) = spot.with(|anon| Ok((anon.into(), mark(anon, failure, record)?)))?;
+        let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, failure, record)?)))?;
         let anon: ARef<Anon> = anon;
-        take_away(&anon, pfn, failure);
-        Ok(pfn)
+        take_away(&anon, marked, failure);
+        Ok(marked.pfn)
     }
 }
 
@@ -201,11 +202,19 @@ pub(crate) fn is_under_way() -> bool {
     UNDER_WAY.load(Acquire) > 0
 }
 
-/// Marks the page of `anon` as poisoned, and returns its frame: from now on nobody maps it any more. Errors as those of
-/// [`poison`].
-fn mark(anon: &Anon, failure: Failure, record: registry::Reservation) -> Result<u64> {
+/// A page that was marked as poisoned.
+#[derive(Clone, Copy)]
+struct Marked {
+    pfn: u64,
+    /// Whether the frame is out of use already.
+    is_out_of_use: bool,
+}
+
+/// Marks the page of `anon` as poisoned: from now on nobody maps it any more. Errors as those of [`poison`].
+fn mark(anon: &Anon, failure: Failure, record: registry::Reservation) -> Result<Marked> {
     let mut content = anon.lock();
     let pfn = content.pfn();
+    let is_out_of_use = content.is_kernels_drill();
     if failure.pfn.is_some_and(|failed| failed != pfn) {
         return Err(ENXIO);
     }
@@ -215,14 +224,43 @@ fn mark(anon: &Anon, failure: Failure, record: registry::Reservation) -> Result<
         }
         _ => return Err(EHWPOISON),
     }
+    // Before anybody can undo the drill.
+    content.take_mark();
     registry::insert(pfn, record);
-    Ok(pfn)
+    Ok(Marked { pfn, is_out_of_use })
 }
 
-/// Takes the page of `anon` in frame `pfn`, which is marked, away from those who map it, and tells them.
-fn take_away(anon: &Anon, pfn: u64, failure: Failure) {
+/// Puts the frame of `anon` out of use if the kernel has marked it in a drill. The caller must hold no lock.
+fn take_mark(anon: &Anon) {
+    let pfn = {
+        let mut content = anon.lock();
+        content.take_mark();
+        content.is_kernels_drill().then(|| content.pfn())
+    };
+    if let Some(pfn) = pfn {
+        quarantine::add(pfn, quarantine::Kind::Software);
+    }
+}
+
+/// Puts the frame of `anon`, which is mapped nowhere, out of use if it has to be. The caller must hold no lock.
+fn put_out_of_use(anon: &Anon, marked: Marked, failure: Failure) {
+    match failure.kind {
+        Poison::Simulated => take_mark(anon),
+        Poison::Hardware if marked.is_out_of_use => {
+            quarantine::add(marked.pfn, quarantine::Kind::Hardware)
+        }
+        Poison::Hardware => anon.mark(match failure.door {
+            Door::HardOffline => quarantine::Source::Software,
+            _ => quarantine::Source::Hardware,
+        }),
+    }
+}
+
+/// Takes the page of `anon`, which is marked, away from those who map it, and tells them.
+fn take_away(anon: &Anon, marked: Marked, failure: Failure) {
     static FAILURES: Atomic<u64> = Atomic::new(0);
 
+    let pfn = marked.pfn;
     stats::POISONINGS.inc();
     event::action(pfn, anon.index(), failure.into(), failure.door);
     show_in_stats(&rmap::unmap(anon));
@@ -240,6 +278,7 @@ fn take_away(anon: &Anon, pfn: u64, failure: Failure) {
         }
         Ok(())
     });
+    put_out_of_use(anon, marked, failure);
 }
 
 /// Somebody who would be hit by a failure.
@@ -291,13 +330,17 @@ fn show_in_stats(walk: &Walk) {
 ///
 /// # Errors
 ///
-/// [`ENOENT`] if it is not poisoned; [`EPERM`] if the hardware has failed. Nothing has changed then.
+/// [`ENOENT`] if it is not poisoned; [`EPERM`] if the hardware has failed; [`EBUSY`] if the failure was a drill of the kernel's own, and
+/// somebody uses the page. Nothing has changed then.
 pub(crate) fn unpoison(anon: &Anon) -> Result {
+    anon.unmark()?;
     let record = {
         let mut content = anon.lock();
         match content.poison() {
             None => return Err(ENOENT),
             Some(Poison::Hardware) => return Err(EPERM),
+            // The kernel has marked it right now.
+            Some(Poison::Simulated) if content.is_kernels_drill() => return Err(EBUSY),
             Some(Poison::Simulated) => content.set_poison(None),
         }
         event::action(

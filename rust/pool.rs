@@ -2,10 +2,7 @@
 
 //! Where pages come from: system RAM, or a reserved range that is [device memory](device_memory).
 
-use crate::{
-    helpers,
-    stats, //
-};
+use crate::helpers;
 use core::{
     mem::ManuallyDrop,
     ptr::NonNull, //
@@ -75,14 +72,6 @@ impl OwnedPage {
 
 impl Drop for OwnedPage {
     fn drop(&mut self) {
-        // What has the flag for bad pages goes back neither to the page allocator nor to the device
-        // memory, which counts it when the last reference goes.
-        // SAFETY: By the invariant the page is valid.
-        if unsafe { helpers::anon_rmap_page_hwpoison(self.0.as_ptr()) }
-            && DeviceMemory::get().is_none()
-        {
-            stats::QUARANTINED.inc();
-        }
         // SAFETY: By the invariant the reference is ours.
         unsafe { helpers::anon_rmap_put_page(self.0.as_ptr()) };
     }
@@ -94,58 +83,5 @@ pub(crate) fn page(pfn: u64) -> Option<NonNull<bindings::page>> {
         Some(pool) => pool.page(pfn),
         // SAFETY: Any number is allowed.
         None => NonNull::new(unsafe { bindings::pfn_to_online_page(pfn as usize) }),
-    }
-}
-
-/// Keeps the kernel's own `unpoison_memory()` from a page that has the flag for bad pages: where there is but one reference, it
-/// would take that for the one that belongs to the flag, and free the page. Undone by [`unguard`].
-pub(crate) fn guard(page: &OwnedPage) {
-    if DeviceMemory::get().is_none() {
-        // SAFETY: The page is valid as long as the owned one is.
-        unsafe { helpers::anon_rmap_get_page(page.0.as_ptr()) };
-    }
-}
-
-/// Undoes [`guard`].
-///
-/// # Safety
-///
-/// The page must have been guarded, once for each call.
-pub(crate) unsafe fn unguard(page: &OwnedPage) {
-    if DeviceMemory::get().is_none() {
-        // SAFETY: The caller promises that this reference was taken.
-        unsafe { helpers::anon_rmap_put_page(page.0.as_ptr()) };
-    }
-}
-
-/// Puts a page, which has the flag for bad pages, out of use until [`reinstate`], and counts it.
-pub(crate) fn retire(page: OwnedPage) {
-    match DeviceMemory::get() {
-        // Stays in use as far as the pool is concerned.
-        Some(_) => drop(page),
-        // Once freed it could not be got back: the reference is kept.
-        None => {
-            guard(&page);
-            page.into_raw();
-            stats::QUARANTINED.inc();
-        }
-    }
-}
-
-/// Undoes [`retire`], when the flag for bad pages has been cleared.
-///
-/// # Safety
-///
-/// `page` must have been retired, and this must be the only call since then.
-pub(crate) unsafe fn reinstate(page: NonNull<bindings::page>) {
-    stats::QUARANTINED.dec();
-    match DeviceMemory::get() {
-        Some(pool) => pool.reinstate(page),
-        None => {
-            // SAFETY: `retire` has kept the reference.
-            let page = unsafe { OwnedPage::from_raw(page) };
-            // SAFETY: `retire` has guarded the page.
-            unsafe { unguard(&page) };
-        }
     }
 }

@@ -5,6 +5,7 @@
 //! Names ending in `_total` only grow; the others say how much there is now, so all of them are zero
 //! when nothing is mapped: a leak shows.
 
+use crate::quarantine;
 use core::fmt;
 use kernel::sync::atomic::{
     Atomic,
@@ -62,9 +63,6 @@ counters! {
     AVCS: "avcs",
     /// Poisoned pages.
     POISONED: "poisoned",
-    /// Frames out of use: soft-offlined ones, and those of the pages, gone since, that the hardware
-    /// has failed under.
-    QUARANTINED: "quarantined",
     /// Faults that reached the driver.
     FAULTS: "faults_total",
     /// Faults that had to wait for somebody else.
@@ -102,5 +100,5 @@ pub(crate) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for (name, counter) in ALL {
         writeln!(f, "{name} {}", counter.get())?;
     }
-    Ok(())
+    writeln!(f, "quarantined {}", quarantine::count())
 }

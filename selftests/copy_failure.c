@@ -15,6 +15,8 @@ FIXTURE(copy_failure)
 	size_t pages;
 	struct peer *child;
 	uint64_t pfn;
+	/* Before the failure. */
+	long quarantined;
 };
 
 FIXTURE_SETUP(copy_failure)
@@ -33,6 +35,7 @@ FIXTURE_SETUP(copy_failure)
 	ASSERT_NE(NULL, self->child);
 	EXPECT_WORD(1UL << 32, load(self->memory));
 	self->pfn = pfn_of(self->memory);
+	self->quarantined = counter("quarantined");
 	ASSERT_EQ(EBUSY, print_to_file(HWPOISON_INJECT, "%#lx", self->pfn));
 }
 
@@ -49,11 +52,10 @@ TEST_F(copy_failure, copy_on_write)
 	EXPECT_SIGBUS(self->memory + 8, peer_store(self->child, self->memory + 8, 7));
 	ASSERT_TRUE(await(is_taken_away, self->pfn));
 	ASSERT_TRUE(read_poisoned(self->pfn, &page));
-	EXPECT_STREQ("hardware", page.kind);
+	EXPECT_STREQ("simulated", page.kind);
 	EXPECT_STREQ("memory_failure", page.door);
 	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
 	EXPECT_SIGBUS(self->memory + 8, peer_load(self->child, self->memory + 8));
-	EXPECT_EQ(EPERM, unpoison_pfn(self->pfn));
 	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
 	EXPECT_WORD(7, peer_store(self->child, self->memory + PAGE, 7));
 }
@@ -71,13 +73,11 @@ TEST_F(copy_failure, soft_offline)
 
 TEST_F(copy_failure, frame_is_never_used_again)
 {
-	long quarantined = counter("quarantined");
-
 	EXPECT_SIGBUS(self->memory, peer_store(self->child, self->memory, 7));
 	ASSERT_TRUE(await(is_poisoned, self->pfn));
 	end_peer(self->child);
 	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
-	EXPECT_TRUE(await(is_quarantined, quarantined + 1));
+	EXPECT_TRUE(await(is_quarantined, self->quarantined + 1));
 	EXPECT_FALSE(is_poisoned(self->pfn));
 	EXPECT_EQ(ENXIO, poison_pfn(self->pfn));
 	EXPECT_TRUE(zeroed(self->memory, 1));

@@ -3,6 +3,7 @@
  * The pool as device memory: each way in which the kernel's own memory_failure() is called reaches
  * the driver. For a module with a pool, see qemu/machine-check-test.
  */
+#include <sys/uio.h>
 #include "fixture.h"
 #include "pool.h"
 
@@ -174,6 +175,51 @@ TEST_F_TIMEOUT(device_memory, used_up, 120)
 	ASSERT_EQ(0, unpoison_pfn(aside));
 	EXPECT_WORD(7, store(memory + pages * PAGE, 7));
 	EXPECT_EQ(aside, pfn_of(memory + pages * PAGE));
+}
+
+/* A page that is in a pipe is out of the pool as long as the pipe likes. */
+TEST_F(device_memory, keeps_the_module_while_pages_are_out)
+{
+	struct iovec page = { self->memory, PAGE };
+	char content[PAGE];
+	int ends[2];
+
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ(PAGE, vmsplice(ends[1], &page, 1, 0));
+	ASSERT_EQ(0, munmap(self->memory, self->pages * PAGE));
+	EXPECT_EQ(-1, syscall(SYS_delete_module, "anon_rmap", O_NONBLOCK));
+	EXPECT_EQ(EWOULDBLOCK, errno);
+	EXPECT_EQ(PAGE, read(ends[0], content, PAGE));
+	close(ends[0]);
+	close(ends[1]);
+	/* Not any more. */
+	ASSERT_EQ(0, syscall(SYS_delete_module, "anon_rmap", O_NONBLOCK));
+	ASSERT_EQ(0, load_pool(self->first_pfn, self->pool_pages));
+}
+
+/* What is known to be bad is told to the next module to be loaded, by the list that this one gives. */
+TEST_F(device_memory, list_of_bad_frames_is_taken_again)
+{
+	uint64_t pfn = pfn_of(self->memory);
+	char *list;
+
+	ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	ASSERT_EQ(0, munmap(self->memory, self->pages * PAGE));
+	list = read_file(DEBUGFS "quarantine");
+	ASSERT_NE(NULL, list);
+	ASSERT_EQ(0, syscall(SYS_delete_module, "anon_rmap", O_NONBLOCK));
+	ASSERT_EQ(0, load_pool(self->first_pfn, self->pool_pages));
+	EXPECT_EQ(0, counter("quarantined"));
+	for (char *rest = list, *line; (line = strsep(&rest, "\n")) && *line;) {
+		uint64_t bad;
+
+		ASSERT_EQ(1, sscanf(line, "pfn=%lx", &bad));
+		EXPECT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", bad));
+		EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "hard_offline", "%#lx", bad));
+	}
+	free(list);
+	EXPECT_LE(1, counter("quarantined"));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 }
 
 TEST_HARNESS_MAIN

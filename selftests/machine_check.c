@@ -6,9 +6,9 @@
 #include <sched.h>
 #include <sys/sysinfo.h>
 #include "await.h"
+#include "failure_counts.h"
 #include "fixture.h"
 #include "pool.h"
-#include "proc.h"
 #include "stuck.h"
 
 #define MCE_CPU 1
@@ -95,7 +95,43 @@ TEST_F(machine_check, action_optional)
 	EXPECT_SIGBUS(self->memory + 16, store(self->memory + 16, 1));
 	EXPECT_SIGBUS(self->memory + 8, peer_load(child, self->memory + 8));
 	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
-	EXPECT_NE(has_pool(), is_marked_bad(pfn));
+	/* Device memory is not in kpageflags. */
+	EXPECT_EQ(!has_pool(), has_pool() ? is_marked_bad(pfn) : await(is_marked_bad, pfn));
+}
+
+static bool is_recovered_from(uint64_t failures)
+{
+	return counts().recovered == (long)failures;
+}
+
+/* As one in anonymous memory: once, and with one line in the trace. */
+TEST_F(machine_check, is_counted_and_traced_by_the_kernel)
+{
+	for (int device = 0; device < 2; device++) {
+		char *memory = device ? self->memory : map_private(false, 1);
+		struct counts before = counts();
+		bool traces = begin_trace();
+		int events, recoveries;
+		uint64_t pfn;
+
+		ASSERT_NE(MAP_FAILED, memory);
+		fill(memory, 1, 1);
+		pfn = pfn_of(memory);
+		events = traced(pfn, "");
+		recoveries = traced(pfn, "Recovered");
+		machine_check(ACTION_OPTIONAL, pfn);
+		EXPECT_TRUE(await(is_recovered_from, before.recovered + 1));
+		EXPECT_COUNTED(before, 1, 1);
+		EXPECT_SIGBUS(memory, load(memory));
+		if (traces) {
+			EXPECT_EQ(events + 1, traced(pfn, ""));
+			EXPECT_EQ(recoveries + 1, traced(pfn, "Recovered"));
+		}
+		/* The kernel takes the counts of device memory back when that goes. */
+		if (!has_pool()) {
+			EXPECT_TRUE(await(is_marked_bad, pfn));
+		}
+	}
 }
 
 TEST_F(machine_check, failed_hardware_is_not_unpoisoned)
@@ -120,8 +156,8 @@ TEST_F(machine_check, frame_is_never_used_again)
 	/* Who has handled the machine check can be about to finish. */
 	EXPECT_TRUE(await(is_quarantined, quarantined + 1));
 	EXPECT_FALSE(is_poisoned(pfn));
-	EXPECT_NE(has_pool(), is_marked_bad(pfn));
-	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
+	EXPECT_EQ(!has_pool(), has_pool() ? is_marked_bad(pfn) : await(is_marked_bad, pfn));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 	EXPECT_TRUE(zeroed(self->memory, 1));
 	EXPECT_NE(pfn, pfn_of(self->memory));
 }
@@ -136,7 +172,7 @@ TEST_F(machine_check, frame_of_the_pool_that_nobody_uses)
 	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
 	machine_check(ACTION_OPTIONAL, pfn);
 	ASSERT_TRUE(await(is_quarantined, quarantined + 1));
-	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 	EXPECT_TRUE(zeroed(self->memory, 1));
 	EXPECT_NE(pfn, pfn_of(self->memory));
 }
@@ -156,7 +192,7 @@ TEST_F(machine_check, frame_that_soft_offline_has_put_aside)
 	machine_check(ACTION_OPTIONAL, pfn);
 	ASSERT_TRUE(has_pool() ? await(corrupted_more_than, before) : await(is_counted, total + 1));
 	/* It is bad for good, and nobody had it. */
-	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 	EXPECT_EQ(quarantined + 1, counter("quarantined"));
 	EXPECT_EQ(poisonings, counter("poisonings_total"));
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
@@ -287,7 +323,7 @@ TEST_F(mce_inject, burst_beside_a_process_that_is_stuck)
 	ASSERT_TRUE(report_machine_checks((uint64_t *)stuck.shared->pfns, STUCK_PAGES));
 	for (size_t i = 0; i < STUCK_PAGES; i++) {
 		EXPECT_TRUE(await(is_taken_away, stuck.shared->pfns[i]));
-		EXPECT_TRUE(is_marked_bad(stuck.shared->pfns[i]));
+		EXPECT_TRUE(await(is_marked_bad, stuck.shared->pfns[i]));
 	}
 	EXPECT_TRUE(sleeps_deeply(stuck.pid));
 	free_stuck(&stuck);

@@ -3,6 +3,7 @@
 #ifndef POOL_H
 #define POOL_H
 
+#include <sys/syscall.h>
 #include "anon_rmap.h"
 
 /* The number of pages of the pool, and its first frame; 0 if pages are system RAM. */
@@ -20,6 +21,19 @@ static inline uint64_t pool(uint64_t *first_pfn)
 	}
 	free(resources);
 	return pages;
+}
+
+/* Loads the module, with a pool of as many pages. Returns 0 or the errno. */
+static inline int load_pool(uint64_t first_pfn, uint64_t pages)
+{
+	int fd = open("/usr/libexec/anon_rmap/anon_rmap.ko", O_RDONLY | O_CLOEXEC), error;
+	char parameters[96];
+
+	snprintf(parameters, sizeof(parameters), "pool_start=%#lx pool_size=%#lx", first_pfn << PAGE_SHIFT,
+		 pages << PAGE_SHIFT);
+	error = fd < 0 || syscall(SYS_finit_module, fd, parameters, 0) ? errno : 0;
+	close(fd);
+	return error;
 }
 
 #endif

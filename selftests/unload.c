@@ -3,6 +3,7 @@
 #include <sys/syscall.h>
 
 #include "fixture.h"
+#include "proc.h"
 
 #define MODULE "/usr/libexec/anon_rmap/anon_rmap.ko"
 #define PAGES 64
@@ -132,6 +133,50 @@ TEST_F(unload, is_refused_while_a_file_of_debugfs_is_open)
 	EXPECT_EQ(EWOULDBLOCK, unload());
 	close(command);
 	EXPECT_EQ(0, unload());
+}
+
+/* Frames that are out of use stay so, and are listed again; none is handed out. */
+TEST_F(unload, bad_frames_stay_out_of_use)
+{
+	enum { FRAMES = 4 };
+	long quarantined = counter("quarantined");
+	uint64_t pfns[FRAMES];
+	char line[64], *list;
+
+	for (size_t i = 0; i < FRAMES; i++) {
+		pfns[i] = pfn_of(self->memory + i * PAGE);
+		ASSERT_EQ(0, print_to_file(i % 2 ? DEBUGFS "soft_offline" : DEBUGFS "hard_offline", "%#lx", pfns[i]));
+	}
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	for (int round = 0; round < 5; round++) {
+		ASSERT_EQ(0, unload());
+		for (size_t i = 0; i < FRAMES; i++)
+			EXPECT_TRUE(is_marked_bad(pfns[i]));
+		ASSERT_EQ(0, load_module());
+		EXPECT_EQ(quarantined + FRAMES, counter("quarantined"));
+		list = read_file(DEBUGFS "quarantine");
+		ASSERT_NE(NULL, list);
+		for (size_t i = 0; i < FRAMES; i++) {
+			snprintf(line, sizeof(line), "pfn=%#lx kind=%s\n", pfns[i], i % 2 ? "software" : "hardware");
+			EXPECT_NE(NULL, strstr(list, line));
+		}
+		free(list);
+		self->memory = map_device(PAGES, MAP_PRIVATE);
+		ASSERT_NE(MAP_FAILED, self->memory);
+		fill(self->memory, PAGES, round);
+		for (size_t i = 0; i < PAGES; i++)
+			for (size_t bad = 0; bad < FRAMES; bad++)
+				EXPECT_NE(pfns[bad], pfn_of(self->memory + i * PAGE));
+		ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	}
+	/* Not so if real hardware has failed: the kernel undoes nothing then. */
+	for (size_t i = 1; i < FRAMES; i += 2) {
+		int error = unpoison_pfn(pfns[i]);
+
+		EXPECT_TRUE(!error || error == EPERM);
+		EXPECT_EQ(!!error, is_marked_bad(pfns[i]));
+	}
+	EXPECT_EQ(EPERM, unpoison_pfn(pfns[0]));
 }
 
 TEST_HARNESS_MAIN

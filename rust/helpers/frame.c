@@ -18,6 +18,12 @@ void anon_rmap_put_page(struct page *page)
 	put_page(page);
 }
 
+int anon_rmap_page_count(const struct page *page);
+int anon_rmap_page_count(const struct page *page)
+{
+	return page_count(page);
+}
+
 bool anon_rmap_page_hwpoison(const struct page *page);
 bool anon_rmap_page_hwpoison(const struct page *page)
 {

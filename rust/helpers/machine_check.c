@@ -25,20 +25,37 @@ bool anon_rmap_mce_pfn(void *data, unsigned long *pfn)
 	return true;
 }
 
-/* Tells the rest of the chain that the memory error is handled. */
-void anon_rmap_mce_handled(void *data);
-void anon_rmap_mce_handled(void *data)
+/* The machine check that is kept from the kernel's handler, and what it was. The chain is called by one worker. */
+static struct mce *anon_rmap_mce_taken;
+static u8 anon_rmap_mce_severity;
+
+/* Keeps a machine check from uc_decode_notifier(), which handles some severities only, and says that it is handled. */
+void anon_rmap_mce_take(void *data);
+void anon_rmap_mce_take(void *data)
 {
 	struct mce *m = data;
 
 	m->kflags |= MCE_HANDLED_UC;
+	anon_rmap_mce_taken = m;
+	anon_rmap_mce_severity = m->severity;
+	m->severity = 0;
 }
 
-void anon_rmap_mce_register(struct notifier_block *nb);
-void anon_rmap_mce_register(struct notifier_block *nb)
+void anon_rmap_mce_restore(void *data);
+void anon_rmap_mce_restore(void *data)
 {
-	/* Before the kernel's own handler, MCE_PRIO_UC. */
-	nb->priority = MCE_PRIO_EARLY;
+	struct mce *m = data;
+
+	if (m && m == anon_rmap_mce_taken)
+		m->severity = anon_rmap_mce_severity;
+	anon_rmap_mce_taken = NULL;
+}
+
+void anon_rmap_mce_register(struct notifier_block *nb, bool before);
+void anon_rmap_mce_register(struct notifier_block *nb, bool before)
+{
+	/* Around the kernel's own handler: of the same priority, who is registered later comes later. */
+	nb->priority = before ? MCE_PRIO_EARLY : MCE_PRIO_UC;
 	mce_register_decode_chain(nb);
 }
 

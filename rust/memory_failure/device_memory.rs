@@ -13,7 +13,7 @@ use crate::{
     frame,
     helpers,
     pool::device_memory::DeviceMemory,
-    stats, //
+    quarantine, //
 };
 use kernel::{
     bindings,
@@ -78,19 +78,28 @@ fn fail(pfn: u64, kind: Poison, action: Action) -> Result {
             result => return result,
         }
     }
-    let pool = DeviceMemory::get().ok_or(ENXIO)?;
-    let page = pool.page(pfn).ok_or(ENXIO)?;
     if kind == Poison::Simulated {
         // Nobody can tell.
         return Err(ENXIO);
     }
-    if frame::condemn(pfn) {
+    if quarantine::condemn(pfn) {
         return Ok(());
     }
+    take_out(pfn, failure)
+}
+
+/// Takes frame `pfn` of the pool, which holds nothing and is in use so far, out of use: it has failed.
+///
+/// # Errors
+///
+/// [`ENXIO`] if it is not of the pool; those of [`poison`], if it holds something now.
+pub(super) fn take_out(pfn: u64, failure: Failure) -> Result {
+    let pool = DeviceMemory::get().ok_or(ENXIO)?;
+    let page = pool.page(pfn).ok_or(ENXIO)?;
     // SAFETY: The page is one of the pool's.
     unsafe { helpers::anon_rmap_page_set_hwpoison(page.as_ptr()) };
+    quarantine::add(pfn, quarantine::Kind::Hardware);
     if pool.take(page) {
-        stats::QUARANTINED.inc();
         return Ok(());
     }
     // It is changing hands. Whoever has it finds the flag when he makes it an anon's or gives it up; or he

@@ -7,9 +7,9 @@
 //! does while the frame can change.
 
 use super::{
+    device_memory,
     dry_run,
     poison,
-    soft_offline,
     unpoison,
     Action,
     Door,
@@ -24,6 +24,8 @@ use crate::{
     },
     frame,
     interval_tree::Interval,
+    pool::device_memory::DeviceMemory,
+    quarantine,
     rmap::{
         self,
         Place, //
@@ -214,18 +216,24 @@ pub(crate) fn replay(places: &[Place]) -> Result {
     poison_all(spots, Door::Replay, |_, _| ())
 }
 
-/// Takes the page in frame `pfn` away for good, as if the hardware had failed.
+/// Takes the page in frame `pfn` away for good, as if the hardware had failed; or a frame of the pool that holds none out of use.
 ///
 /// # Errors
 ///
-/// [`ENXIO`] if the frame is not the device's; those of [`poison`].
+/// * [`ENXIO`]: the frame is not the device's.
+/// * [`EHWPOISON`]: it is out of use already.
+/// * Those of [`poison`].
 pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
     let failure = Failure {
         kind: Poison::Hardware,
         ..Failure::simulated(Door::HardOffline, Some(pfn))
     };
-    poison(&anon, failure)
+    match frame::lookup(pfn) {
+        Some(anon) => poison(&anon, failure),
+        None if DeviceMemory::get().is_none() => Err(ENXIO),
+        None if quarantine::kind(pfn).is_some() => Err(EHWPOISON),
+        None => device_memory::take_out(pfn, failure),
+    }
 }
 
 /// Who would be hit if the page at `place` failed.
@@ -262,15 +270,15 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<KVVec<Pla
     Ok(places)
 }
 
-/// Gives the page in frame `pfn` back, or a frame that a soft offline has taken out of use.
+/// Gives the page in frame `pfn` back, or a frame that is out of use.
 ///
 /// # Errors
 ///
-/// [`ENXIO`] if the frame is neither; those of [`unpoison`].
+/// Those of [`unpoison`] and [`quarantine::take_back`].
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
     match frame::lookup(pfn) {
         Some(anon) => unpoison(&anon),
-        None => soft_offline::unpoison(pfn),
+        None => quarantine::take_back(pfn),
     }
 }
 

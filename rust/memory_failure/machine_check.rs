@@ -3,12 +3,11 @@
 //! The x86 machine checks.
 //!
 //! The kernel reports them to a chain of notifiers, in a worker: one for the machine checks of all. So
-//! what fails in one of our pages is only noted there. The page gets the kernel's flag for bad pages, and
-//! the machine check is marked as handled; the page is taken away a moment later, by the
-//! [queue]. Everybody else's memory is left alone.
+//! what fails in one of our pages is only noted there, and marked as handled; the page is taken away a moment later, by the
+//! [queue], and then the frame is given to `memory_failure()`, which marks and counts it. Everybody else's memory is left alone.
 //!
-//! Ours comes before the notifier that calls `memory_failure()`, which does not know our pages. It is the
-//! flag by which that finds nothing left to do.
+//! Ours comes before the notifier that calls `memory_failure()`, which does not know our pages as long as they are
+//! mapped. What is noted is hidden from that one by the severity, which a second notifier of ours restores.
 //!
 //! A thread that was about to use the data (action required) is not known here: the kernel calls
 //! `memory_failure()` on its behalf, often before us, and as that does not know the page, the thread gets a
@@ -29,6 +28,7 @@ use crate::{
     frame,
     helpers,
     pool::device_memory::DeviceMemory,
+    quarantine,
     stats, //
 };
 use kernel::{
@@ -42,11 +42,17 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The registration of our notifier.
+/// The registration of our notifiers.
+///
+/// # Invariants
+///
+/// Both are in the chain.
 #[pin_data(PinnedDrop)]
 pub(crate) struct MachineCheck {
     #[pin]
-    notifier: Opaque<bindings::notifier_block>,
+    before: Opaque<bindings::notifier_block>,
+    #[pin]
+    after: Opaque<bindings::notifier_block>,
 }
 
 // SAFETY: The chain locks what it changes.
@@ -55,10 +61,11 @@ unsafe impl Send for MachineCheck {}
 unsafe impl Sync for MachineCheck {}
 
 impl MachineCheck {
-    /// Registers the notifier.
+    /// Registers the notifiers.
     pub(crate) fn new() -> impl PinInit<Self> {
+        // INVARIANT: Both are registered.
         pin_init!(Self {
-            notifier <- Opaque::ffi_init(|slot: *mut bindings::notifier_block| {
+            before <- Opaque::ffi_init(|slot: *mut bindings::notifier_block| {
                 // SAFETY: The slot is valid for writes, and stays where it is until it is
                 // unregistered in `drop`.
                 unsafe {
@@ -66,7 +73,17 @@ impl MachineCheck {
                         notifier_call: Some(notify),
                         ..pin_init::zeroed()
                     });
-                    helpers::anon_rmap_mce_register(slot);
+                    helpers::anon_rmap_mce_register(slot, true);
+                }
+            }),
+            after <- Opaque::ffi_init(|slot: *mut bindings::notifier_block| {
+                // SAFETY: As above.
+                unsafe {
+                    slot.write(bindings::notifier_block {
+                        notifier_call: Some(restore),
+                        ..pin_init::zeroed()
+                    });
+                    helpers::anon_rmap_mce_register(slot, false);
                 }
             }),
         })
@@ -76,9 +93,25 @@ impl MachineCheck {
 #[pinned_drop]
 impl PinnedDrop for MachineCheck {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered in `new`. Waits for calls that are under way.
-        unsafe { helpers::anon_rmap_mce_unregister(self.notifier.get()) };
+        // SAFETY: By the invariant both are registered. Waits for calls that are under way.
+        unsafe {
+            helpers::anon_rmap_mce_unregister(self.before.get());
+            helpers::anon_rmap_mce_unregister(self.after.get());
+        }
     }
+}
+
+/// # Safety
+///
+/// To be called by the decode chain only.
+unsafe extern "C" fn restore(
+    _notifier: *mut bindings::notifier_block,
+    _unused: c_ulong,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: The chain passes a `struct mce`.
+    unsafe { helpers::anon_rmap_mce_restore(data) };
+    bindings::NOTIFY_DONE as c_int
 }
 
 /// # Safety
@@ -92,53 +125,51 @@ unsafe extern "C" fn notify(
 ) -> c_int {
     let mut pfn = 0;
     // SAFETY: The chain passes a `struct mce`; `pfn` is valid for writes.
-    if unsafe { helpers::anon_rmap_mce_pfn(data, &mut pfn) } && note(pfn as u64).is_ok() {
-        stats::MACHINE_CHECKS.inc();
+    if unsafe { helpers::anon_rmap_mce_pfn(data, &mut pfn) } && is_ours(pfn as u64) {
         // SAFETY: The chain passes a `struct mce`.
-        unsafe { helpers::anon_rmap_mce_handled(data) };
+        unsafe { helpers::anon_rmap_mce_take(data) };
     }
     bindings::NOTIFY_DONE as c_int
 }
 
-/// Notes the failure of frame `pfn`, if it is one of ours.
-///
-/// # Errors
-///
-/// [`ENXIO`] if it is not, or the kernel will ask for it.
-fn note(pfn: u64) -> Result {
+/// Notes the failure of frame `pfn`, if it is one of ours; whether it is to be kept from the kernel's own handler.
+fn is_ours(pfn: u64) -> bool {
     if DeviceMemory::get().is_some() {
-        return Err(ENXIO);
+        // The kernel will ask for it.
+        return false;
     }
     let Some(anon) = frame::lookup(pfn) else {
-        return condemn(pfn);
+        condemn(pfn);
+        return false;
     };
     {
-        let content = anon.lock();
+        let mut content = anon.lock();
         if content.pfn() != pfn {
             drop(content);
             // A soft offline has just moved the page.
-            return condemn(pfn);
+            condemn(pfn);
+            return false;
         }
-        // From here on the page stays in the frame: what has the flag is not copied.
-        // SAFETY: The page is the anon's.
-        unsafe { helpers::anon_rmap_page_set_hwpoison(content.page().as_ptr()) };
+        // From here on the page stays in the frame.
+        content.set_failed();
     }
-    if !queue::note(&anon, pfn, Door::MachineCheck) {
+    stats::MACHINE_CHECKS.inc();
+    let is_noted = queue::note(&anon, pfn, Door::MachineCheck);
+    if !is_noted {
+        // The kernel marks it, by which it is found later.
         stats::MACHINE_CHECKS_POSTPONED.inc();
         pr_warn!("frame {pfn:#x} has failed; it is handled when others are\n");
     }
-    Ok(())
+    is_noted
 }
 
-/// Handles the failure of frame `pfn` if a soft offline has put it aside: nothing is left to be done but to
-/// remember it. [`ENXIO`] if none has.
-fn condemn(pfn: u64) -> Result {
-    if !frame::condemn(pfn) {
-        return Err(ENXIO);
+/// Handles the failure of frame `pfn` if it is out of use: nothing is left to be done but to remember it, and the kernel finds it marked.
+fn condemn(pfn: u64) {
+    if quarantine::condemn(pfn) {
+        stats::MACHINE_CHECKS.inc();
+        // SAFETY: The frame is out of use for good.
+        unsafe { hide(pfn) };
     }
-    // SAFETY: The frame is put aside for good.
-    unsafe { hide(pfn) };
-    Ok(())
 }
 
 /// What is left to be done when the page of `anon` in frame `pfn` has been taken away because of a machine
@@ -156,7 +187,7 @@ pub(super) fn finish(anon: &Anon, pfn: u64) {
         unsafe { hide(pfn) };
     } else {
         // It may have left the frame.
-        let _ = condemn(pfn);
+        condemn(pfn);
     }
 }
 

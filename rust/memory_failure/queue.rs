@@ -21,9 +21,7 @@ use crate::{
         Anon,
         Poison, //
     },
-    frame,
-    helpers,
-    pool, //
+    frame, //
 };
 use core::{
     ops::RangeInclusive,
@@ -83,8 +81,13 @@ impl Note {
 
     /// Handles the failure. [`ENOMEM`]: not yet.
     fn handle(&self) -> Result {
+        // What only the kernel says is a drill of its own, unless a machine check comes, too.
+        let is_drill = self.door == Door::MemoryFailure && !self.anon.lock().is_failing();
         let failure = Failure {
-            kind: Poison::Hardware,
+            kind: match is_drill {
+                true => Poison::Simulated,
+                false => Poison::Hardware,
+            },
             door: self.door,
             action: Action::Optional,
             pfn: Some(self.pfn),
@@ -101,10 +104,9 @@ impl Note {
     /// page any more.
     fn give_up(&self) {
         {
-            let content = self.anon.lock();
+            let mut content = self.anon.lock();
             if content.pfn() == self.pfn {
-                // SAFETY: The page is the anon's.
-                unsafe { helpers::anon_rmap_page_set_hwpoison(content.page().as_ptr()) };
+                content.set_failed();
             }
         }
         pr_warn!("frame {:#x} has failed; it stays out of use\n", self.pfn);
@@ -302,16 +304,15 @@ fn note_or_miss(
 fn note_missed(frames: RangeInclusive<u64>) {
     let last = *frames.end();
     for pfn in frames {
-        let is_bad = pool::page(pfn).is_some_and(|page| {
-            // SAFETY: The page is one.
-            unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) }
-        });
-        let Some(anon) = is_bad.then(|| frame::lookup(pfn)).flatten() else {
+        let Some(anon) = frame::lookup(pfn) else {
             continue;
         };
-        // It is handled already, by a worker that may wait for who is stuck.
-        if anon.lock().poison() == Some(Poison::Hardware) {
-            continue;
+        {
+            let content = anon.lock();
+            // Or it is handled already, by a worker that may wait for who is stuck.
+            if !content.has_failed() || content.poison() == Some(Poison::Hardware) {
+                continue;
+            }
         }
         if !note_or_miss(&anon, pfn, Door::MachineCheck, Some(pfn..=last)) {
             return;

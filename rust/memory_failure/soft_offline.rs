@@ -12,8 +12,8 @@
 //! 4. The tag is cleared, and the page is mapped again where it was, as far as that does not mean to wait. Elsewhere the next
 //!    fault maps it.
 //!
-//! The old frame is put aside, as in Linux: it is marked as bad and never handed out again, until
-//! [`unpoison`].
+//! The old frame is put out of use, as in Linux: it is marked as bad and never handed out again, until
+//! [`quarantine::take_back`].
 
 use super::{
     event,
@@ -28,6 +28,7 @@ use crate::{
     frame,
     index::Index,
     pool::OwnedPage,
+    quarantine,
     rmap,
     rmap_vma::RmapVma,
     stats,
@@ -76,7 +77,13 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         // All entries that have to say so do.
         anon.lock().clear_soft_dirty();
     }
-    moved?;
+    let old = moved?;
+    quarantine::mark(
+        &old.borrow(),
+        quarantine::Source::Software,
+        quarantine::Kind::Software,
+    );
+    quarantine::keep(old, quarantine::Kind::Software, true);
     stats::SOFT_OFFLINES.inc();
     event::action(
         pfn,
@@ -150,8 +157,8 @@ fn map(space: &AddressSpace, address: usize, anon: &Anon) -> bool {
     is_there && fault() == 0
 }
 
-/// [`Migration::move_to`], again and again as long as the page is in use.
-fn move_patiently(migration: &Migration<'_>, mut to: OwnedPage) -> Result {
+/// [`Migration::move_to`], again and again as long as the page is in use. Returns the old page.
+fn move_patiently(migration: &Migration<'_>, mut to: OwnedPage) -> Result<OwnedPage> {
     for _ in 1..ATTEMPTS {
         match migration.move_to(to) {
             Err((error, page)) if error == EBUSY => to = page,
@@ -161,13 +168,4 @@ fn move_patiently(migration: &Migration<'_>, mut to: OwnedPage) -> Result {
         fsleep(Delta::from_millis(1));
     }
     migration.move_to(to).map_err(|(error, _)| error)
-}
-
-/// Takes the frame `pfn`, which a soft offline has taken out of use, into use again.
-///
-/// # Errors
-///
-/// [`ENXIO`] if none has.
-pub(crate) fn unpoison(pfn: u64) -> Result {
-    frame::take_back(pfn)
 }

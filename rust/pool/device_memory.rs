@@ -10,7 +10,7 @@ use super::OwnedPage;
 use crate::{
     helpers,
     memory_failure,
-    stats, //
+    AnonRmap, //
 };
 use core::ptr::{
     self,
@@ -19,6 +19,7 @@ use core::ptr::{
 use kernel::{
     bindings,
     error::from_err_ptr,
+    module::this_module,
     page::PAGE_SHIFT,
     prelude::*,
     sync::atomic::{
@@ -194,8 +195,10 @@ impl DeviceMemory {
                 break page;
             }
             // It failed while it was given back. Its bit stays set.
-            stats::QUARANTINED.inc();
         };
+        // Not to be unloaded as long as somebody has the page: a pipe can keep it for ever.
+        // SAFETY: The module is ours, and in use now.
+        unsafe { bindings::__module_get(this_module::<AnonRmap>().as_ptr()) };
         // SAFETY: The page is nobody's, so it is ours to set up; this takes a reference, and locks the
         // page.
         unsafe {
@@ -255,8 +258,25 @@ impl DeviceMemory {
         false
     }
 
+    /// Takes the page of frame `pfn`, which is marked as bad and has no reference any more, into use again. [`EBUSY`] if it has one; [`ENXIO`]
+    /// if it is not marked (any more).
+    pub(crate) fn take_back(&self, pfn: u64) -> Result {
+        let page = self.page(pfn).ok_or(ENXIO)?;
+        // SAFETY: The page is one of ours.
+        unsafe {
+            if helpers::anon_rmap_page_count(page.as_ptr()) != 0 {
+                return Err(EBUSY);
+            }
+            if !helpers::anon_rmap_page_test_clear_hwpoison(page.as_ptr()) {
+                return Err(ENXIO);
+            }
+        }
+        self.reinstate(page);
+        Ok(())
+    }
+
     /// Clears the bit of `page`, which has no reference any more.
-    pub(super) fn reinstate(&self, page: NonNull<bindings::page>) {
+    fn reinstate(&self, page: NonNull<bindings::page>) {
         if let Some((word, bit)) = self.bit(page) {
             // The bit is set, so this clears it and no other.
             word.fetch_sub(bit, Release);
@@ -287,9 +307,9 @@ unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
         return;
     };
     // SAFETY: Core mm passes a folio of ours, whose first member is its page.
-    if unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
-        stats::QUARANTINED.inc();
-    } else {
+    if !unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
         pool.reinstate(page);
     }
+    // SAFETY: `alloc` has taken this reference. Unloading waits for this call, see `memunmap_pages()`.
+    unsafe { bindings::module_put(this_module::<AnonRmap>().as_ptr()) };
 }

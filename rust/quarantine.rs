@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Frames that are out of use: those from which a soft offline has moved the page, and those that have failed.
+//!
+//! Each has the kernel's mark for bad pages (`HWPOISON`), and in system RAM all that goes with it: `memory_failure()` marks the
+//! frame, counts it (`HardwareCorrupted`, the counters of its node), traces and logs it, and keeps a reference;
+//! `unpoison_memory()` undoes just that. `memory_failure()` handles pages of files, not those of a driver. So a frame that
+//! nobody maps any more is put into the page cache of a file for as long as that takes, as guest_memfd's are all the time.
+//!
+//! A frame of device memory is only marked: the kernel counts what its own `memory_failure()` asks the driver for, and no
+//! function is exported that would take that back.
+//!
+//! What is out of use stays so when the module is unloaded, in system RAM: the kernel has the frame, and a signature in
+//! `private` tells the next module to be loaded that it was one of ours.
+
+use crate::{
+    helpers,
+    pool::{
+        self,
+        device_memory::DeviceMemory,
+        OwnedPage, //
+    }, //
+};
+use core::fmt;
+use kernel::{
+    bindings,
+    error::to_result,
+    ffi::c_int,
+    page::Page,
+    prelude::*,
+    sync::global_lock,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
+};
+
+global_lock! {
+    // SAFETY: Initialised by `Quarantine::new`, before there are pages.
+    unsafe(uninit) static MARKING: Mutex<()> = ();
+}
+
+/// Why a frame is out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A soft offline has moved its page, or it has failed in a drill of the kernel's own.
+    Software = 1,
+    /// The hardware has failed, or was said to have.
+    Hardware = 2,
+}
+
+impl Kind {
+    fn from_raw(kind: c_int) -> Option<Self> {
+        match kind {
+            1 => Some(Self::Software),
+            2 => Some(Self::Hardware),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Software => "software",
+            Self::Hardware => "hardware",
+        })
+    }
+}
+
+/// Who says that a frame has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A drill, or somebody who wants the frame out of use: the kernel can undo it.
+    Software,
+    /// The hardware.
+    Hardware,
+}
+
+/// The frames, from when the module is loaded until it is unloaded.
+pub(crate) struct Quarantine(());
+
+impl Quarantine {
+    /// Makes the functions of this module usable. Looks at all frames of system RAM for those that are out of use already.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// To be called once, before there are pages; to be dropped when there are none.
+    pub(crate) unsafe fn new() -> Result<Self> {
+        // SAFETY: The caller promises that this is the only call.
+        unsafe { MARKING.init() };
+        // SAFETY: As above.
+        to_result(unsafe { helpers::anon_rmap_quarantine_init() })?;
+        let this = Self(());
+        if DeviceMemory::get().is_none() {
+            // SAFETY: No requirements.
+            unsafe { helpers::anon_rmap_quarantine_add_signed() };
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Quarantine {
+    fn drop(&mut self) {
+        // SAFETY: `new` has made it, and nobody uses it any more.
+        unsafe { helpers::anon_rmap_quarantine_exit() };
+    }
+}
+
+/// Waits until it is the caller's turn to have a frame marked. Comes before all locks.
+pub(crate) fn marking() -> impl Sized {
+    MARKING.lock()
+}
+
+/// Marks the frame of `page`, which nobody maps, as bad, with all that the kernel does about such a frame; if it is marked
+/// already, only the reference that belongs to the mark is taken. In system RAM, afterwards there is that reference beside the
+/// owner's, and the page is remembered as nobody's, see [`frame`](crate::frame).
+///
+/// Sleeps; the caller must hold no lock, and nobody else may mark the page.
+pub(crate) fn mark(page: &Page, source: Source, kind: Kind) {
+    let page = page.as_ptr();
+    // SAFETY: The page is valid, and the driver's. Where `memory_failure()` is called, no lock is held.
+    let pfn = unsafe {
+        if DeviceMemory::get().is_some() {
+            helpers::anon_rmap_page_set_hwpoison(page);
+        } else if helpers::anon_rmap_page_hwpoison(page) {
+            helpers::anon_rmap_get_page(page);
+        } else {
+            helpers::anon_rmap_mark_bad(page, source == Source::Software);
+        }
+        helpers::anon_rmap_page_to_pfn(page) as u64
+    };
+    add(pfn, kind);
+}
+
+/// Counts the frame `pfn`, which is marked, among those that are out of use. Sleeps.
+pub(crate) fn add(pfn: u64, kind: Kind) {
+    // SAFETY: The caller may sleep.
+    unsafe { helpers::anon_rmap_quarantine_add(pfn as usize, kind as c_int) };
+}
+
+/// Gives up `page`, whose frame is out of use, in favour of the mark; with `has_reference`, that has a reference already.
+pub(crate) fn keep(page: OwnedPage, kind: Kind, has_reference: bool) {
+    if DeviceMemory::get().is_some() {
+        // Marked as it is, it is not handed out again.
+        drop(page);
+        return;
+    }
+    // SAFETY: The page is ours, and nobody looks for an anon in it any more.
+    unsafe { helpers::anon_rmap_quarantine_sign(page.borrow().as_ptr(), kind as c_int) };
+    if has_reference {
+        drop(page);
+    } else {
+        page.into_raw();
+    }
+}
+
+/// Why the frame `pfn`, which holds no anon, is out of use; `None` if it is in use.
+pub(crate) fn kind(pfn: u64) -> Option<Kind> {
+    next(pfn)
+        .filter(|frame| frame.0 == pfn)
+        .map(|frame| frame.1)
+}
+
+/// The first frame from `pfn` on that is out of use. Forgets those that the kernel's own `unpoison-pfn` has taken back.
+pub(crate) fn next(pfn: u64) -> Option<(u64, Kind)> {
+    let mut pfn = pfn as usize;
+    loop {
+        // SAFETY: The number is valid for reads and writes.
+        let kind = Kind::from_raw(unsafe { helpers::anon_rmap_quarantine_find(&mut pfn) })?;
+        let page = pool::page(pfn as u64)?;
+        // SAFETY: The page is one.
+        if unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
+            return Some((pfn as u64, kind));
+        }
+        remove(page.as_ptr());
+        pfn = pfn.checked_add(1)?;
+    }
+}
+
+/// How many frames are out of use. Takes the time of looking at each.
+pub(crate) fn count() -> u64 {
+    let mut count = 0;
+    let mut from = Some(0);
+    while let Some((pfn, _)) = from.and_then(next) {
+        count += 1;
+        from = pfn.checked_add(1);
+    }
+    count
+}
+
+/// One line a frame: `pfn= kind=`.
+pub(crate) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut from = Some(0);
+    while let Some((pfn, kind)) = from.and_then(next) {
+        writeln!(f, "pfn={pfn:#x} kind={kind}")?;
+        from = pfn.checked_add(1);
+    }
+    Ok(())
+}
+
+/// Takes the frame `pfn`, which holds no anon, into use again.
+///
+/// # Errors
+///
+/// * [`ENXIO`]: it is not out of use.
+/// * [`EPERM`]: the hardware has failed; or that of any frame of the system has, whereupon the kernel undoes nothing.
+/// * [`EBUSY`]: somebody still has a reference.
+pub(crate) fn take_back(pfn: u64) -> Result {
+    match kind(pfn).ok_or(ENXIO)? {
+        Kind::Hardware => return Err(EPERM),
+        Kind::Software => (),
+    }
+    match DeviceMemory::get() {
+        Some(pool) => pool.take_back(pfn)?,
+        // SAFETY: No requirements.
+        None => to_result(unsafe { bindings::unpoison_memory(pfn as usize) }).map_err(why)?,
+    }
+    if let Some(page) = pool::page(pfn) {
+        remove(page.as_ptr());
+    }
+    Ok(())
+}
+
+/// Undoes [`mark`], or what the kernel has done on its own, for the page `page` in system RAM, with its content: there are its
+/// owner's reference and that of the mark.
+///
+/// Sleeps; the caller must hold no lock, and nobody else may mark the page.
+///
+/// # Errors
+///
+/// As for [`take_back`].
+pub(crate) fn unmark(page: &Page) -> Result {
+    /// How often a page that is in use is looked at again: who has just marked it may still be unmapping it.
+    const ATTEMPTS: usize = 10;
+
+    let mut result = Err(EBUSY);
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            fsleep(Delta::from_millis(1));
+        }
+        // SAFETY: The page is valid, and no lock is held.
+        result = to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) });
+        if result != Err(EBUSY) {
+            break;
+        }
+    }
+    result.map_err(why)?;
+    remove(page.as_ptr());
+    Ok(())
+}
+
+/// Forgets the frame of `page`, unless it is marked.
+fn remove(page: *mut bindings::page) {
+    // SAFETY: The callers pass pages.
+    unsafe { helpers::anon_rmap_quarantine_remove(page) };
+}
+
+/// What an error of `unpoison_memory()` means.
+fn why(error: Error) -> Error {
+    // It undoes nothing once any hardware has failed.
+    if error == EOPNOTSUPP {
+        EPERM
+    } else {
+        error
+    }
+}
+
+/// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. False if it is in use.
+pub(crate) fn condemn(pfn: u64) -> bool {
+    let Some(page) = kind(pfn).and_then(|_| pool::page(pfn)) else {
+        return false;
+    };
+    add(pfn, Kind::Hardware);
+    if DeviceMemory::get().is_none() {
+        // SAFETY: The page is one, and only signed if it is marked once we have a reference, so that nobody takes it back.
+        unsafe {
+            helpers::anon_rmap_quarantine_sign_marked(page.as_ptr(), Kind::Hardware as c_int)
+        };
+    }
+    true
+}

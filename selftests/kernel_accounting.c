@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the kernel counts, traces and undoes of frames that are taken out of use: for memory of the device by the driver's
+ * doors, for anonymous memory by the kernel's own.
+ * With a number as its argument, that many drills.
+ */
+#include "await.h"
+#include "failure_counts.h"
+#include "fixture.h"
+#include "pool.h"
+#include "random.h"
+
+#define PAGES 16
+#define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
+#define INJECT "/sys/kernel/debug/hwpoison/"
+
+static long drills = 100;
+
+static int undo_by_kernel(uint64_t pfn)
+{
+	return print_to_file(INJECT "unpoison-pfn", "%#lx", pfn);
+}
+
+static bool has_inject(void)
+{
+	return !access(INJECT "unpoison-pfn", F_OK) ||
+	       (!system("modprobe hwpoison-inject") && !access(INJECT "unpoison-pfn", F_OK));
+}
+
+/* After a failure of real hardware the kernel undoes nothing. */
+static bool can_undo(void)
+{
+	char *memory = map_private(false, 1);
+	bool undone = false;
+	uint64_t pfn;
+
+	if (memory == MAP_FAILED)
+		return false;
+	store(memory, 1);
+	pfn = pfn_of(memory);
+	if (has_inject() && !madvise(memory, PAGE, MADV_SOFT_OFFLINE))
+		undone = !undo_by_kernel(pfn);
+	munmap(memory, PAGE);
+	return undone;
+}
+
+FIXTURE(kernel_accounting)
+{
+	char *memory;
+};
+
+FIXTURE_VARIANT(kernel_accounting)
+{
+	bool device;
+};
+
+FIXTURE_VARIANT_ADD(kernel_accounting, device) { .device = true };
+FIXTURE_VARIANT_ADD(kernel_accounting, anonymous) { .device = false };
+
+FIXTURE_SETUP(kernel_accounting)
+{
+	uint64_t first_pfn;
+
+	if (pool(&first_pfn))
+		SKIP(return, "the kernel counts what it asks the driver for, see device_memory.c");
+	if (!can_undo())
+		SKIP(return, "no hwpoison-inject, or real hardware has failed");
+	self->memory = map_private(variant->device, PAGES);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
+	fill(self->memory, PAGES, 1);
+}
+
+/* In the parent, since the memory goes with the process. */
+FIXTURE_TEARDOWN_PARENT(kernel_accounting)
+{
+	EXPECT_STREQ("", leak());
+}
+
+static int take_offline(bool device, char *page)
+{
+	if (device)
+		return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn_of(page));
+	return madvise(page, PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
+}
+
+TEST_F(kernel_accounting, soft_offline_is_counted_and_undone_by_the_kernel)
+{
+	long quarantined = counter("quarantined");
+	struct counts before = counts();
+	uint64_t pfns[4];
+
+	for (size_t i = 0; i < 4; i++) {
+		pfns[i] = pfn_of(self->memory + i * PAGE);
+		ASSERT_EQ(0, take_offline(variant->device, self->memory + i * PAGE));
+		EXPECT_TRUE(is_marked_bad(pfns[i]));
+	}
+	/* The kernel's own soft offline is no failure to its nodes. */
+	EXPECT_COUNTED(before, 4, variant->device ? 4 : 0);
+	if (variant->device) {
+		EXPECT_EQ(quarantined + 4, counter("quarantined"));
+	}
+	for (size_t i = 0; i < 4; i++) {
+		EXPECT_EQ(0, undo_by_kernel(pfns[i]));
+		EXPECT_FALSE(is_marked_bad(pfns[i]));
+		if (variant->device) {
+			EXPECT_EQ(ENXIO, unpoison_pfn(pfns[i]));
+		}
+	}
+	EXPECT_EQ(before.corrupted, corrupted());
+	EXPECT_EQ(quarantined, counter("quarantined"));
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+}
+
+TEST_F(kernel_accounting, hard_offline_is_a_failure_recovered_from)
+{
+	struct counts before = counts();
+	uint64_t pfn = pfn_of(self->memory);
+	bool traces = begin_trace();
+	int events = traced(pfn, ""), recoveries = traced(pfn, "Recovered");
+	long quarantined;
+
+	if (variant->device) {
+		ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	} else if (print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT)) {
+		SKIP(return, "no such door");
+	}
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+	EXPECT_TRUE(is_marked_bad(pfn));
+	EXPECT_COUNTED(before, 1, 1);
+	if (traces) {
+		EXPECT_EQ(events + 1, traced(pfn, ""));
+		EXPECT_EQ(recoveries + 1, traced(pfn, "Recovered"));
+	}
+	if (variant->device) {
+		/* As long as the driver uses the frame as a name. */
+		EXPECT_EQ(EBUSY, undo_by_kernel(pfn));
+		EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	}
+	quarantined = counter("quarantined");
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	if (variant->device) {
+		EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+		EXPECT_EQ(quarantined, counter("quarantined"));
+	}
+	EXPECT_EQ(0, undo_by_kernel(pfn));
+	EXPECT_FALSE(is_marked_bad(pfn));
+	EXPECT_EQ(before.corrupted, corrupted());
+	if (variant->device) {
+		EXPECT_EQ(quarantined - 1, counter("quarantined"));
+	}
+}
+
+/* The kernel says of a file's page that has references left that it has failed, of anonymous memory that it has recovered. */
+TEST_F(kernel_accounting, what_a_pipe_holds_has_failed)
+{
+	struct counts before = counts(), after;
+	uint64_t pfn = pfn_of(self->memory);
+	struct iovec page = { self->memory, PAGE };
+	char content[PAGE];
+	int ends[2];
+
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ(PAGE, vmsplice(ends[1], &page, 1, 0));
+	if (variant->device) {
+		ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	} else if (print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT)) {
+		SKIP(return, "no such door");
+	}
+	after = counts();
+	EXPECT_EQ(before.corrupted + 4, after.corrupted);
+	EXPECT_EQ(before.total + 1, after.total);
+	EXPECT_EQ(before.failed + variant->device, after.failed);
+	EXPECT_EQ(before.recovered + !variant->device, after.recovered);
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+	/* What was in the pipe before stays there. */
+	EXPECT_EQ(PAGE, read(ends[0], content, PAGE));
+	close(ends[0]);
+	close(ends[1]);
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	EXPECT_EQ(0, undo_by_kernel(pfn));
+	EXPECT_EQ(before.corrupted, corrupted());
+}
+
+/* A drill of the kernel's own is undone by the driver, with the content that was there. */
+TEST_F(kernel_accounting, drill_of_the_kernel_is_undone_by_the_driver)
+{
+	struct counts before = counts();
+	uint64_t pfn = pfn_of(self->memory);
+	struct poisoned page;
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	for (int i = 0; i < 3; i++) {
+		madvise(self->memory, PAGE, MADV_HWPOISON);
+		ASSERT_TRUE(await(is_taken_away, pfn));
+		ASSERT_TRUE(read_poisoned(pfn, &page));
+		EXPECT_STREQ("simulated", page.kind);
+		EXPECT_STREQ("memory_failure", page.door);
+		EXPECT_EQ(before.corrupted + 4, corrupted());
+		EXPECT_SIGBUS(self->memory, load(self->memory));
+		EXPECT_EQ(EBUSY, undo_by_kernel(pfn));
+		EXPECT_EQ(0, unpoison_pfn(pfn));
+		EXPECT_FALSE(is_marked_bad(pfn));
+		EXPECT_EQ(before.corrupted, corrupted());
+		EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+		EXPECT_EQ(pfn, pfn_of(self->memory));
+	}
+}
+
+static bool is_bad_now(uint64_t pfn)
+{
+	return is_poisoned(pfn) && is_marked_bad(pfn);
+}
+
+/* Each done and undone in its own way: the counts are what they were. */
+TEST_F(kernel_accounting, counts_return_after_drills_of_all_kinds)
+{
+	long quarantined = counter("quarantined");
+	struct counts before = counts();
+	struct random random = { 1 };
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	for (long i = 0; i < drills; i++) {
+		size_t index = below(&random, PAGES);
+		char *page = self->memory + index * PAGE;
+		uint64_t pfn = pfn_of(page);
+		bool by_kernel = false;
+
+		switch (below(&random, 5)) {
+		case 0:
+			ASSERT_EQ(0, print_to_file(DEBUGFS "poison_addr", "%d %p", getpid(), page));
+			break;
+		case 1:
+			ASSERT_EQ(0, poison_pfn(pfn)) {
+				TH_LOG("drill %ld: frame %#lx, %#lx now", i, pfn, pfn_of(page));
+			}
+			break;
+		case 2:
+			madvise(page, PAGE, MADV_HWPOISON);
+			ASSERT_TRUE(await(is_bad_now, pfn));
+			break;
+		case 3:
+			ASSERT_EQ(0, take_offline(true, page));
+			by_kernel = one_in(&random, 2);
+			break;
+		case 4:
+			/* For good: only what comes in its place is the kernel's to undo. */
+			ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+			ASSERT_EQ(0, madvise(page, PAGE, MADV_DONTNEED));
+			EXPECT_EQ(0, store(page, word(1, index)).signal);
+			by_kernel = true;
+			break;
+		}
+		ASSERT_EQ(0, by_kernel ? undo_by_kernel(pfn) : unpoison_pfn(pfn)) {
+			TH_LOG("drill %ld", i);
+		}
+		EXPECT_WORD(word(1, index), load(page));
+	}
+	EXPECT_EQ(before.corrupted, corrupted());
+	EXPECT_EQ(quarantined, counter("quarantined"));
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && *argv[1] != '-') {
+		drills = atol(argv[1]);
+		argc = 1;
+	}
+	return test_harness_run(argc, argv);
+}
