@@ -455,7 +455,7 @@ impl Anon {
     ///
     /// # Errors
     ///
-    /// Those of [`quarantine::unmark`].
+    /// Those of [`quarantine::unmark`]; [`EPERM`] if the hardware has failed meanwhile.
     pub(crate) fn unmark(&self) -> Result {
         let mut content = self.lock();
         if !content.is_kernels_drill() {
@@ -467,6 +467,12 @@ impl Anon {
         let page = unsafe { BorrowedPage::from_raw(page) };
         quarantine::unmark(&page)?;
         content = self.lock();
+        if !content.is_kernels_drill() {
+            // The hardware has failed meanwhile, and the mark was taken for that of the failure.
+            drop(content);
+            self.mark(quarantine::Source::Hardware);
+            return Err(EPERM);
+        }
         // INVARIANT: Only tags change.
         content.0 &= !Content::HARDWARE;
         Ok(())

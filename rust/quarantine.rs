@@ -172,12 +172,13 @@ pub(crate) fn next(pfn: u64) -> Option<(u64, Kind)> {
     loop {
         // SAFETY: The number is valid for reads and writes.
         let kind = Kind::from_raw(unsafe { helpers::anon_rmap_quarantine_find(&mut pfn) })?;
-        let page = pool::page(pfn as u64)?;
-        // SAFETY: The page is one.
-        if unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
-            return Some((pfn as u64, kind));
+        if let Some(page) = pool::page(pfn as u64) {
+            // SAFETY: The page is one.
+            if unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
+                return Some((pfn as u64, kind));
+            }
+            remove(page.as_ptr());
         }
-        remove(page.as_ptr());
         pfn = pfn.checked_add(1)?;
     }
 }

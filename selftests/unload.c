@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The module cannot be unloaded while it is in use, can be afterwards, and comes back new. */
+/*
+ * The module cannot be unloaded while it is in use, can be afterwards, and comes back new.
+ * With a number as its argument, that often while there are bad frames.
+ */
 #include <sys/syscall.h>
 
 #include "fixture.h"
@@ -135,8 +138,10 @@ TEST_F(unload, is_refused_while_a_file_of_debugfs_is_open)
 	EXPECT_EQ(0, unload());
 }
 
+static int rounds = 5;
+
 /* Frames that are out of use stay so, and are listed again; none is handed out. */
-TEST_F(unload, bad_frames_stay_out_of_use)
+TEST_F_TIMEOUT(unload, bad_frames_stay_out_of_use, 3600)
 {
 	enum { FRAMES = 4 };
 	long quarantined = counter("quarantined");
@@ -148,7 +153,7 @@ TEST_F(unload, bad_frames_stay_out_of_use)
 		ASSERT_EQ(0, print_to_file(i % 2 ? DEBUGFS "soft_offline" : DEBUGFS "hard_offline", "%#lx", pfns[i]));
 	}
 	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
-	for (int round = 0; round < 5; round++) {
+	for (int round = 0; round < rounds; round++) {
 		ASSERT_EQ(0, unload());
 		for (size_t i = 0; i < FRAMES; i++)
 			EXPECT_TRUE(is_marked_bad(pfns[i]));
@@ -179,4 +184,11 @@ TEST_F(unload, bad_frames_stay_out_of_use)
 	EXPECT_EQ(EPERM, unpoison_pfn(pfns[0]));
 }
 
-TEST_HARNESS_MAIN
+int main(int argc, char **argv)
+{
+	if (argc == 2 && *argv[1] != '-') {
+		rounds = atoi(argv[1]);
+		argc = 1;
+	}
+	return test_harness_run(argc, argv);
+}
