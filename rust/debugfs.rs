@@ -7,7 +7,8 @@ use crate::{
     memory_failure::{
         inject::{
             self,
-            Chosen, //
+            Chosen,
+            Named, //
         },
         registry,
         soft_offline,
@@ -119,7 +120,7 @@ struct PoisonRange;
 impl Reader for PoisonRange {
     fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
         let [pid, start, end] = numbers(reader)?;
-        let Place { pid, address } = parse::place(pid, start)?;
+        let Named { pid, address } = parse::place(pid, start)?;
         inject::poison_range(pid, address, usize::try_from(end).map_err(|_| ERANGE)?)
     }
 }

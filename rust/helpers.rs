@@ -38,9 +38,6 @@ extern "C" {
     pub(crate) fn anon_rmap_mmu_notifier_range_blockable(
         range: *const bindings::mmu_notifier_range,
     ) -> bool;
-    pub(crate) fn anon_rmap_mm_owner_get(
-        mm: *mut bindings::mm_struct,
-    ) -> *mut bindings::task_struct;
     pub(crate) fn anon_rmap_vmf_install_page_table(vmf: *mut bindings::vm_fault) -> bool;
     pub(crate) fn anon_rmap_vmf_is_soft_dirty(vmf: *const bindings::vm_fault) -> bool;
     pub(crate) fn anon_rmap_vmf_insert_page(
@@ -154,7 +151,6 @@ extern "C" {
         pfn: *mut c_ulong,
     ) -> c_ulong;
     pub(crate) fn anon_rmap_fatal_signal_pending() -> bool;
-    pub(crate) fn anon_rmap_mm_of(pid: c_int) -> *mut bindings::mm_struct;
     pub(crate) fn anon_rmap_early_kill_thread(
         mm: *mut bindings::mm_struct,
     ) -> *mut bindings::task_struct;
@@ -171,6 +167,24 @@ extern "C" {
         tid: c_int,
         signal: *const c_char,
     );
+}
+
+// Functions of `helpers/process.c`.
+#[allow(
+    improper_ctypes,
+    reason = "a lock class key has no fields in a kernel without lockdep"
+)]
+extern "C" {
+    pub(crate) fn anon_rmap_get_pid(pid: *mut bindings::pid);
+    pub(crate) fn anon_rmap_find_process(nr: bindings::pid_t) -> *mut bindings::pid;
+    pub(crate) fn anon_rmap_owner(mm: *mut bindings::mm_struct) -> *mut bindings::pid;
+    pub(crate) fn anon_rmap_pid_vnr(pid: *mut bindings::pid) -> bindings::pid_t;
+    pub(crate) fn anon_rmap_grab_mm(process: *mut bindings::pid) -> *mut bindings::mm_struct;
+    pub(crate) fn anon_rmap_has_mm(
+        process: *mut bindings::pid,
+        mm: *const bindings::mm_struct,
+    ) -> bool;
+    pub(crate) fn anon_rmap_comm(process: *mut bindings::pid, comm: *mut c_char);
 }
 
 // Functions of `helpers/device_memory.c`.

@@ -13,6 +13,7 @@ use crate::{
         Poison, //
     },
     anon_vma::Walk,
+    process,
     quarantine,
     rmap::{
         self,
@@ -33,8 +34,7 @@ use kernel::{
             Full,
             Relaxed, //
         }, //
-    },
-    task::Pid, //
+    }, //
 };
 use kill::Victim;
 
@@ -108,7 +108,7 @@ pub(crate) enum Action {
 }
 
 /// A failure as its door reports it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: Poison,
     pub(crate) door: Door,
@@ -133,9 +133,9 @@ pub(crate) struct Failure {
 /// Nothing has changed then.
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
-    let record = registry::Reservation::new(anon.index(), failure)?;
-    let marked = mark(anon, failure, record).inspect_err(|_| take_mark(anon))?;
-    take_away(anon, marked, failure);
+    let record = registry::Reservation::new(failure.clone())?;
+    let marked = mark(anon, &failure, record).inspect_err(|_| take_mark(anon))?;
+    take_away(anon, marked, &failure);
     Ok(())
 }
 
@@ -150,7 +150,7 @@ impl Prepared {
     /// Reserves what failing the page at `spot` needs; [`ENOMEM`].
     pub(crate) fn new(spot: Spot, failure: Failure) -> Result<Self> {
         Ok(Self {
-            record: registry::Reservation::new(spot.index(), failure)?,
+            record: registry::Reservation::new(failure.clone())?,
             spot,
             failure,
         })
@@ -172,9 +172,9 @@ impl Prepared {
         } = self;
         let _under_way = UnderWay::begin();
         // With the amap locked nobody replaces what is there.
-        let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, failure, record)?)))?;
+        let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, &failure, record)?)))?;
         let anon: ARef<Anon> = anon;
-        take_away(&anon, marked, failure);
+        take_away(&anon, marked, &failure);
         Ok(marked.pfn)
     }
 }
@@ -211,7 +211,7 @@ struct Marked {
 }
 
 /// Marks the page of `anon` as poisoned: from now on nobody maps it any more. Errors as those of [`poison`].
-fn mark(anon: &Anon, failure: Failure, record: registry::Reservation) -> Result<Marked> {
+fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result<Marked> {
     let mut content = anon.lock();
     let pfn = content.pfn();
     let is_out_of_use = content.is_kernels_drill();
@@ -226,7 +226,7 @@ fn mark(anon: &Anon, failure: Failure, record: registry::Reservation) -> Result<
     }
     // Before anybody can undo the drill.
     content.take_mark();
-    registry::insert(pfn, record);
+    registry::insert(pfn, anon.index(), record);
     Ok(Marked { pfn, is_out_of_use })
 }
 
@@ -243,7 +243,7 @@ fn take_mark(anon: &Anon) {
 }
 
 /// Puts the frame of `anon`, which is mapped nowhere, out of use if it has to be. The caller must hold no lock.
-fn put_out_of_use(anon: &Anon, marked: Marked, failure: Failure) {
+fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
     match failure.kind {
         Poison::Simulated => take_mark(anon),
         Poison::Hardware if marked.is_out_of_use => {
@@ -257,7 +257,7 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: Failure) {
 }
 
 /// Takes the page of `anon`, which is marked, away from those who map it, and tells them.
-fn take_away(anon: &Anon, marked: Marked, failure: Failure) {
+fn take_away(anon: &Anon, marked: Marked, failure: &Failure) {
     static FAILURES: Atomic<u64> = Atomic::new(0);
 
     let pfn = marked.pfn;
@@ -269,9 +269,9 @@ fn take_away(anon: &Anon, marked: Marked, failure: Failure) {
     let _ = rmap::holders(anon, |space, place| {
         // What moves during the walk is found at two places.
         if space.is_first_hit_by(number) {
-            registry::add_holder(pfn, place);
             let victim = Victim::of(space.mm(), place.address, failure.action);
-            event::hit(pfn, place, victim.as_ref());
+            event::hit(pfn, &place, victim.as_ref());
+            registry::add_holder(pfn, place);
             if let Some(victim) = victim {
                 victim.signal();
             }
@@ -285,13 +285,13 @@ fn take_away(anon: &Anon, marked: Marked, failure: Failure) {
 pub(crate) struct Hit {
     place: Place,
     /// The thread that would be signalled at once, and how.
-    signal: Option<(Pid, kill::Code)>,
+    signal: Option<(process::Id, kill::Code)>,
 }
 
 impl fmt::Display for Hit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tid, signal) = match self.signal {
-            Some((tid, code)) => (tid, code.name()),
+        let (tid, signal) = match &self.signal {
+            Some((thread, code)) => (thread.number(), code.name()),
             None => (0, c"none"),
         };
         write!(f, "{} tid={tid} signal={}", self.place, Adapter(signal))
@@ -310,7 +310,7 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<KVVec<Hit>> {
     let mut hits = KVVec::new();
     rmap::holders(anon, |space, place| {
         let victim = Victim::of(space.mm(), place.address, Action::Optional);
-        let signal = victim.map(|victim| (victim.tid(), victim.code()));
+        let signal = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
         let known = |hit: &Hit| hit.place == place;
         if !hits.last().is_some_and(known) {
             hits.push(Hit { place, signal }, GFP_KERNEL)?;

@@ -40,6 +40,7 @@ use core::{
     ops::ControlFlow, //
 };
 use kernel::{
+    mm::Mm,
     prelude::*,
     rbtree::RBTree,
     sync::Arc,
@@ -139,25 +140,43 @@ impl Unflushed {
 }
 
 /// An address of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    pub(crate) pid: Pid,
+    /// `None` if it has gone.
+    pub(crate) process: Option<process::Id>,
     pub(crate) address: usize,
 }
 
 impl fmt::Display for Place {
+    /// As the current task would name it, with pid 0 if it can't.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid={} address={:#x}", self.pid, self.address)
+        write!(f, "pid={} address={:#x}", self.pid(), self.address)
     }
 }
 
 impl Place {
+    /// `address` of the process whose address space `mm` is.
+    pub(crate) fn in_mm(mm: &Mm, address: usize) -> Self {
+        Self {
+            process: process::Id::owner(mm),
+            address,
+        }
+    }
+
     /// Where `vma` puts `index`.
     pub(crate) fn new(vma: &RmapVma, index: Index) -> Self {
-        Self {
-            pid: process::pid(vma.space().mm()),
-            address: vma.base().address(index),
-        }
+        Self::in_mm(vma.space().mm(), vma.base().address(index))
+    }
+
+    /// The number of the process, see [`process::Id::number`].
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.as_ref().map_or(0, |process| process.number())
+    }
+
+    /// Whether the current task can name the process, and it has memory.
+    pub(crate) fn is_usable(&self) -> bool {
+        let usable = |process: &process::Id| process.number() != 0 && process.has_memory();
+        self.process.as_ref().is_some_and(usable)
     }
 }
 

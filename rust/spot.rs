@@ -29,59 +29,58 @@ use kernel::{
         PAGE_SHIFT, //
     },
     prelude::*,
-    sync::Arc,
-    task::Pid, //
+    sync::Arc, //
 };
 
 /// A page of a process that a VMA of the device covers.
 pub(crate) struct Spot {
-    pid: Pid,
+    process: process::Id,
     state: Arc<VmaState>,
     index: Index,
 }
 
 impl Spot {
-    /// The spot at `place`; the page need not be there.
+    /// The spot at `address` of `process`; the page need not be there.
     ///
     /// # Errors
     ///
-    /// * [`ESRCH`]: there is no such process, or it has no address space.
+    /// * [`ESRCH`]: the process has no address space.
     /// * [`EFAULT`]: nothing is mapped at the address.
     /// * [`ENXIO`]: what is mapped there is not the device's.
     /// * [`ENODATA`]: the mapping is the device's, and has grown there since it was touched last.
-    pub(crate) fn at(place: Place) -> Result<Self> {
-        let mm = process::mm(place.pid)?;
+    pub(crate) fn at(process: process::Id, address: usize) -> Result<Self> {
+        let mm = process.mm()?;
         let state = AddressSpace::of(&mm).and_then(|space| {
-            let page = Interval::point((place.address >> PAGE_SHIFT) as u64);
+            let page = Interval::point((address >> PAGE_SHIFT) as u64);
             let vmas = space.vmas().lock();
             let mut here = vmas.by_page.overlapping(page);
             here.next().map(|(_, state)| state.clone())
         });
         match state {
             Some(state) => {
-                let index = state.base().index(place.address & PAGE_MASK);
+                let index = state.base().index(address & PAGE_MASK);
                 Ok(Self {
-                    pid: place.pid,
+                    process,
                     state,
                     index,
                 })
             }
-            None => Err(why_not(&mm, place.address)),
+            None => Err(why_not(&mm, address)),
         }
     }
 
-    /// The spots of the good pages of the process `pid` at the addresses in `range`, in their order. Each page that stays where it
+    /// The spots of the good pages of `process` at the addresses in `range`, in their order. Each page that stays where it
     /// is meanwhile is found once, whatever becomes of the VMAs.
     ///
     /// # Errors
     ///
-    /// * [`ESRCH`]: there is no such process, or it has no address space.
+    /// * [`ESRCH`]: the process has no address space.
     /// * [`ENXIO`]: nothing of the device is mapped in the range.
     /// * [`ENODATA`]: the mappings have no pages there.
     /// * [`EHWPOISON`]: all pages there are poisoned.
     /// * [`ENOMEM`]; [`EINTR`] if the current task is being killed.
-    pub(crate) fn good_in(pid: Pid, range: Range<usize>) -> Result<KVVec<Self>> {
-        let mm = process::mm(pid)?;
+    pub(crate) fn good_in(process: &process::Id, range: Range<usize>) -> Result<KVVec<Self>> {
+        let mm = process.mm()?;
         let space = AddressSpace::of(&mm).ok_or(ENXIO)?;
         let mut spots = KVVec::new();
         let mut error = ENXIO;
@@ -101,7 +100,7 @@ impl Spot {
             let start = covered.start().max(wanted.start());
             let last = covered.last().min(wanted.last());
             // Nothing of it if it has changed since.
-            let Some((pages, last)) = Self::add_good(pid, &state, (start, last), &mut spots)?
+            let Some((pages, last)) = Self::add_good(process, &state, (start, last), &mut spots)?
             else {
                 continue;
             };
@@ -121,7 +120,7 @@ impl Spot {
     /// Adds to `spots` the good pages of a VMA at the page numbers [start, last]. Returns how many pages it has there, and the last
     /// page number that it has; `None` if it does not have the first one any more. [`ENOMEM`].
     fn add_good(
-        pid: Pid,
+        process: &process::Id,
         state: &Arc<VmaState>,
         (start, last): (u64, u64),
         spots: &mut KVVec<Self>,
@@ -147,7 +146,7 @@ impl Spot {
                 if slot.value.lock().poison().is_none() {
                     // There is room: checked above.
                     let _ = spots.push_within_capacity(Self {
-                        pid,
+                        process: process.clone(),
                         state: state.clone(),
                         index: Index(index),
                     });
@@ -157,24 +156,24 @@ impl Spot {
         }
     }
 
-    /// The position in the rmap.
-    pub(crate) fn index(&self) -> Index {
-        self.index
-    }
-
     /// The process and the address.
     pub(crate) fn place(&self) -> Place {
         Place {
-            pid: self.pid,
-            address: self.state.base().address(self.index),
+            process: Some(self.process.clone()),
+            address: self.address(),
         }
+    }
+
+    fn address(&self) -> usize {
+        self.state.base().address(self.index)
     }
 
     /// What `f` makes of the anon that is there, with the amap locked: it stays there meanwhile.
     ///
     /// # Errors
     ///
-    /// * Those of [`Self::at`], if something else is mapped there now.
+    /// * Those of [`Self::at`], if something else is mapped there now, or the process has another address space (`execve()`) or
+    ///   none.
     /// * [`ENODATA`]: there is no page, since nobody has touched it.
     /// * [`EINTR`] if the current task is being killed.
     /// * Those of `f`.
@@ -184,7 +183,9 @@ impl Spot {
                 let slots = self.state.amap().lock();
                 let point = Interval::point(self.index.0);
                 let links = self.state.links(&slots);
-                if links.is_some_and(|links| links.interval().contains(point)) {
+                if links.is_some_and(|links| links.interval().contains(point))
+                    && self.process.has(self.state.space().mm())
+                {
                     let slot = slots.anons.get(self.index.0).ok_or(ENODATA)?;
                     return f(slot.value);
                 }
@@ -193,7 +194,8 @@ impl Spot {
             if process::is_current_killed() {
                 return Err(EINTR);
             }
-            self = Self::at(self.place())?;
+            let address = self.address();
+            self = Self::at(self.process, address)?;
         }
     }
 }

@@ -132,10 +132,7 @@ pub(crate) fn check() -> Result<Report> {
         for avc in &tree.avcs()? {
             report.avcs += 1;
             if !has_vma(&spaces, tree, avc) {
-                let place = Place {
-                    pid: process::pid(avc.vma.space().mm()),
-                    address: avc.vma.base().address(Index(avc.interval.start())),
-                };
+                let place = Place::new(&avc.vma, Index(avc.interval.start()));
                 report.wrong.push(Wrong::Avc(place), GFP_KERNEL)?;
             }
         }
@@ -216,10 +213,7 @@ fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Res
     Ok(state
         .range()
         .filter(|_| right == Some(false))
-        .map(|(address, _)| Place {
-            pid: process::pid(space.mm()),
-            address,
-        }))
+        .map(|(address, _)| Place::in_mm(space.mm(), address)))
 }
 
 /// Whether the links of a VMA have its interval; `None` if it has been closed. Adds their trees to `trees`.

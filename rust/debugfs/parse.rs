@@ -2,7 +2,7 @@
 
 //! What is written to the files: numbers, and lists of places.
 
-use crate::rmap::Place;
+use crate::memory_failure::inject::Named;
 use kernel::{
     prelude::*,
     task::Pid,
@@ -54,9 +54,9 @@ pub(super) fn pid(number: u64) -> Result<Pid> {
     Pid::try_from(number).map_err(|_| ERANGE)
 }
 
-/// An address of a process, from two numbers; [`ERANGE`] if no process can have that pid.
-pub(super) fn place(pid_number: u64, address: u64) -> Result<Place> {
-    Ok(Place {
+/// A place, from two numbers; [`ERANGE`] if no process can have that pid.
+pub(super) fn place(pid_number: u64, address: u64) -> Result<Named> {
+    Ok(Named {
         pid: pid(pid_number)?,
         address: usize::try_from(address).map_err(|_| ERANGE)?,
     })
@@ -68,7 +68,7 @@ pub(super) fn place(pid_number: u64, address: u64) -> Result<Place> {
 ///
 /// [`EINVAL`] if a line lacks one of them or its end, or a number is none; [`ERANGE`] if one is too large;
 /// [`ENOMEM`].
-pub(super) fn places(text: &[u8]) -> Result<KVVec<Place>> {
+pub(super) fn places(text: &[u8]) -> Result<KVVec<Named>> {
     let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
     // A line that was cut off could name another page.
     let text = text.strip_suffix('\n').ok_or(EINVAL)?;
@@ -160,11 +160,11 @@ mod tests {
         let places = places(text);
         assert!(places.is_ok_and(|places| *places
             == [
-                Place {
+                Named {
                     pid: 7,
                     address: 4096
                 },
-                Place {
+                Named {
                     pid: 8,
                     address: 4096
                 }

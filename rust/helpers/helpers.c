@@ -142,22 +142,6 @@ bool anon_rmap_mmu_notifier_range_blockable(const struct mmu_notifier_range *ran
 	return mmu_notifier_range_blockable(range);
 }
 
-/* The task that owns @mm, with a reference; NULL if there is none (any more). */
-struct task_struct *anon_rmap_mm_owner_get(struct mm_struct *mm);
-struct task_struct *anon_rmap_mm_owner_get(struct mm_struct *mm)
-{
-	struct task_struct *task = NULL;
-
-#ifdef CONFIG_MEMCG
-	rcu_read_lock();
-	task = rcu_dereference(mm->owner);
-	if (task)
-		task = tryget_task_struct(task);
-	rcu_read_unlock();
-#endif
-	return task;
-}
-
 /*
  * Links the page table that core mm has allocated for a fault, so that
  * inserting a page at the fault's address needs no allocation. False if there

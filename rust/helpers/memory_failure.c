@@ -208,36 +208,12 @@ bool anon_rmap_fatal_signal_pending(void)
 }
 
 /*
- * The address space of the process @pid, in the pid namespace of the current
- * task, with a reference that does not count as a user; NULL if there is none.
- */
-struct mm_struct *anon_rmap_mm_of(pid_t pid);
-struct mm_struct *anon_rmap_mm_of(pid_t pid)
-{
-	struct mm_struct *mm = NULL;
-	struct task_struct *task;
-	struct pid *found = find_get_pid(pid);
-
-	task = get_pid_task(found, PIDTYPE_PID);
-	put_pid(found);
-	if (!task)
-		return NULL;
-	task_lock(task);
-	if (task->mm && !(task->flags & PF_KTHREAD)) {
-		mm = task->mm;
-		mmgrab(mm);
-	}
-	task_unlock(task);
-	put_task_struct(task);
-	return mm;
-}
-
-/*
  * The thread of the process that owns @mm to be told of a failure that nobody
  * has run into yet, with a reference; NULL if none wants to know. The rules are
  * those of find_early_kill_thread() in mm/memory-failure.c: the first thread
  * that has asked for it (PR_MCE_KILL_EARLY), or, if that is the policy, that
- * has not asked for anything.
+ * has not asked for anything. But it must be one that can be told: the first
+ * thread of a process may have ended, and has no memory then.
  */
 struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm);
 struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm)
@@ -254,7 +230,7 @@ struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm)
 			bool early = flags & PF_MCE_PROCESS ? flags & PF_MCE_EARLY :
 					READ_ONCE(memory_failure_early_kill);
 
-			if (early && READ_ONCE(thread->mm) == mm) {
+			if (early && !(flags & PF_EXITING) && READ_ONCE(thread->mm) == mm) {
 				found = tryget_task_struct(thread);
 				break;
 			}

@@ -72,7 +72,7 @@ fn fail(pfn: u64, kind: Poison, action: Action) -> Result {
         place: None,
     };
     if let Some(anon) = frame::lookup(pfn) {
-        match poison(&anon, failure) {
+        match poison(&anon, failure.clone()) {
             // A soft offline has just moved the page.
             Err(error) if error == ENXIO => (),
             result => return result,

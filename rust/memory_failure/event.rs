@@ -11,6 +11,7 @@ use crate::{
     anon::Poison,
     helpers,
     index::Index,
+    process,
     rmap::Place, //
 };
 use kernel::prelude::*;
@@ -28,8 +29,8 @@ pub(crate) enum Action {
     SoftOffline,
 }
 
-impl From<Failure> for Action {
-    fn from(failure: Failure) -> Self {
+impl From<&Failure> for Action {
+    fn from(failure: &Failure) -> Self {
         match failure.kind {
             Poison::Simulated => Self::Poison,
             Poison::Hardware => Self::HwPoison,
@@ -57,17 +58,12 @@ pub(crate) fn action(pfn: u64, index: Index, action: Action, door: Door) {
 }
 
 /// Traces that the page in frame `pfn`, which has failed, was held at `place`, and who is signalled
-/// at once.
-pub(crate) fn hit(pfn: u64, place: Place, victim: Option<&Victim>) {
+/// at once. Trace events tell numbers of the initial pid namespace.
+pub(crate) fn hit(pfn: u64, place: &Place, victim: Option<&Victim>) {
+    let pid = place.process.as_ref().map_or(0, process::Id::global_number);
     let (tid, signal) = victim.map_or((0, c"none"), |victim| (victim.tid(), victim.code().name()));
     // SAFETY: The string is a C string.
     unsafe {
-        helpers::anon_rmap_trace_hit(
-            pfn as usize,
-            place.pid,
-            place.address,
-            tid,
-            signal.as_char_ptr(),
-        )
+        helpers::anon_rmap_trace_hit(pfn as usize, pid, place.address, tid, signal.as_char_ptr())
     };
 }

@@ -25,6 +25,7 @@ use crate::{
     frame,
     interval_tree::Interval,
     pool::device_memory::DeviceMemory,
+    process,
     quarantine,
     rmap::{
         self,
@@ -107,13 +108,32 @@ fn poison_all(spots: KVVec<Spot>, door: Door, mut done: impl FnMut(Place, u64)) 
     }
 }
 
+/// A place as the user names it: the number that a process or one of its threads has in the pid namespace of the current
+/// task, and an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) pid: Pid,
+    pub(crate) address: usize,
+}
+
+impl Named {
+    /// The spot there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`process::Id::find`] and [`Spot::at`].
+    fn spot(self) -> Result<Spot> {
+        Spot::at(process::Id::find(self.pid)?, self.address)
+    }
+}
+
 /// Poisons the page at `place`.
 ///
 /// # Errors
 ///
-/// Those of [`Spot::at`] and [`Prepared::poison`].
-pub(crate) fn poison_addr(place: Place) -> Result {
-    let spot = Spot::at(place)?;
+/// Those of [`Named::spot`] and [`Prepared::poison`].
+pub(crate) fn poison_addr(place: Named) -> Result {
+    let spot = place.spot()?;
     let failure = Failure::at(&spot, Door::PoisonAddr);
     Prepared::new(spot, failure)?.poison().map(|_| ())
 }
@@ -132,13 +152,13 @@ pub(crate) fn poison_pfn(pfn: u64) -> Result {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if the range is empty; those of [`Spot::good_in`] and [`poison_all`].
+/// [`EINVAL`] if the range is empty; those of [`process::Id::find`], [`Spot::good_in`] and [`poison_all`].
 pub(crate) fn poison_range(pid: Pid, start: usize, end: usize) -> Result {
     if start >= end {
         return Err(EINVAL);
     }
     let end = end.checked_next_multiple_of(PAGE_SIZE).ok_or(ERANGE)?;
-    let spots = Spot::good_in(pid, start & PAGE_MASK..end)?;
+    let spots = Spot::good_in(&process::Id::find(pid)?, start & PAGE_MASK..end)?;
     poison_all(spots, Door::PoisonRange, |_, _| ())
 }
 
@@ -160,13 +180,13 @@ impl fmt::Display for Chosen {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if `count` is zero, [`ENODATA`] if the process has fewer good pages; those of
+/// [`EINVAL`] if `count` is zero, [`ENODATA`] if the process has fewer good pages; those of [`process::Id::find`],
 /// [`Spot::good_in`] and [`poison_all`].
 pub(crate) fn poison_random(pid: Pid, count: u64, seed: u64) -> Result<KVVec<Chosen>> {
     if count == 0 {
         return Err(EINVAL);
     }
-    let mut pages = Spot::good_in(pid, 0..usize::MAX)?;
+    let mut pages = Spot::good_in(&process::Id::find(pid)?, 0..usize::MAX)?;
     let count = usize::try_from(count).map_err(|_| ENODATA)?;
     if count > pages.len() {
         return Err(ENODATA);
@@ -202,16 +222,16 @@ impl Random {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if there are none; [`ENODATA`] if a mapping has no page there, since it was not touched; those of [`Spot::at`] and
+/// [`EINVAL`] if there are none; [`ENODATA`] if a mapping has no page there, since it was not touched; those of [`Named::spot`] and
 /// [`poison_all`].
-pub(crate) fn replay(places: &[Place]) -> Result {
+pub(crate) fn replay(places: &[Named]) -> Result {
     if places.is_empty() {
         return Err(EINVAL);
     }
     let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
     for place in places {
-        Spot::at(*place)?.with(|_| Ok(()))?;
-        spots.push(Spot::at(*place)?, GFP_KERNEL)?;
+        place.spot()?.with(|_| Ok(()))?;
+        spots.push(place.spot()?, GFP_KERNEL)?;
     }
     poison_all(spots, Door::Replay, |_, _| ())
 }
@@ -240,9 +260,9 @@ pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
 ///
 /// # Errors
 ///
-/// Those of [`Spot::at`], [`Spot::with`] and [`dry_run`].
-pub(crate) fn dry_run_addr(place: Place) -> Result<KVVec<Hit>> {
-    let anon: ARef<Anon> = Spot::at(place)?.with(|anon| Ok(anon.into()))?;
+/// Those of [`Named::spot`], [`Spot::with`] and [`dry_run`].
+pub(crate) fn dry_run_addr(place: Named) -> Result<KVVec<Hit>> {
+    let anon: ARef<Anon> = place.spot()?.with(|anon| Ok(anon.into()))?;
     dry_run(&anon)
 }
 
@@ -265,7 +285,7 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<KVVec<Pla
     let index = Interval::point(anon.index().0);
     let mut places = KVVec::new();
     for place in rmap::mapped_at(&anon, indices.unwrap_or(index))?.keys() {
-        places.push(*place, GFP_KERNEL)?;
+        places.push(place.clone(), GFP_KERNEL)?;
     }
     Ok(places)
 }

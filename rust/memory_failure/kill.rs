@@ -9,7 +9,10 @@
 //! ("late kill"): the fault raises `BUS_MCEERR_AR`.
 
 use super::Action;
-use crate::helpers;
+use crate::{
+    helpers,
+    process, //
+};
 use core::ptr::{
     self,
     NonNull, //
@@ -89,9 +92,14 @@ impl Victim {
         })
     }
 
-    /// The thread.
+    /// The number of the thread in the initial pid namespace.
     pub(crate) fn tid(&self) -> Pid {
         self.task.pid()
+    }
+
+    /// The thread; `None` if it has ended.
+    pub(crate) fn thread(&self) -> Option<process::Id> {
+        process::Id::thread(&self.task)
     }
 
     /// What it is told.

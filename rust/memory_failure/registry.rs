@@ -55,9 +55,14 @@ struct Record {
 const MAX_HOLDERS: usize = 4096;
 
 impl Record {
-    /// A place at which the page can be named again: where the door has named it, else that of a holder.
-    fn place(&self) -> Option<Place> {
-        self.failure.place.or(self.holders.first().copied())
+    /// A place at which the page can be named again: where the door has named it, else that of a holder. One that the current
+    /// task can name and that still has memory, if there is one.
+    fn place(&self) -> Option<&Place> {
+        let named = self.failure.place.as_ref();
+        let first = named.or(self.holders.first());
+        let is_usable = |place: &&Place| place.is_usable();
+        let usable = || self.holders.iter().find(is_usable);
+        named.filter(is_usable).or_else(usable).or(first)
     }
 }
 
@@ -76,7 +81,7 @@ impl fmt::Display for Record {
             self.hit,
         )?;
         for (i, holder) in self.holders.iter().enumerate() {
-            write!(f, "{}{}", if i == 0 { "" } else { "," }, holder.pid)?;
+            write!(f, "{}{}", if i == 0 { "" } else { "," }, holder.pid())?;
         }
         match self.place() {
             Some(place) => write!(f, " {place}"),
@@ -92,12 +97,12 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves a record for the page at `index`; [`ENOMEM`].
-    pub(crate) fn new(index: Index, failure: Failure) -> Result<Self> {
+    /// Reserves a record of a page that fails so; [`ENOMEM`].
+    pub(crate) fn new(failure: Failure) -> Result<Self> {
         Ok(Self {
             node: RBTreeNodeReservation::new(GFP_KERNEL)?,
             record: Record {
-                index,
+                index: Index(0),
                 failure,
                 since: 0,
                 hit: 0,
@@ -112,10 +117,11 @@ pub(crate) struct Removed {
     _node: RBTreeNode<u64, Record>,
 }
 
-/// Records that the page in frame `pfn` is poisoned now; what was recorded of a drill on it is dropped. The
+/// Records that the page in frame `pfn`, at `index`, is poisoned now; what was recorded of a drill on it is dropped. The
 /// caller holds the lock of its anon.
-pub(crate) fn insert(pfn: u64, reservation: Reservation) {
+pub(crate) fn insert(pfn: u64, index: Index, reservation: Reservation) {
     let Reservation { node, mut record } = reservation;
+    record.index = index;
     // SAFETY: No requirements.
     record.since = unsafe { bindings::ktime_get_mono_fast_ns() };
     let node = node.into_node(pfn, record);
