@@ -20,7 +20,10 @@ use crate::{
     }, //
 };
 use core::{
-    iter::successors,
+    iter::{
+        from_fn,
+        successors, //
+    },
     ops::{
         Deref,
         Range, //
@@ -162,7 +165,7 @@ impl AddressSpace {
             GFP_KERNEL_ACCOUNT,
         )?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
-        let node = node.into_node(mm.as_raw() as usize, space.clone());
+        let node = node.into_node(space.key(), space.clone());
         // One that has lost its last VMA may not have been freed yet.
         let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
         let notifier = space.notifier.get();
@@ -179,7 +182,7 @@ impl AddressSpace {
     pub(crate) unsafe fn release(notifier: *mut bindings::mmu_notifier) {
         // SAFETY: The caller promises that this is the field of a live address space.
         let space = unsafe { Arc::from_raw(Self::from_notifier(notifier)) };
-        let key = space.mm.as_raw() as usize;
+        let key = space.key();
         let _node = {
             let mut all = ALL.lock();
             let is_this = |all: &RBTree<usize, Arc<Self>>| {
@@ -304,40 +307,44 @@ impl AddressSpace {
         Ok(amap)
     }
 
-    /// The states of all VMAs of the device, in the order of addresses; [`ENOMEM`].
-    pub(crate) fn states(&self) -> Result<KVVec<Arc<VmaState>>> {
-        let mut states = KVVec::new();
-        loop {
-            let vmas = self.vmas.lock();
-            let len = vmas.by_page.len();
-            if len <= states.capacity() {
-                for (_, state) in vmas.by_page.iter() {
-                    // There is room: checked above.
-                    let _ = states.push_within_capacity(state.clone());
-                }
-                return Ok(states);
-            }
-            drop(vmas);
-            states.reserve(len, GFP_KERNEL)?;
-        }
+    /// Names the address space, as long as there is one; in the order of [`Self::all`].
+    pub(crate) fn key(&self) -> usize {
+        self.mm.as_raw() as usize
     }
 
-    /// All address spaces that map the device; [`ENOMEM`].
-    pub(crate) fn all() -> Result<KVVec<Arc<Self>>> {
-        let mut all = KVVec::new();
-        loop {
-            let spaces = ALL.lock();
-            let len = spaces.iter().flat_map(RBTree::values).count();
-            if len <= all.capacity() {
-                for space in spaces.iter().flat_map(RBTree::values) {
-                    // There is room: checked above.
-                    let _ = all.push_within_capacity(space.clone());
-                }
-                return Ok(all);
-            }
-            drop(spaces);
-            all.reserve(len, GFP_KERNEL)?;
-        }
+    /// The first address space whose [key](Self::key) is `key` or comes later. O(log n).
+    pub(crate) fn first_from(key: usize) -> Option<Arc<Self>> {
+        let all = ALL.lock();
+        let cursor = all.as_ref()?.cursor_lower_bound(&key)?;
+        Some(cursor.current().1.clone())
+    }
+
+    /// All address spaces that map the device, looked up one by one: each that stays is found once, whatever becomes of
+    /// others meanwhile.
+    pub(crate) fn all() -> impl Iterator<Item = Arc<Self>> {
+        successors(Self::first_from(0), |space| {
+            Self::first_from(space.key() + 1)
+        })
+    }
+
+    /// The first VMA of the device that starts at page number `page` or later, with the page numbers that it is known to
+    /// cover. O(log n).
+    pub(crate) fn first_vma_from(&self, page: u64) -> Option<(Interval, Arc<VmaState>)> {
+        let vmas = self.vmas.lock();
+        let mut behind = vmas.by_page.overlapping(Interval::new(page, u64::MAX)?);
+        let (covered, state) = behind.find(|(covered, _)| covered.start() >= page)?;
+        Some((covered, state.clone()))
+    }
+
+    /// The states of all VMAs of the device, in the order of addresses, looked up one by one: each that stays is found once,
+    /// whatever becomes of others meanwhile.
+    pub(crate) fn states(&self) -> impl Iterator<Item = Arc<VmaState>> + '_ {
+        let mut page = 0;
+        from_fn(move || {
+            let (covered, state) = self.first_vma_from(page)?;
+            page = covered.last() + 1;
+            Some(state)
+        })
     }
 }
 

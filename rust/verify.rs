@@ -38,9 +38,6 @@ use kernel::{
     sync::Arc, //
 };
 
-/// Address spaces by the address of their `mm_struct`.
-type Spaces = RBTree<usize, Arc<AddressSpace>>;
-
 /// Trees by the address of their anon_vma.
 type Trees = RBTree<usize, Arc<AnonVma>>;
 
@@ -80,7 +77,25 @@ pub(crate) struct Report {
     trees: usize,
     avcs: usize,
     entries: usize,
-    wrong: KVVec<Wrong>,
+    /// What is wrong, the first [`MAX_WRONG`] of it.
+    wrong: KVec<Wrong>,
+    /// How much more is.
+    more_wrong: usize,
+}
+
+/// Things that are wrong which are described; all are counted. Their lines fit into a page.
+const MAX_WRONG: usize = 24;
+
+impl Report {
+    /// Adds something that is wrong; [`ENOMEM`].
+    fn add(&mut self, wrong: Wrong) -> Result {
+        if self.wrong.len() < MAX_WRONG {
+            self.wrong.push(wrong, GFP_KERNEL)?;
+        } else {
+            self.more_wrong += 1;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Report {
@@ -88,6 +103,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for wrong in &self.wrong {
             writeln!(f, "{wrong}")?;
+        }
+        if self.more_wrong > 0 {
+            writeln!(f, "wrong, and not described: {}", self.more_wrong)?;
         }
         if self.wrong.is_empty() {
             write!(f, "ok ")?;
@@ -110,32 +128,32 @@ impl fmt::Display for Report {
 /// [`ENOMEM`]; [`EINTR`] if the current task is being killed.
 pub(crate) fn check() -> Result<Report> {
     let mut report = Report::default();
-    let mut spaces = Spaces::new();
-    for space in AddressSpace::all()? {
-        spaces.try_create_and_insert(space.mm().as_raw() as usize, space, GFP_KERNEL)?;
-    }
     let mut trees = Trees::new();
-    for space in spaces.values() {
-        for state in space.states()? {
+    for space in AddressSpace::all() {
+        for state in space.states() {
             report.vmas += 1;
             check_entries(&state, &mut report)?;
-            if let Some(place) = check_links(space, &state, &mut trees)? {
-                report.wrong.push(Wrong::Links(place), GFP_KERNEL)?;
+            if let Some(place) = check_links(&space, &state, &mut trees)? {
+                report.add(Wrong::Links(place))?;
             }
         }
     }
     for tree in trees.values() {
         report.trees += 1;
         if let Err(violation) = tree.verify() {
-            report.wrong.push(Wrong::Tree(violation), GFP_KERNEL)?;
+            report.add(Wrong::Tree(violation))?;
         }
-        for avc in &tree.avcs()? {
-            report.avcs += 1;
-            if !has_vma(&spaces, tree, avc) {
-                let place = Place::new(&avc.vma, Index(avc.interval.start()));
-                report.wrong.push(Wrong::Avc(place), GFP_KERNEL)?;
+        tree.each_avc(|avc| {
+            if process::is_current_killed() {
+                return Err(EINTR);
             }
-        }
+            report.avcs += 1;
+            if !has_vma(tree, avc) {
+                let place = Place::new(&avc.vma, Index(avc.interval.start()));
+                report.add(Wrong::Avc(place))?;
+            }
+            Ok(())
+        })?;
     }
     Ok(report)
 }
@@ -190,7 +208,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
             });
         }
         if let Some(wrong) = wrong {
-            report.wrong.push(wrong, GFP_KERNEL)?;
+            report.add(wrong)?;
         }
     }
     Ok(())
@@ -222,38 +240,38 @@ fn links_are_right(state: &VmaState, trees: &mut Trees) -> Result<Option<bool>> 
         return Ok(None);
     };
     let indices = state.base().interval(start, end)?;
-    let mut linked = KVVec::new();
-    let right = loop {
+    let right = {
         let slots = state.amap().lock();
         let Some(links) = state.links(&slots) else {
             return Ok(None);
         };
-        if linked.capacity() < links.len() {
-            let needed = links.len();
-            drop(slots);
-            linked.reserve(needed, GFP_KERNEL)?;
-            continue;
-        }
-        for tree in links.trees() {
-            // There is room: checked above.
-            let _ = linked.push_within_capacity(tree.clone());
-        }
         // A VMA that has grown is known to have when it maps something there.
         let known = links.interval();
-        break known.start() == indices.start()
+        known.start() == indices.start()
             && known.last() <= indices.last()
-            && links.are_right(state.rmap_vma());
+            && links.are_right(state.rmap_vma())
     };
-    linked.push(state.amap().anon_vma().clone(), GFP_KERNEL)?;
-    for tree in linked {
-        trees.try_create_and_insert(Arc::as_ptr(&tree) as usize, tree, GFP_KERNEL)?;
+    let mut add = |tree: Arc<AnonVma>| -> Result {
+        let key = Arc::as_ptr(&tree) as usize;
+        if trees.get(&key).is_none() {
+            trees.try_create_and_insert(key, tree, GFP_KERNEL)?;
+        }
+        Ok(())
+    };
+    let nth_linked = |n| {
+        let slots = state.amap().lock();
+        state.links(&slots)?.tree(n)
+    };
+    add(state.amap().anon_vma().clone())?;
+    for tree in (0..).map_while(nth_linked) {
+        add(tree)?;
     }
     Ok(Some(right))
 }
 
 /// Whether a VMA has the link `avc` of `tree`.
-fn has_vma(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
-    if has_vma_now(spaces, tree, avc) {
+fn has_vma(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
+    if has_vma_now(tree, avc) {
         return true;
     }
     // A process without users is unlinking all.
@@ -264,20 +282,16 @@ fn has_vma(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
     // Whoever closes, splits or moves a VMA has the mmap lock.
     // SAFETY: `mm` has users, and the lock is not held.
     unsafe { helpers::anon_rmap_mmap_write_lock(mm.as_raw()) };
-    let gone_or_found = !tree.has(avc) || has_vma_now(spaces, tree, avc);
+    let gone_or_found = !tree.has(avc) || has_vma_now(tree, avc);
     // SAFETY: Locked above.
     unsafe { helpers::anon_rmap_mmap_write_unlock(mm.as_raw()) };
     gone_or_found
 }
 
-fn has_vma_now(spaces: &Spaces, tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
-    // What maps the device only since the spaces were collected is not looked at.
-    let Some(space) = spaces.get(&(avc.vma.space().mm().as_raw() as usize)) else {
-        return true;
-    };
+fn has_vma_now(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
     let first = avc.vma.base().address(Index(avc.interval.start())) >> PAGE_SHIFT;
     let state = {
-        let vmas = space.vmas().lock();
+        let vmas = avc.vma.space().vmas().lock();
         let mut here = vmas.by_page.overlapping(Interval::point(first as u64));
         let state = here.find(|(_, state)| Arc::ptr_eq(state.rmap_vma(), &avc.vma));
         state.map(|(_, state)| state.clone())

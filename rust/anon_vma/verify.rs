@@ -30,25 +30,43 @@ impl AnonVma {
         self.tree.lock().verify()
     }
 
-    /// The links in the tree; [`ENOMEM`].
-    pub(crate) fn avcs(&self) -> Result<KVVec<SeenAvc>> {
-        let mut seen = KVVec::new();
-        loop {
-            let tree = self.tree.lock();
-            let len = tree.len();
-            if len <= seen.capacity() {
-                for (interval, avc) in tree.iter() {
-                    // There is room: checked above.
-                    let _ = seen.push_within_capacity(SeenAvc {
+    /// Calls `examine` for the links in the tree, without its lock. Takes a portion at a time, as a [`Walk`](super::Walk) does: a
+    /// link that stays is found once, or once more when its VMA has been split meanwhile. Ends early if others link VMAs as fast
+    /// as this goes on.
+    ///
+    /// # Errors
+    ///
+    /// What `examine` returns.
+    pub(crate) fn each_avc(&self, mut examine: impl FnMut(&SeenAvc) -> Result) -> Result {
+        const PORTION: usize = 32;
+
+        let mut portion = [const { None }; PORTION];
+        let mut cursor = None;
+        let mut rest = 2 * self.tree.lock().len() + PORTION;
+        while rest >= PORTION {
+            {
+                let tree = self.tree.lock();
+                let mut found = match cursor {
+                    None => tree.iter(),
+                    Some(cursor) => tree.overlapping_behind(Interval::ALL, cursor),
+                };
+                for place in &mut portion {
+                    *place = found.next().map(|(interval, avc)| SeenAvc {
                         vma: avc.vma.clone(),
                         interval,
                     });
                 }
-                return Ok(seen);
+                cursor = found.cursor();
             }
-            drop(tree);
-            seen.reserve(len, GFP_KERNEL)?;
+            for place in &mut portion {
+                match place.take() {
+                    Some(avc) => examine(&avc)?,
+                    None => return Ok(()),
+                }
+                rest -= 1;
+            }
         }
+        Ok(())
     }
 
     /// Whether the tree has the link `seen`.
@@ -62,9 +80,9 @@ impl AnonVma {
 }
 
 impl Links {
-    /// The trees into which the VMA is linked.
-    pub(crate) fn trees(&self) -> impl Iterator<Item = &Arc<AnonVma>> {
-        self.links.iter().map(|link| &link.anon_vma)
+    /// The `n`th tree into which the VMA is linked, from 0 on.
+    pub(crate) fn tree(&self, n: usize) -> Option<Arc<AnonVma>> {
+        self.links.get(n).map(|link| link.anon_vma.clone())
     }
 
     /// Whether each tree has the link of `vma` with the VMA's interval.

@@ -21,9 +21,8 @@ pub(super) struct Mappings;
 
 impl Writer for Mappings {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An error here would be a warning; what there is no memory for is left out.
-        for space in AddressSpace::all().unwrap_or_default() {
-            for state in space.states().unwrap_or_default() {
+        for space in AddressSpace::all() {
+            for state in space.states() {
                 if let Some(line) = MappingLine::new(&space, &state) {
                     writeln!(f, "{line}")?;
                 }
