@@ -7,56 +7,59 @@ use crate::{
     memory_failure::{
         inject::{
             self,
-            Chosen,
-            Named, //
+            Chosen, //
         },
         registry,
         soft_offline,
-        Hit, //
+        Notice, //
     },
     quarantine,
     rmap::Place,
     stats,
     verify, //
 };
+use answers::{
+    Answer,
+    Answers,
+    LastAnswer,
+    Question, //
+};
 use core::{
     fmt,
-    marker::PhantomData,
-    mem,
     ops::DerefMut, //
 };
+use file::{
+    Command,
+    Dir, //
+};
 use kernel::{
-    debugfs::{
-        Reader,
-        Writer, //
-    },
     prelude::*,
-    sync::global_lock,
-    uaccess::UserSliceReader, //
+    sync::global_lock, //
 };
 use mappings::Mappings;
 use parse::{
     numbers,
-    numbers_up_to, //
+    numbers_in, //
 };
+use seq_file::Listing;
 
+mod answers;
 mod file;
 mod mappings;
 mod parse;
-
-pub(crate) use file::Dir;
+mod seq_file;
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it creates the files.
-    unsafe(uninit) static CHOSEN: Mutex<KVVec<Chosen>> = KVVec::new();
+    unsafe(uninit) static CHOSEN: Mutex<LastAnswer<PoisonRandom>> = None;
 }
 global_lock! {
     // SAFETY: As above.
-    unsafe(uninit) static HITS: Mutex<KVVec<Hit>> = KVVec::new();
+    unsafe(uninit) static HITS: Mutex<LastAnswer<DryRun>> = None;
 }
 global_lock! {
     // SAFETY: As above.
-    unsafe(uninit) static MAPPED_AT: Mutex<KVVec<Place>> = KVVec::new();
+    unsafe(uninit) static MAPPED_AT: Mutex<LastAnswer<Rmap>> = None;
 }
 
 /// Makes the answers usable.
@@ -73,33 +76,46 @@ pub(crate) unsafe fn init() {
     }
 }
 
+/// The files; removed when this is dropped, and the answers forgotten. Nobody may have one of them open then.
+pub(crate) struct Files {
+    _dir: Dir,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        answers::forget::<PoisonRandom>();
+        answers::forget::<DryRun>();
+        answers::forget::<Rmap>();
+    }
+}
+
 /// Creates the files.
-pub(crate) fn create() -> Dir {
+pub(crate) fn create() -> Files {
     let dir = Dir::new(c"anon_rmap");
-    dir.write_only_file(c"poison_addr", &PoisonAddr);
-    dir.write_only_file(c"poison_pfn", &PoisonPfn);
-    dir.write_only_file(c"poison_range", &PoisonRange);
-    dir.read_write_file(c"poison_random", &Answers::<PoisonRandom>(PhantomData));
-    dir.write_only_file(c"replay", &Replay);
-    dir.write_only_file(c"hard_offline", &HardOffline);
-    dir.write_only_file(c"soft_offline", &SoftOffline);
-    dir.write_only_file(c"unpoison_pfn", &UnpoisonPfn);
-    dir.read_write_file(c"dry_run", &Answers::<DryRun>(PhantomData));
-    dir.read_write_file(c"rmap", &Answers::<Rmap>(PhantomData));
-    dir.read_only_file(c"mappings", &Mappings);
-    dir.read_only_file(c"poisoned", &Poisoned);
-    dir.read_only_file(c"quarantine", &Quarantine);
-    dir.read_only_file(c"stats", &Stats);
-    dir.read_only_file(c"verify", &Verify);
-    dir
+    dir.command::<PoisonAddr>(c"poison_addr");
+    dir.command::<PoisonPfn>(c"poison_pfn");
+    dir.command::<PoisonRange>(c"poison_range");
+    dir.command_and_listing::<Answers<PoisonRandom>>(c"poison_random");
+    dir.command::<Replay>(c"replay");
+    dir.command::<HardOffline>(c"hard_offline");
+    dir.command::<SoftOffline>(c"soft_offline");
+    dir.command::<UnpoisonPfn>(c"unpoison_pfn");
+    dir.command_and_listing::<Answers<DryRun>>(c"dry_run");
+    dir.command_and_listing::<Answers<Rmap>>(c"rmap");
+    dir.listing::<Mappings>(c"mappings");
+    dir.listing::<Poisoned>(c"poisoned");
+    dir.listing::<Quarantine>(c"quarantine");
+    dir.listing::<Stats>(c"stats");
+    dir.listing::<Verify>(c"verify");
+    Files { _dir: dir }
 }
 
 /// `PID ADDRESS`: poisons the page of a process at an address.
 struct PoisonAddr;
 
-impl Reader for PoisonAddr {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let [pid, address] = numbers(reader)?;
+impl Command for PoisonAddr {
+    fn run(text: &[u8]) -> Result {
+        let [pid, address] = numbers(text)?;
         inject::poison_addr(parse::place(pid, address)?)
     }
 }
@@ -107,9 +123,9 @@ impl Reader for PoisonAddr {
 /// `PFN`: poisons the page in a frame.
 struct PoisonPfn;
 
-impl Reader for PoisonPfn {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let [pfn] = numbers(reader)?;
+impl Command for PoisonPfn {
+    fn run(text: &[u8]) -> Result {
+        let [pfn] = numbers(text)?;
         inject::poison_pfn(pfn)
     }
 }
@@ -117,32 +133,35 @@ impl Reader for PoisonPfn {
 /// `PID START END`: poisons all pages of a process in a range of addresses.
 struct PoisonRange;
 
-impl Reader for PoisonRange {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let [pid, start, end] = numbers(reader)?;
-        let Named { pid, address } = parse::place(pid, start)?;
-        inject::poison_range(pid, address, usize::try_from(end).map_err(|_| ERANGE)?)
+impl Command for PoisonRange {
+    fn run(text: &[u8]) -> Result {
+        let [pid, start, end] = numbers(text)?;
+        if start >= end {
+            return Err(EINVAL);
+        }
+        let range = parse::place(pid, start)?.address..parse::place(pid, end)?.address;
+        inject::poison_range(parse::pid(pid)?, range)
     }
 }
 
 /// Lines as `poisoned` has them: poisons these pages.
 struct Replay;
 
-impl Reader for Replay {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        const LIMIT: usize = 1 << 20;
+impl Command for Replay {
+    const MOST_BYTES: usize = 1 << 20;
+    const TOO_LONG: Error = E2BIG;
 
-        let text = parse::text(reader, LIMIT)?;
-        inject::replay(&parse::places(&text)?)
+    fn run(text: &[u8]) -> Result {
+        inject::replay(&parse::places(text)?)
     }
 }
 
 /// `PFN`: takes the page in a frame away for good.
 struct HardOffline;
 
-impl Reader for HardOffline {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let [pfn] = numbers(reader)?;
+impl Command for HardOffline {
+    fn run(text: &[u8]) -> Result {
+        let [pfn] = numbers(text)?;
         inject::hard_offline_pfn(pfn)
     }
 }
@@ -150,9 +169,9 @@ impl Reader for HardOffline {
 /// `PFN`: moves the page in a frame to another.
 struct SoftOffline;
 
-impl Reader for SoftOffline {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let [pfn] = numbers(reader)?;
+impl Command for SoftOffline {
+    fn run(text: &[u8]) -> Result {
+        let [pfn] = numbers(text)?;
         soft_offline::soft_offline(pfn)
     }
 }
@@ -160,43 +179,10 @@ impl Reader for SoftOffline {
 /// `PFN`: undoes the poisoning of the page in a frame.
 struct UnpoisonPfn;
 
-impl Reader for UnpoisonPfn {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let [pfn] = numbers(reader)?;
+impl Command for UnpoisonPfn {
+    fn run(text: &[u8]) -> Result {
+        let [pfn] = numbers(text)?;
         inject::unpoison_pfn(pfn)
-    }
-}
-
-/// Something that is asked for by a write, and answered by lines.
-trait Question {
-    type Line: fmt::Display;
-
-    /// The lines that answer what is written.
-    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Self::Line>>;
-
-    /// Locks the lines of the last answer.
-    fn last() -> impl DerefMut<Target = KVVec<Self::Line>>;
-}
-
-/// A file to which a question is written, and which then has the answer: that to the last question of
-/// all that were answered.
-struct Answers<Q>(PhantomData<fn(Q)>);
-
-impl<Q: Question> Reader for Answers<Q> {
-    fn read_from_slice(&self, reader: &mut UserSliceReader) -> Result {
-        let lines = Q::answer(reader)?;
-        let old = mem::replace(&mut *Q::last(), lines);
-        drop(old);
-        Ok(())
-    }
-}
-
-impl<Q: Question> Writer for Answers<Q> {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in Q::last().iter() {
-            writeln!(f, "{line}")?;
-        }
-        Ok(())
     }
 }
 
@@ -204,15 +190,26 @@ impl<Q: Question> Writer for Answers<Q> {
 struct PoisonRandom;
 
 impl Question for PoisonRandom {
-    type Line = Chosen;
+    type Key = usize;
+    type Value = Option<Chosen>;
 
-    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Chosen>> {
-        let [pid, count, seed] = numbers(reader)?;
+    fn answer(question: &[u8]) -> Result<Answer<Self>> {
+        let [pid, count, seed] = numbers(question)?;
+        if count == 0 {
+            return Err(EINVAL);
+        }
         inject::poison_random(parse::pid(pid)?, count, seed)
     }
 
-    fn last() -> impl DerefMut<Target = KVVec<Chosen>> {
+    fn last() -> impl DerefMut<Target = LastAnswer<Self>> {
         CHOSEN.lock()
+    }
+
+    fn show(_: &usize, chosen: &Option<Chosen>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match chosen {
+            Some(chosen) => writeln!(f, "{chosen}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -220,17 +217,22 @@ impl Question for PoisonRandom {
 struct DryRun;
 
 impl Question for DryRun {
-    type Line = Hit;
+    type Key = Place;
+    type Value = Notice;
 
-    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Hit>> {
-        match numbers_up_to(reader)? {
+    fn answer(question: &[u8]) -> Result<Answer<Self>> {
+        match numbers_in(question, &[1, 2])? {
             ([pfn, _], 1) => inject::dry_run_pfn(pfn),
             ([pid, address], _) => inject::dry_run_addr(parse::place(pid, address)?),
         }
     }
 
-    fn last() -> impl DerefMut<Target = KVVec<Hit>> {
+    fn last() -> impl DerefMut<Target = LastAnswer<Self>> {
         HITS.lock()
+    }
+
+    fn show(place: &Place, notice: &Notice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{place} {notice}")
     }
 }
 
@@ -239,45 +241,80 @@ impl Question for DryRun {
 struct Rmap;
 
 impl Question for Rmap {
-    type Line = Place;
+    type Key = Place;
+    type Value = ();
 
-    fn answer(reader: &mut UserSliceReader) -> Result<KVVec<Place>> {
-        let (pfn, indices) = match numbers_up_to::<3>(reader)? {
-            ([pfn, ..], 1) => (pfn, None),
-            ([pfn, first, last], 3) => (pfn, Some(Interval::new(first, last).ok_or(EINVAL)?)),
-            _ => return Err(EINVAL),
+    fn answer(question: &[u8]) -> Result<Answer<Self>> {
+        let (pfn, indices) = match numbers_in(question, &[1, 3])? {
+            ([pfn, _, _], 1) => (pfn, None),
+            ([pfn, first, last], _) => (pfn, Some(Interval::new(first, last).ok_or(EINVAL)?)),
         };
         inject::mapped_at(pfn, indices)
     }
 
-    fn last() -> impl DerefMut<Target = KVVec<Place>> {
+    fn last() -> impl DerefMut<Target = LastAnswer<Self>> {
         MAPPED_AT.lock()
+    }
+
+    fn show(place: &Place, (): &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{place}")
     }
 }
 
-/// One line a poisoned page.
+/// One line a poisoned page, by frame.
 struct Poisoned;
 
-impl Writer for Poisoned {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        registry::show(f)
+impl Listing for Poisoned {
+    /// The first frame that has not been looked at.
+    type Cursor = u64;
+
+    /// The frame.
+    type Line = u64;
+
+    fn next(cursor: &u64) -> Option<(u64, u64)> {
+        let pfn = registry::first_from(*cursor)?;
+        Some((pfn + 1, pfn))
+    }
+
+    fn show(pfn: &u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        registry::show(*pfn, f)
     }
 }
 
 /// One line a frame that is out of use.
 struct Quarantine;
 
-impl Writer for Quarantine {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        quarantine::show(f)
+impl Listing for Quarantine {
+    /// The first frame that has not been looked at.
+    type Cursor = u64;
+
+    /// The frame, and why.
+    type Line = (u64, quarantine::Kind);
+
+    fn next(cursor: &u64) -> Option<(u64, Self::Line)> {
+        let frame = quarantine::next(*cursor)?;
+        Some((frame.0 + 1, frame))
+    }
+
+    fn show((pfn, kind): &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pfn={pfn:#x} kind={kind}")
     }
 }
 
-/// One line a counter.
+/// All counters, read at the same time.
 struct Stats;
 
-impl Writer for Stats {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Listing for Stats {
+    /// Whether they have been shown.
+    type Cursor = bool;
+
+    type Line = ();
+
+    fn next(shown: &bool) -> Option<(bool, ())> {
+        (!shown).then_some((true, ()))
+    }
+
+    fn show((): &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
         stats::show(f)
     }
 }
@@ -285,9 +322,18 @@ impl Writer for Stats {
 /// The result of a check of all trees.
 struct Verify;
 
-impl Writer for Verify {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match verify::check() {
+impl Listing for Verify {
+    /// Whether it has been shown.
+    type Cursor = bool;
+
+    type Line = Result<verify::Report>;
+
+    fn next(shown: &bool) -> Option<(bool, Self::Line)> {
+        (!shown).then(|| (true, verify::check()))
+    }
+
+    fn show(report: &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match report {
             Ok(report) => write!(f, "{report}"),
             Err(_) => writeln!(f, "no memory for the check: try again"),
         }

@@ -102,7 +102,7 @@ module! {
 struct AnonRmap {
     #[pin]
     device: MiscDeviceRegistration<device::Device>,
-    debugfs: debugfs::Dir,
+    debugfs: debugfs::Files,
     #[pin]
     machine_check: memory_failure::machine_check::MachineCheck,
     watch: memory_failure::kernel_event::Watch,
@@ -141,8 +141,9 @@ impl kernel::InPlaceModule for AnonRmap {
             // SAFETY: The queue is there, and dropped later.
             watch: unsafe { memory_failure::kernel_event::Watch::new() },
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
-            debugfs: debugfs::create(),
             device <- MiscDeviceRegistration::register(device::OPTIONS),
+            // Goes last: whoever opens a file relies on it that the module stays loaded.
+            debugfs: debugfs::create(),
         })
     }
 }

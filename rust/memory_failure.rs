@@ -26,6 +26,7 @@ use core::fmt;
 use kernel::{
     fmt::Adapter,
     prelude::*,
+    rbtree::RBTree,
     sync::{
         aref::ARef,
         atomic::{
@@ -281,20 +282,17 @@ fn take_away(anon: &Anon, marked: Marked, failure: &Failure) {
     put_out_of_use(anon, marked, failure);
 }
 
-/// Somebody who would be hit by a failure.
-pub(crate) struct Hit {
-    place: Place,
-    /// The thread that would be signalled at once, and how.
-    signal: Option<(process::Id, kill::Code)>,
-}
+/// The thread that would be signalled at once by a failure, and how; none if that can wait for an access.
+#[derive(Clone)]
+pub(crate) struct Notice(Option<(process::Id, kill::Code)>);
 
-impl fmt::Display for Hit {
+impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tid, signal) = match &self.signal {
+        let (tid, signal) = match &self.0 {
             Some((thread, code)) => (thread.number(), code.name()),
             None => (0, c"none"),
         };
-        write!(f, "{} tid={tid} signal={}", self.place, Adapter(signal))
+        write!(f, "tid={tid} signal={}", Adapter(signal))
     }
 }
 
@@ -303,18 +301,15 @@ impl fmt::Display for Hit {
 /// # Errors
 ///
 /// [`EHWPOISON`] if it is poisoned already; [`ENOMEM`].
-pub(crate) fn dry_run(anon: &Anon) -> Result<KVVec<Hit>> {
+pub(crate) fn dry_run(anon: &Anon) -> Result<RBTree<Place, Notice>> {
     if anon.lock().poison().is_some() {
         return Err(EHWPOISON);
     }
-    let mut hits = KVVec::new();
+    let mut hits = RBTree::new();
     rmap::holders(anon, |space, place| {
         let victim = Victim::of(space.mm(), place.address, Action::Optional);
-        let signal = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
-        let known = |hit: &Hit| hit.place == place;
-        if !hits.last().is_some_and(known) {
-            hits.push(Hit { place, signal }, GFP_KERNEL)?;
-        }
+        let notice = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
+        hits.try_create_and_insert(place, Notice(notice), GFP_KERNEL_ACCOUNT)?;
         Ok(())
     })?;
     Ok(hits)

@@ -194,16 +194,6 @@ pub(crate) fn count() -> u64 {
     count
 }
 
-/// One line a frame: `pfn= kind=`.
-pub(crate) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut from = Some(0);
-    while let Some((pfn, kind)) = from.and_then(next) {
-        writeln!(f, "pfn={pfn:#x} kind={kind}")?;
-        from = pfn.checked_add(1);
-    }
-    Ok(())
-}
-
 /// Takes the frame `pfn`, which holds no anon, into use again.
 ///
 /// # Errors

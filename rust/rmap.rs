@@ -219,7 +219,7 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
             ControlFlow::Continue(())
         });
         if let Some(index) = found {
-            places.try_create_and_insert(Place::new(vma, index), (), GFP_KERNEL)?;
+            places.try_create_and_insert(Place::new(vma, index), (), GFP_KERNEL_ACCOUNT)?;
         }
     }
     Ok(())

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The files in debugfs: what they say, and that a write they reject changes nothing. */
+#include <linux/capability.h>
 #include <regex.h>
+#include <sched.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "fixture.h"
@@ -13,6 +18,26 @@
 #define UNTOUCHED 9
 
 static const char *const files[] = { "poison_addr", "poison_pfn", "unpoison_pfn" };
+
+static const char *const written[] = {
+	"poison_addr", "poison_pfn", "poison_range", "poison_random", "replay", "hard_offline", "soft_offline",
+	"unpoison_pfn", "dry_run", "rmap",
+};
+
+static const char *const listed[] = {
+	"poison_random", "dry_run", "rmap", "mappings", "poisoned", "stats", "verify",
+};
+
+#define NR_WRITTEN (sizeof(written) / sizeof(*written))
+#define NR_LISTED (sizeof(listed) / sizeof(*listed))
+
+static int open_file(const char *name, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), DEBUGFS "%s", name);
+	return open(path, flags | O_CLOEXEC);
+}
 
 FIXTURE(debugfs)
 {
@@ -323,6 +348,252 @@ TEST_F(debugfs, each_write_is_a_command)
 	ASSERT_EQ(0, poison_pfn(self->bad_pfn));
 	ASSERT_EQ(size, write(fd, text, size));
 	close(fd);
+}
+
+/* Writes @text in pieces of @size bytes, of which there are up to 64, by one writev(); 0 or an errno. */
+static int write_in_pieces(const char *name, const char *text, size_t size)
+{
+	size_t length = strlen(text), count = 0;
+	struct iovec pieces[64];
+	ssize_t written;
+	int fd;
+
+	for (size_t at = 0; at < length && count < 64; at += size)
+		pieces[count++] = (struct iovec){ (char *)text + at, length - at < size ? length - at : size };
+	fd = open_file(name, O_WRONLY);
+	written = writev(fd, pieces, count);
+	close(fd);
+	if (written < 0)
+		return errno;
+	return written == (ssize_t)length ? 0 : EIO;
+}
+
+TEST_F(debugfs, one_writev_is_one_command)
+{
+	char text[64], *good = self->memory + GOOD * PAGE;
+
+	for (size_t size = 1; size < 8; size++) {
+		snprintf(text, sizeof(text), "%d %p\n", getpid(), good);
+		ASSERT_EQ(0, write_in_pieces("poison_addr", text, size));
+		EXPECT_SIGBUS(good, load(good));
+		snprintf(text, sizeof(text), "%#lx", self->good_pfn);
+		ASSERT_EQ(0, write_in_pieces("unpoison_pfn", text, size));
+		EXPECT_WORD(word(1, GOOD), load(good));
+	}
+	/* Each piece would be a command by itself. */
+	snprintf(text, sizeof(text), "%#lx\n%#lx\n", self->good_pfn, self->bad_pfn);
+	EXPECT_EQ(EINVAL, write_in_pieces("poison_pfn", text, strlen(text) / 2));
+	EXPECT_WORD(word(1, GOOD), load(good));
+}
+
+TEST_F(debugfs, a_list_in_pieces_is_done_or_not_as_a_whole)
+{
+	char list[256], *good = self->memory + GOOD * PAGE;
+	int line = snprintf(list, sizeof(list), "pid=%d address=%p\n", getpid(), good);
+
+	/* The same length, and nothing is mapped there. */
+	snprintf(list + line, sizeof(list) - line, "pid=%d address=%p\n", getpid(), self->memory + PAGES * PAGE);
+	EXPECT_EQ(EFAULT, write_in_pieces("replay", list, line));
+	EXPECT_WORD(word(1, GOOD), load(good));
+	EXPECT_EQ(1, counter("poisoned"));
+	snprintf(list + line, sizeof(list) - line, "pid=%d address=%p\n", getpid(), good + PAGE);
+	EXPECT_EQ(0, write_in_pieces("replay", list, line - 3));
+	EXPECT_SIGBUS(good, load(good));
+	EXPECT_SIGBUS(good + PAGE, load(good + PAGE));
+}
+
+/* pwritev2(), which has no position if @position is -1. */
+static ssize_t write_at(int fd, const char *text, size_t size, long position)
+{
+	struct iovec piece = { (char *)text, size };
+
+	return syscall(SYS_pwritev2, fd, &piece, 1, position, position >> 32, 0);
+}
+
+TEST_F(debugfs, a_command_has_no_position)
+{
+	char text[32];
+	int size = snprintf(text, sizeof(text), "%#lx", self->bad_pfn);
+
+	for (size_t i = 0; i < NR_WRITTEN; i++) {
+		for (int flags = O_WRONLY; flags <= O_RDWR; flags++) {
+			int fd = open_file(written[i], flags);
+			struct iovec piece = { text, size };
+
+			ASSERT_LE(0, fd);
+			for (long at = 0; at < 8192; at += 4096) {
+				EXPECT_EQ(-1, pwrite(fd, text, size, at));
+				EXPECT_EQ(ESPIPE, errno) TH_LOG("pwrite to %s", written[i]);
+				EXPECT_EQ(-1, pwritev(fd, &piece, 1, at));
+				EXPECT_EQ(ESPIPE, errno) TH_LOG("pwritev to %s", written[i]);
+				EXPECT_EQ(-1, write_at(fd, text, size, at));
+				EXPECT_EQ(ESPIPE, errno) TH_LOG("pwritev2 to %s", written[i]);
+			}
+			close(fd);
+		}
+	}
+	EXPECT_EQ(1, counter("poisoned"));
+	for (int flags = 0; flags <= O_APPEND; flags += O_APPEND) {
+		int fd = open_file("unpoison_pfn", O_WRONLY | flags);
+
+		EXPECT_EQ(size, write_at(fd, text, size, -1));
+		EXPECT_EQ(0, counter("poisoned"));
+		close(fd);
+		fd = open_file("poison_pfn", O_WRONLY | flags);
+		EXPECT_EQ(size, write(fd, text, size));
+		EXPECT_EQ(1, counter("poisoned"));
+		close(fd);
+	}
+}
+
+TEST_F(debugfs, what_is_spliced_is_refused)
+{
+	int source = memfd_create("debugfs", MFD_CLOEXEC), ends[2];
+	char text[32];
+	int size = snprintf(text, sizeof(text), "%#lx", self->good_pfn);
+
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ(size, write(ends[1], text, size));
+	ASSERT_EQ(size, write(source, text, size));
+	for (size_t i = 0; i < NR_WRITTEN; i++) {
+		int fd = open_file(written[i], O_WRONLY);
+		off_t start = 0;
+
+		EXPECT_EQ(-1, splice(ends[0], NULL, fd, NULL, size, 0));
+		EXPECT_EQ(EINVAL, errno) TH_LOG("splice to %s", written[i]);
+		EXPECT_EQ(-1, sendfile(fd, source, &start, size));
+		EXPECT_EQ(EINVAL, errno) TH_LOG("sendfile to %s", written[i]);
+		close(fd);
+	}
+	EXPECT_EQ(1, counter("poisoned"));
+}
+
+TEST_F(debugfs, a_write_of_nothing_is_no_command)
+{
+	struct iovec nothing[2] = { { "", 0 }, { "", 0 } };
+
+	for (size_t i = 0; i < NR_WRITTEN; i++) {
+		int fd = open_file(written[i], O_WRONLY);
+
+		EXPECT_EQ(-1, write(fd, "", 0));
+		EXPECT_EQ(EINVAL, errno) TH_LOG("%s", written[i]);
+		EXPECT_EQ(0, writev(fd, nothing, 2));
+		close(fd);
+	}
+}
+
+TEST_F(debugfs, a_fault_within_a_text_changes_nothing)
+{
+	/* What can be read would do. */
+	char *end = self->memory + PAGES * PAGE, text[64];
+	int size = snprintf(text, sizeof(text), "%#lx ", self->good_pfn);
+
+	memcpy(end - size, text, size);
+	EXPECT_EQ(EFAULT, write_file(DEBUGFS "poison_pfn", end - size, size + 8));
+	size = snprintf(text, sizeof(text), "pid=%d address=%p\n", getpid(), self->memory + GOOD * PAGE);
+	memcpy(end - size, text, size);
+	EXPECT_EQ(EFAULT, write_file(DEBUGFS "replay", end - size, 2 * size));
+	EXPECT_WORD(word(1, GOOD), load(self->memory + GOOD * PAGE));
+	EXPECT_EQ(1, counter("poisoned"));
+}
+
+static bool set_capabilities(const struct __user_cap_data_struct *capabilities)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+
+	return !syscall(SYS_capset, &header, capabilities);
+}
+
+/* In a process that has no capabilities, or those of a namespace of its own only. */
+static bool is_refused_everything(struct __test_metadata *_metadata, const int *to_write, const int *to_read,
+				  const char *text)
+{
+	long refused = 0;
+	char byte;
+
+	for (size_t i = 0; i < NR_WRITTEN; i++) {
+		refused += write(to_write[i], text, strlen(text)) < 0 && errno == EPERM;
+		/* Nor is it told what is wrong with the text. */
+		refused += write(to_write[i], "x", 1) < 0 && errno == EPERM;
+	}
+	for (size_t i = 0; i < NR_LISTED; i++) {
+		refused += read(to_read[i], &byte, 1) < 0 && errno == EPERM;
+		refused += pread(to_read[i], &byte, 1, 1) < 0 && errno == EPERM;
+		refused += open_file(listed[i], O_RDONLY) < 0 && (errno == EPERM || errno == EACCES);
+	}
+	if (refused != 2 * NR_WRITTEN + 3 * NR_LISTED)
+		TH_LOG("%ld of %zu were refused", refused, 2 * NR_WRITTEN + 3 * NR_LISTED);
+	return refused == 2 * NR_WRITTEN + 3 * NR_LISTED;
+}
+
+TEST_F(debugfs, a_descriptor_gives_nobody_a_capability)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct all[2], less[2];
+	int to_write[NR_WRITTEN], to_read[NR_LISTED];
+	char text[32], line;
+	pid_t child;
+	int status;
+
+	snprintf(text, sizeof(text), "%#lx", self->good_pfn);
+	for (size_t i = 0; i < NR_WRITTEN; i++)
+		to_write[i] = open_file(written[i], O_WRONLY);
+	for (size_t i = 0; i < NR_LISTED; i++) {
+		to_read[i] = open_file(listed[i], O_RDONLY);
+		ASSERT_LE(0, to_read[i]);
+	}
+	ASSERT_EQ(0, syscall(SYS_capget, &header, all));
+
+	/* Root, with all capabilities but that one, and then with it again. */
+	memcpy(less, all, sizeof(all));
+	less[0].effective &= ~(1U << CAP_SYS_ADMIN);
+	ASSERT_TRUE(set_capabilities(less));
+	EXPECT_TRUE(is_refused_everything(_metadata, to_write, to_read, text));
+	ASSERT_TRUE(set_capabilities(all));
+	EXPECT_EQ(1, counter("poisoned"));
+	EXPECT_EQ(1, read(to_read[3], &line, 1));
+
+	/* Somebody else. */
+	child = fork();
+	if (!child)
+		_exit(setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534) ||
+		      !is_refused_everything(_metadata, to_write, to_read, text));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+
+	/* The root of another user namespace. */
+	child = fork();
+	if (!child)
+		_exit(unshare(CLONE_NEWUSER) ? 2 : !is_refused_everything(_metadata, to_write, to_read, text));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	if (WEXITSTATUS(status) == 2)
+		TH_LOG("no user namespaces");
+	else
+		EXPECT_EQ(0, status);
+	EXPECT_EQ(1, counter("poisoned"));
+	EXPECT_WORD(word(1, GOOD), load(self->memory + GOOD * PAGE));
+}
+
+TEST_F(debugfs, of_several_causes_the_first_one_is_told)
+{
+	EXPECT_REFUSED(EINVAL, "poison_addr", "18446744073709551616 x");
+	EXPECT_REFUSED(EINVAL, "poison_addr", "18446744073709551616");
+	EXPECT_REFUSED(EINVAL, "poison_pfn", "18446744073709551616 1");
+	EXPECT_REFUSED(EINVAL, "rmap", "18446744073709551616 1");
+	EXPECT_REFUSED(EINVAL, "rmap", "1 2 1");
+	EXPECT_REFUSED(EINVAL, "poison_range", "2147483648 %p %p", self->memory, self->memory);
+	EXPECT_REFUSED(EINVAL, "poison_random", "2147483648 0 1");
+	EXPECT_REFUSED(ERANGE, "poison_random", "2147483648 18446744073709551616 1");
+	EXPECT_REFUSED(ERANGE, "poison_random", "1 0 18446744073709551616");
+	EXPECT_REFUSED(EINVAL, "replay", "pid=2147483648 address=1\npid=1 address=x\n");
+	EXPECT_REFUSED(ERANGE, "replay", "pid=0 address=1\npid=2147483648 address=1\n");
+	EXPECT_REFUSED(ESRCH, "replay", "pid=0 address=1\npid=%d address=0\n", getpid());
+	EXPECT_REFUSED(EFAULT, "replay", "pid=%d address=0\npid=0 address=1\n", getpid());
+	/* Before that it would be too many for one write. */
+	EXPECT_REFUSED(ENODATA, "poison_random", "%d %d 1", getpid(), UNTOUCHED);
+	EXPECT_REFUSED(ENODATA, "poison_random", "%d 1000000 1", getpid());
+	/* The end of all addresses is one. */
+	EXPECT_REFUSED(ENXIO, "poison_range", "%d 0xfffffffffffff000 0xffffffffffffffff", getpid());
 }
 
 TEST_F(debugfs, only_root_may_inject)

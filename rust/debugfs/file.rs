@@ -1,34 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files in debugfs which keep the module loaded while they are open.
+//! Files in debugfs to which commands are written, and from which [listings](Listing) are read.
 //!
-//! Those of [`kernel::debugfs`] do not, since their `file_operations` name no owner: closing one after
-//! the module was unloaded runs into its freed memory. What is read and written is the same, by the same
-//! traits.
+//! Those of [`kernel::debugfs`] will not do. Their `file_operations` name no owner: closing one after the module was
+//! unloaded runs into its freed memory. And they are called for each piece of a `writev()`.
 
+use super::seq_file::{
+    Listing,
+    ReadOperations, //
+};
 use crate::AnonRmap;
 use core::ptr;
 use kernel::{
     bindings,
-    debugfs::{
-        Reader,
-        Writer, //
-    },
-    ffi::{
-        c_char,
-        c_int,
-        c_void, //
-    },
-    fmt,
+    ffi::c_int,
+    iov::IovIterSource,
     module::this_module,
-    prelude::*,
-    seq_file::SeqFile,
-    seq_print,
-    uaccess::{
-        UserPtr,
-        UserSlice, //
-    }, //
+    prelude::*, //
 };
+
+/// What is written to a file: one command a write, be it in one piece or in several (`writev()`). Where in the file it is written
+/// means nothing.
+pub(super) trait Command: 'static {
+    /// The most bytes that a command has.
+    const MOST_BYTES: usize = 128;
+
+    /// What a command of more bytes is refused with.
+    const TOO_LONG: Error = EINVAL;
+
+    /// Does what `text` says, all of it, or nothing and returns why.
+    fn run(text: &[u8]) -> Result;
+}
+
+/// [`EPERM`] unless the current task is privileged over the whole machine: whoever reads or writes these files sees and hits memory
+/// of all. The descriptor may have been opened by somebody else.
+pub(super) fn require_capability() -> Result {
+    // SAFETY: May be asked at any time.
+    if unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
+}
 
 /// A directory in debugfs; removed, with what is in it, when this is dropped.
 ///
@@ -37,7 +50,7 @@ use kernel::{
 /// # Invariants
 ///
 /// The pointer is what `debugfs_create_dir` returned.
-pub(crate) struct Dir(*mut bindings::dentry);
+pub(super) struct Dir(*mut bindings::dentry);
 
 // SAFETY: debugfs may be called from any thread.
 unsafe impl Send for Dir {}
@@ -46,43 +59,42 @@ unsafe impl Sync for Dir {}
 
 impl Dir {
     /// Creates a directory at the top of debugfs.
-    pub(crate) fn new(name: &CStr) -> Self {
+    pub(super) fn new(name: &CStr) -> Self {
         // SAFETY: The name is a string.
         // INVARIANT: By construction.
         Self(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), ptr::null_mut()) })
     }
 
-    /// Creates a file whose content `data` writes.
-    pub(crate) fn read_only_file<T: Writer + Sync>(&self, name: &CStr, data: &'static T) {
-        self.file(name, 0o400, data, &T::OPERATIONS);
+    /// Creates a file that is read.
+    pub(super) fn listing<T: Listing>(&self, name: &CStr) {
+        self.file(name, 0o400, &T::LISTING);
     }
 
-    /// Creates a file whose writes `data` reads.
-    pub(crate) fn write_only_file<T: Reader + Sync>(&self, name: &CStr, data: &'static T) {
-        self.file(name, 0o200, data, &T::OPERATIONS);
+    /// Creates a file that is written.
+    pub(super) fn command<T: Command>(&self, name: &CStr) {
+        self.file(name, 0o200, &T::COMMAND);
     }
 
-    /// Creates a file whose writes `data` reads, and whose content it writes.
-    pub(crate) fn read_write_file<T: Reader + Writer + Sync>(&self, name: &CStr, data: &'static T) {
-        self.file(name, 0o600, data, &T::READ_WRITE_OPERATIONS);
+    /// Creates a file that is written and read.
+    pub(super) fn command_and_listing<T: Command + Listing>(&self, name: &CStr) {
+        self.file(name, 0o600, &T::COMMAND_AND_LISTING);
     }
 
-    fn file<T: Sync>(
+    fn file(
         &self,
         name: &CStr,
         mode: bindings::umode_t,
-        data: &'static T,
         operations: &'static bindings::file_operations,
     ) {
-        // SAFETY: By the invariant the directory is one, or an error, which is allowed. The data lives
-        // as long as the module, and so do the operations, which expect data of this type.
+        // SAFETY: By the invariant the directory is one, or an error, which is allowed. The operations live as long as the
+        // module. They are called while the file is open, which keeps the module and with it the directory, so they need no
+        // protection from being removed.
         unsafe {
-            bindings::debugfs_create_file_full(
+            bindings::debugfs_create_file_unsafe(
                 name.as_char_ptr(),
                 mode,
                 self.0,
-                ptr::from_ref(data).cast_mut().cast(),
-                ptr::null(),
+                ptr::null_mut(),
                 operations,
             )
         };
@@ -91,117 +103,76 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // SAFETY: By the invariant this is a directory, or an error, which is allowed. It waits for
-        // those who are reading or writing.
+        // SAFETY: By the invariant this is a directory, or an error, which is allowed. It waits for those who are opening a
+        // file; nobody has one open.
         unsafe { bindings::debugfs_remove(self.0) };
     }
 }
 
 /// `file_operations` for a file that is read.
-trait ReadOperations: Writer + Sync + Sized {
-    const OPERATIONS: bindings::file_operations = bindings::file_operations {
+trait ListingOperations: ReadOperations {
+    const LISTING: bindings::file_operations = bindings::file_operations {
         owner: this_module::<AnonRmap>().as_ptr(),
-        open: Some(open::<Self>),
-        read: Some(bindings::seq_read),
-        llseek: Some(bindings::seq_lseek),
-        release: Some(bindings::single_release),
-        ..pin_init::zeroed()
+        ..<Self as ReadOperations>::READ_OPERATIONS
     };
 }
 
-impl<T: Writer + Sync> ReadOperations for T {}
+impl<T: Listing> ListingOperations for T {}
 
 /// `file_operations` for a file that is written.
-trait WriteOperations: Reader + Sync + Sized {
-    const OPERATIONS: bindings::file_operations = bindings::file_operations {
+trait CommandOperations: Command + Sized {
+    const COMMAND: bindings::file_operations = bindings::file_operations {
         owner: this_module::<AnonRmap>().as_ptr(),
-        open: Some(bindings::simple_open),
-        write: Some(write::<Self>),
-        llseek: Some(bindings::noop_llseek),
+        // No position to write at, and so no `pwrite()`.
+        open: Some(bindings::stream_open),
+        write_iter: Some(write::<Self>),
         ..pin_init::zeroed()
     };
 }
 
-impl<T: Reader + Sync> WriteOperations for T {}
+impl<T: Command> CommandOperations for T {}
 
-/// `file_operations` for a file that is written and read.
-trait ReadWriteOperations: Reader + Writer + Sync + Sized {
-    const READ_WRITE_OPERATIONS: bindings::file_operations = bindings::file_operations {
-        write: Some(write_seq::<Self>),
-        ..<Self as ReadOperations>::OPERATIONS
+/// `file_operations` for a file that is written and read. `seq_open()` sees to it that there is no `pwrite()`.
+trait CommandAndListingOperations: Command + ListingOperations {
+    const COMMAND_AND_LISTING: bindings::file_operations = bindings::file_operations {
+        write_iter: Some(write::<Self>),
+        ..<Self as ListingOperations>::LISTING
     };
 }
 
-impl<T: Reader + Writer + Sync> ReadWriteOperations for T {}
+impl<T: Command + Listing> CommandAndListingOperations for T {}
 
 /// # Safety
 ///
-/// To be called by the VFS only, for an inode whose private data is a `T`.
-unsafe extern "C" fn open<T: Writer>(
-    inode: *mut bindings::inode,
-    file: *mut bindings::file,
-) -> c_int {
-    // SAFETY: Both are valid during the call; `show` expects the inode's private data.
-    unsafe { bindings::single_open(file, Some(show::<T>), (*inode).i_private) }
-}
-
-/// # Safety
-///
-/// To be called for a `seq_file` opened by [`open`] only.
-unsafe extern "C" fn show<T: Writer>(seq: *mut bindings::seq_file, _: *mut c_void) -> c_int {
-    struct Content<'a, T>(&'a T);
-
-    impl<T: Writer> fmt::Display for Content<'_, T> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            self.0.write(f)
-        }
-    }
-
-    // SAFETY: `open` made the private data a `T` that lives as long as the module.
-    let data = unsafe { &*(*seq).private.cast::<T>() };
-    // SAFETY: The `seq_file` is valid, and only this thread uses it.
-    let seq = unsafe { SeqFile::from_raw(seq) };
-    seq_print!(seq, "{}", Content(data));
-    0
-}
-
-/// # Safety
-///
-/// To be called by the VFS only, for a file whose private data is a `T`.
-unsafe extern "C" fn write<T: Reader>(
-    file: *mut bindings::file,
-    buffer: *const c_char,
-    count: usize,
-    _position: *mut bindings::loff_t,
+/// To be called by the VFS only.
+unsafe extern "C" fn write<C: Command>(
+    _iocb: *mut bindings::kiocb,
+    from: *mut bindings::iov_iter,
 ) -> isize {
-    // SAFETY: `simple_open` took the private data, a `T`, from the inode.
-    let data = unsafe { &*(*file).private_data.cast::<T>() };
-    read_from_user(data, buffer, count)
-}
-
-/// # Safety
-///
-/// To be called by the VFS only, for a file opened by [`open`].
-unsafe extern "C" fn write_seq<T: Reader>(
-    file: *mut bindings::file,
-    buffer: *const c_char,
-    count: usize,
-    _position: *mut bindings::loff_t,
-) -> isize {
-    // SAFETY: `single_open` made the private data of the file a `seq_file`, whose private data is the
-    // inode's, a `T`.
-    let data = unsafe {
-        let seq = (*file).private_data.cast::<bindings::seq_file>();
-        &*(*seq).private.cast::<T>()
-    };
-    read_from_user(data, buffer, count)
-}
-
-/// Lets `data` read what is written; returns what `write` has to.
-fn read_from_user(data: &impl Reader, buffer: *const c_char, count: usize) -> isize {
-    let buffer = UserPtr::from_ptr(buffer.cast_mut().cast());
-    match data.read_from_slice(&mut UserSlice::new(buffer, count).reader()) {
-        Ok(()) => count as isize,
+    // SAFETY: The VFS passes what is to be written, for us alone.
+    let from = unsafe { IovIterSource::from_raw(from) };
+    match run::<C>(from) {
+        Ok(size) => size as isize,
         Err(error) => error.to_errno() as isize,
     }
+}
+
+/// Runs the command that `from` has; returns its size.
+///
+/// # Errors
+///
+/// [`EPERM`], see [`require_capability`]; [`Command::TOO_LONG`]; [`EFAULT`] if the memory of the writer can't be read;
+/// [`ENOMEM`]; those of [`Command::run`]. Nothing has changed then.
+fn run<C: Command>(from: &mut IovIterSource<'_>) -> Result<usize> {
+    require_capability()?;
+    let size = from.len();
+    if size > C::MOST_BYTES {
+        return Err(C::TOO_LONG);
+    }
+    let mut text = KVVec::new();
+    if from.copy_from_iter_vec(&mut text, GFP_KERNEL)? < size {
+        return Err(EFAULT);
+    }
+    C::run(&text)?;
+    Ok(size)
 }

@@ -5,48 +5,34 @@
 use crate::memory_failure::inject::Named;
 use kernel::{
     prelude::*,
-    task::Pid,
-    uaccess::UserSliceReader, //
+    task::Pid, //
 };
 
-/// Reads all that is written, up to `limit` bytes, as text.
+/// The numbers in `text`, exactly `N` of them, decimal or hexadecimal with `0x`, separated by white space.
 ///
 /// # Errors
 ///
-/// [`E2BIG`] if it is more, [`EINVAL`] if it is no text, [`EFAULT`] if the memory of the writer can't be read;
-/// [`ENOMEM`].
-pub(super) fn text(reader: &mut UserSliceReader, limit: usize) -> Result<KVVec<u8>> {
-    if reader.len() > limit {
-        return Err(E2BIG);
-    }
-    let mut text = KVVec::from_elem(0, reader.len(), GFP_KERNEL)?;
-    reader.read_slice(&mut text)?;
-    Ok(text)
+/// [`EINVAL`] if that is not what there is; else [`ERANGE`] if a number has more than 64 bits.
+pub(super) fn numbers<const N: usize>(text: &[u8]) -> Result<[u64; N]> {
+    Ok(numbers_in(text, &[N])?.0)
 }
 
-/// Reads exactly `N` numbers, decimal or hexadecimal with `0x`, separated by white space.
-///
-/// # Errors
-///
-/// [`EINVAL`] if that is not what there is, [`ERANGE`] if a number has more than 64 bits, [`EFAULT`] if
-/// the memory of the writer can't be read.
-pub(super) fn numbers<const N: usize>(reader: &mut UserSliceReader) -> Result<[u64; N]> {
-    let (numbers, count) = numbers_up_to(reader)?;
-    if count == N {
-        Ok(numbers)
-    } else {
-        Err(EINVAL)
-    }
-}
-
-/// Reads one to `N` numbers; returns them, and how many there are. Errors as for [`numbers`].
-pub(super) fn numbers_up_to<const N: usize>(
-    reader: &mut UserSliceReader,
+/// The numbers in `text`, as many as one of `counts` says, of which none is more than `N`; and how many there are. Errors as for
+/// [`numbers`].
+pub(super) fn numbers_in<const N: usize>(
+    text: &[u8],
+    counts: &[usize],
 ) -> Result<([u64; N], usize)> {
-    let mut buffer = [0; 128];
-    let text = buffer.get_mut(..reader.len()).ok_or(EINVAL)?;
-    reader.read_slice(text)?;
-    parse(text)
+    let mut numbers = [Some(0); N];
+    let mut count = 0;
+    for word in utf8(text)?.split_ascii_whitespace() {
+        *numbers.get_mut(count).ok_or(EINVAL)? = number(word)?;
+        count += 1;
+    }
+    if !counts.contains(&count) {
+        return Err(EINVAL);
+    }
+    Ok((in_range(numbers)?, count))
 }
 
 /// As a pid; [`ERANGE`] if no process can have it.
@@ -66,40 +52,45 @@ pub(super) fn place(pid_number: u64, address: u64) -> Result<Named> {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if a line lacks one of them or its end, or a number is none; [`ERANGE`] if one is too large;
-/// [`ENOMEM`].
+/// [`EINVAL`] if a line lacks one of them or its end, or a number is none; else [`ERANGE`] if one is too large; [`ENOMEM`].
 pub(super) fn places(text: &[u8]) -> Result<KVVec<Named>> {
-    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
-    // A line that was cut off could name another page.
-    let text = text.strip_suffix('\n').ok_or(EINVAL)?;
+    let lines = whole_lines(utf8(text)?)?.split('\n');
     let mut places = KVVec::new();
-    for line in text.split('\n') {
-        let word = |key| {
-            let mut words = line.split_ascii_whitespace();
-            words.find_map(|word| word.strip_prefix(key)).ok_or(EINVAL)
-        };
-        let pid = parse_number(word("pid=")?)?;
-        let address = parse_number(word("address=")?)?;
-        places.push(place(pid, address)?, GFP_KERNEL)?;
+    let mut is_in_range = true;
+    for line in lines {
+        let numbers = [
+            number(word(line, "pid=")?)?,
+            number(word(line, "address=")?)?,
+        ];
+        match in_range(numbers).and_then(|[pid, address]| place(pid, address)) {
+            Ok(place) => places.push(place, GFP_KERNEL)?,
+            Err(_) => is_in_range = false,
+        }
     }
-    Ok(places)
+    if is_in_range {
+        Ok(places)
+    } else {
+        Err(ERANGE)
+    }
 }
 
-fn parse<const N: usize>(text: &[u8]) -> Result<([u64; N], usize)> {
-    let text = core::str::from_utf8(text).map_err(|_| EINVAL)?;
-    let mut numbers = [0; N];
-    let mut count = 0;
-    for word in text.split_ascii_whitespace() {
-        *numbers.get_mut(count).ok_or(EINVAL)? = parse_number(word)?;
-        count += 1;
-    }
-    if count == 0 {
-        return Err(EINVAL);
-    }
-    Ok((numbers, count))
+fn utf8(text: &[u8]) -> Result<&str> {
+    core::str::from_utf8(text).map_err(|_| EINVAL)
 }
 
-fn parse_number(word: &str) -> Result<u64> {
+/// Lines without the end of the last one; [`EINVAL`] if it has none: a line that was cut off could name another page.
+fn whole_lines(text: &str) -> Result<&str> {
+    text.strip_suffix('\n').ok_or(EINVAL)
+}
+
+/// What stands behind `key` in the first word of `line` that begins with it; [`EINVAL`] if none does.
+fn word<'a>(line: &'a str, key: &str) -> Result<&'a str> {
+    let mut words = line.split_ascii_whitespace();
+    words.find_map(|word| word.strip_prefix(key)).ok_or(EINVAL)
+}
+
+/// A number; `None` if it has more than 64 bits, [`EINVAL`] if it is none.
+fn number(word: &str) -> Result<Option<u64>> {
     let (digits, radix) = match word.strip_prefix("0x") {
         Some(digits) => (digits, 16),
         None => (word, 10),
@@ -107,14 +98,19 @@ fn parse_number(word: &str) -> Result<u64> {
     if digits.is_empty() {
         return Err(EINVAL);
     }
-    // All of the word is looked at before it is called too large.
     let mut values = digits.chars().map(|c| c.to_digit(radix).ok_or(EINVAL));
-    values
-        .try_fold(Some(0u64), |number, digit| {
-            let digit = u64::from(digit?);
-            Ok::<_, Error>(number.and_then(|n| n.checked_mul(u64::from(radix))?.checked_add(digit)))
-        })?
-        .ok_or(ERANGE)
+    values.try_fold(Some(0u64), |number, digit| {
+        let digit = u64::from(digit?);
+        Ok(number.and_then(|n| n.checked_mul(u64::from(radix))?.checked_add(digit)))
+    })
+}
+
+/// [`ERANGE`] if one is too large. To be asked when the whole text has been looked at.
+fn in_range<const N: usize>(numbers: [Option<u64>; N]) -> Result<[u64; N]> {
+    if numbers.contains(&None) {
+        return Err(ERANGE);
+    }
+    Ok(numbers.map(Option::unwrap_or_default))
 }
 
 #[kunit_tests(anon_rmap_debugfs)]
@@ -123,10 +119,11 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal_or_hexadecimal() {
-        assert_eq!(parse::<2>(b"17 0x1f\n"), Ok(([17, 31], 2)));
-        assert_eq!(parse::<1>(b"  18446744073709551615 "), Ok(([u64::MAX], 1)));
-        assert_eq!(parse::<1>(b"0xffffffffffffffff"), Ok(([u64::MAX], 1)));
-        assert_eq!(parse::<3>(b"1 2"), Ok(([1, 2, 0], 2)));
+        assert_eq!(numbers(b"17 0x1f\n"), Ok([17, 31]));
+        assert_eq!(numbers(b"  18446744073709551615 "), Ok([u64::MAX]));
+        assert_eq!(numbers(b"0xffffffffffffffff"), Ok([u64::MAX]));
+        assert_eq!(numbers_in(b"1", &[1, 3]), Ok(([1, 0, 0], 1)));
+        assert_eq!(numbers_in(b"1 2 3", &[1, 3]), Ok(([1, 2, 3], 3)));
     }
 
     #[test]
@@ -143,15 +140,37 @@ mod tests {
             b"\xff",
             b"1\0",
         ] {
-            assert_eq!(parse::<1>(text), Err(EINVAL));
+            assert_eq!(numbers::<1>(text), Err(EINVAL));
         }
+        assert_eq!(numbers_in::<3>(b"1 2", &[1, 3]), Err(EINVAL));
     }
 
     #[test]
     fn a_number_of_more_than_64_bits_is_out_of_range() {
-        assert_eq!(parse::<1>(b"18446744073709551616"), Err(ERANGE));
-        assert_eq!(parse::<1>(b"0x10000000000000000"), Err(ERANGE));
-        assert_eq!(parse::<1>(b"99999999999999999999999999x"), Err(EINVAL));
+        assert_eq!(numbers::<1>(b"18446744073709551616"), Err(ERANGE));
+        assert_eq!(numbers::<1>(b"0x10000000000000000"), Err(ERANGE));
+        assert_eq!(
+            places(b"pid=1 address=0x10000000000000000\n").err(),
+            Some(ERANGE)
+        );
+        assert_eq!(places(b"pid=2147483648 address=1\n").err(), Some(ERANGE));
+    }
+
+    #[test]
+    fn what_is_no_number_comes_before_what_is_too_large() {
+        const LARGE: &[u8] = b"99999999999999999999999999";
+
+        assert_eq!(numbers::<1>(b"99999999999999999999999999x"), Err(EINVAL));
+        assert_eq!(numbers::<2>(b"99999999999999999999999999 x"), Err(EINVAL));
+        assert_eq!(numbers::<2>(LARGE), Err(EINVAL));
+        assert_eq!(
+            numbers_in::<3>(b"99999999999999999999999999 1", &[1, 3]),
+            Err(EINVAL)
+        );
+        assert_eq!(
+            places(b"pid=4294967296 address=1\npid=1\n").err(),
+            Some(EINVAL)
+        );
     }
 
     #[test]

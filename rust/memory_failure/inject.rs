@@ -14,7 +14,7 @@ use super::{
     Action,
     Door,
     Failure,
-    Hit,
+    Notice,
     Prepared, //
 };
 use crate::{
@@ -33,13 +33,13 @@ use crate::{
     },
     spot::Spot, //
 };
-use core::fmt;
+use core::{
+    fmt,
+    ops::Range, //
+};
 use kernel::{
-    page::{
-        PAGE_MASK,
-        PAGE_SIZE, //
-    },
     prelude::*,
+    rbtree::RBTree,
     sync::aref::ARef,
     task::Pid, //
 };
@@ -148,21 +148,21 @@ pub(crate) fn poison_pfn(pfn: u64) -> Result {
     poison(&anon, Failure::simulated(Door::PoisonPfn, Some(pfn)))
 }
 
-/// Poisons all pages of the process `pid` of which the bytes `[start, end)` are a part.
+/// Poisons all pages of the process `pid` of which bytes in `range` are a part.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if the range is empty; those of [`process::Id::find`], [`Spot::good_in`] and [`poison_all`].
-pub(crate) fn poison_range(pid: Pid, start: usize, end: usize) -> Result {
-    if start >= end {
+pub(crate) fn poison_range(pid: Pid, range: Range<usize>) -> Result {
+    if range.is_empty() {
         return Err(EINVAL);
     }
-    let end = end.checked_next_multiple_of(PAGE_SIZE).ok_or(ERANGE)?;
-    let spots = Spot::good_in(&process::Id::find(pid)?, start & PAGE_MASK..end)?;
+    let spots = Spot::good_in(&process::Id::find(pid)?, range)?;
     poison_all(spots, Door::PoisonRange, |_, _| ())
 }
 
 /// A page that was chosen at random.
+#[derive(Clone)]
 pub(crate) struct Chosen {
     place: Place,
     pfn: u64,
@@ -174,15 +174,19 @@ impl fmt::Display for Chosen {
     }
 }
 
-/// Poisons `count` good pages of the process `pid`, and returns which, in the order in which they were chosen; without
-/// those that went or failed otherwise meanwhile.
+/// Poisons `count` good pages of the process `pid`, and returns which, numbered in the order in which they were chosen; none
+/// where one went or failed otherwise meanwhile.
 /// The same seed chooses the same addresses if the process has pages at the same addresses.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if `count` is zero, [`ENODATA`] if the process has fewer good pages; those of [`process::Id::find`],
 /// [`Spot::good_in`] and [`poison_all`].
-pub(crate) fn poison_random(pid: Pid, count: u64, seed: u64) -> Result<KVVec<Chosen>> {
+pub(crate) fn poison_random(
+    pid: Pid,
+    count: u64,
+    seed: u64,
+) -> Result<RBTree<usize, Option<Chosen>>> {
     if count == 0 {
         return Err(EINVAL);
     }
@@ -192,16 +196,21 @@ pub(crate) fn poison_random(pid: Pid, count: u64, seed: u64) -> Result<KVVec<Cho
         return Err(ENODATA);
     }
     let mut random = Random(seed);
-    for i in 0..count {
+    let mut chosen = RBTree::new();
+    for i in 0..count.min(MAX_PAGES) {
         let rest = (pages.len() - i) as u64;
         pages.swap(i, i + (random.next() % rest) as usize);
+        chosen.try_create_and_insert(i, None, GFP_KERNEL_ACCOUNT)?;
     }
     pages.truncate(count);
-    let mut chosen = KVVec::with_capacity(count, GFP_KERNEL)?;
+    let mut places = chosen.values_mut();
     poison_all(pages, Door::PoisonRandom, |place, pfn| {
-        // There is room for all of them.
-        let _ = chosen.push_within_capacity(Chosen { place, pfn });
+        // There is one for each of them.
+        if let Some(chosen) = places.next() {
+            *chosen = Some(Chosen { place, pfn });
+        }
     })?;
+    drop(places);
     Ok(chosen)
 }
 
@@ -261,7 +270,7 @@ pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
 /// # Errors
 ///
 /// Those of [`Named::spot`], [`Spot::with`] and [`dry_run`].
-pub(crate) fn dry_run_addr(place: Named) -> Result<KVVec<Hit>> {
+pub(crate) fn dry_run_addr(place: Named) -> Result<RBTree<Place, Notice>> {
     let anon: ARef<Anon> = place.spot()?.with(|anon| Ok(anon.into()))?;
     dry_run(&anon)
 }
@@ -271,7 +280,7 @@ pub(crate) fn dry_run_addr(place: Named) -> Result<KVVec<Hit>> {
 /// # Errors
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`dry_run`].
-pub(crate) fn dry_run_pfn(pfn: u64) -> Result<KVVec<Hit>> {
+pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
     dry_run(&*frame::lookup(pfn).ok_or(ENXIO)?)
 }
 
@@ -280,14 +289,10 @@ pub(crate) fn dry_run_pfn(pfn: u64) -> Result<KVVec<Hit>> {
 /// # Errors
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`rmap::mapped_at`].
-pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<KVVec<Place>> {
+pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Place, ()>> {
     let anon = frame::lookup(pfn).ok_or(ENXIO)?;
     let index = Interval::point(anon.index().0);
-    let mut places = KVVec::new();
-    for place in rmap::mapped_at(&anon, indices.unwrap_or(index))?.keys() {
-        places.push(place.clone(), GFP_KERNEL)?;
-    }
-    Ok(places)
+    rmap::mapped_at(&anon, indices.unwrap_or(index))
 }
 
 /// Gives the page in frame `pfn` back, or a frame that is out of use.

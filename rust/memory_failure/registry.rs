@@ -180,11 +180,18 @@ pub(crate) fn remove(pfn: u64) -> Option<Removed> {
     Some(Removed { _node: node })
 }
 
-/// One line a poisoned page, in the order of frames.
-pub(crate) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The first poisoned page in frame `pfn` or a later one: its frame. O(log n).
+pub(crate) fn first_from(pfn: u64) -> Option<u64> {
     let poisoned = POISONED.lock();
-    for (pfn, record) in poisoned.iter().flat_map(RBTree::iter) {
-        writeln!(f, "pfn={pfn:#x} {record}")?;
+    let cursor = poisoned.as_ref()?.cursor_lower_bound(&pfn)?;
+    Some(*cursor.current().0)
+}
+
+/// Writes a line about the page in frame `pfn`; nothing if it is not poisoned any more.
+pub(crate) fn show(pfn: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let poisoned = POISONED.lock();
+    match poisoned.as_ref().and_then(|records| records.get(&pfn)) {
+        Some(record) => writeln!(f, "pfn={pfn:#x} {record}"),
+        None => Ok(()),
     }
-    Ok(())
 }
