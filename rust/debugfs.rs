@@ -130,17 +130,16 @@ impl Command for PoisonPfn {
     }
 }
 
-/// `PID START END`: poisons all pages of a process in a range of addresses.
+/// `PID START END`, `PID START-END` or a line as `mappings` has them: poisons all pages of a process in a range of addresses.
 struct PoisonRange;
 
 impl Command for PoisonRange {
+    /// More than a line of `mappings` can have.
+    const MOST_BYTES: usize = 256;
+
     fn run(text: &[u8]) -> Result {
-        let [pid, start, end] = numbers(text)?;
-        if start >= end {
-            return Err(EINVAL);
-        }
-        let range = parse::place(pid, start)?.address..parse::place(pid, end)?.address;
-        inject::poison_range(parse::pid(pid)?, range)
+        let (pid, range) = parse::range(text)?;
+        inject::poison_range(pid, range)
     }
 }
 

@@ -684,7 +684,7 @@ TEST_F(debugfs, stats_counts)
 
 TEST_F(debugfs, mappings_is_a_vma_a_line)
 {
-	static const char pattern[] = "^pid=[0-9]+ range=[0-9a-f]+-[0-9a-f]+ index=[0-9]+-[0-9]+ present=[0-9]+ "
+	static const char pattern[] = "^pid=[0-9]+ range=0x[0-9a-f]+-0x[0-9a-f]+ index=[0-9]+-[0-9]+ present=[0-9]+ "
 				      "poisoned=[0-9]+ avcs=[0-9]+ comm=debugfs$";
 	struct mapping *m;
 	struct peer *child;

@@ -92,6 +92,63 @@ TEST_F(doors, a_range_without_pages_is_refused)
 	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), memory, memory + PAGE));
 }
 
+/* The line of `mappings` about the VMA of this process that starts at @start, with its end. */
+static bool mapping_line(const char *start, char *line, size_t size)
+{
+	char *text = read_file(DEBUGFS "mappings"), *found, key[64];
+
+	snprintf(key, sizeof(key), "pid=%d range=%p-", getpid(), start);
+	found = text ? strstr(text, key) : NULL;
+	snprintf(line, size, "%.*s", found ? (int)strcspn(found, "\n") + 1 : 0, found ?: "");
+	free(text);
+	return found;
+}
+
+TEST_F(doors, a_range_is_taken_as_mappings_tells_it)
+{
+	char *memory = self->memory, line[256], range[64];
+
+	fill(memory, NR_PAGES, 1);
+	ASSERT_EQ(0, mprotect(memory + 8 * PAGE, 8 * PAGE, PROT_READ));
+	/* However the process calls itself. */
+	ASSERT_EQ(0, prctl(PR_SET_NAME, "\n\n\n pid=1 =\n\n\n\n"));
+	ASSERT_TRUE(mapping_line(memory + 8 * PAGE, line, sizeof(line)));
+	EXPECT_EQ(0, write_text(DEBUGFS "poison_range", line));
+	EXPECT_EQ(0xff00, failed(memory));
+	ASSERT_TRUE(unpoison_all());
+	ASSERT_EQ(1, sscanf(line, "%*s range=%63s", range));
+	EXPECT_EQ(0, print_to_file(DEBUGFS "poison_range", "%d %s\n", getpid(), range));
+	EXPECT_EQ(0xff00, failed(memory));
+	EXPECT_EQ(EHWPOISON, write_text(DEBUGFS "poison_range", line));
+	ASSERT_TRUE(unpoison_all());
+	EXPECT_EQ(0, print_to_file(DEBUGFS "poison_range", "%d %lu-%p", getpid(), (long)memory, memory + PAGE));
+	EXPECT_EQ(1, failed(memory));
+}
+
+TEST_F(doors, a_line_of_mappings_that_is_cut_off_or_one_of_several_is_refused)
+{
+	char *memory = self->memory, line[256], two[512];
+
+	fill(memory, NR_PAGES, 1);
+	ASSERT_TRUE(mapping_line(memory, line, sizeof(line)));
+	snprintf(two, sizeof(two), "%s%s", line, line);
+	EXPECT_EQ(EINVAL, write_file(DEBUGFS "poison_range", two, strlen(two)));
+	for (size_t size = 0; size < strlen(line); size++) {
+		EXPECT_EQ(EINVAL, write_file(DEBUGFS "poison_range", line, size));
+	}
+	/* In the numbers of /proc/PID/maps. */
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_range", "%d %lxa-%lxa", getpid(), (long)memory,
+					(long)memory + PAGE));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_range", "%d %p-%p-%p", getpid(), memory, memory, memory));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_range", "%d %p -%p", getpid(), memory, memory + PAGE));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_range", "range=%p-%p\n", memory, memory + PAGE));
+	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_range", "pid=%d range=%p-%p\n", getpid(), memory, memory));
+	EXPECT_EQ(ERANGE, print_to_file(DEBUGFS "poison_range", "pid=4294967296 range=%p-%p\n", memory,
+					memory + PAGE));
+	EXPECT_EQ(0, failed(memory));
+	EXPECT_EQ(0, counter("poisoned"));
+}
+
 TEST_F(doors, a_seed_repeats_its_choice)
 {
 	uint32_t pages[3];

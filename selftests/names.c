@@ -142,9 +142,9 @@ static long read_and_write_in_namespace(void *argument, long unused)
 	(void)unused;
 	fill(memory, PAGES, 2);
 	CHECK(getpid() == 1);
-	CHECK(says(DEBUGFS "mappings", "pid=1 range=%lx-", (uintptr_t)memory));
+	CHECK(says(DEBUGFS "mappings", "pid=1 range=%#lx-", (uintptr_t)memory));
 	/* That of the parent, which can't be seen from here. */
-	CHECK(says(DEBUGFS "mappings", "pid=0 range=%lx-", (uintptr_t)memory));
+	CHECK(says(DEBUGFS "mappings", "pid=0 range=%#lx-", (uintptr_t)memory));
 
 	CHECK(!poison_addr(1, memory));
 	CHECK(load(memory).code == BUS_MCEERR_AR);
@@ -238,7 +238,7 @@ TEST_F(names, a_process_is_found_when_its_first_thread_has_ended)
 	tid = peer_call(peer, tid_here, NULL, 0);
 	ASSERT_NE(peer->pid, tid);
 	peer_call(peer, fill_here, self->memory, 2);
-	EXPECT_TRUE(says(DEBUGFS "mappings", "pid=%d range=%lx-", peer->pid, (uintptr_t)self->memory));
+	EXPECT_TRUE(says(DEBUGFS "mappings", "pid=%d range=%#lx-", peer->pid, (uintptr_t)self->memory));
 
 	EXPECT_EQ(0, poison_addr(peer->pid, self->memory));
 	EXPECT_SIGBUS(self->memory, peer_load(peer, self->memory));

@@ -107,7 +107,7 @@ impl fmt::Display for MappingLine {
         let comm = CStr::from_bytes_until_nul(&self.comm).unwrap_or(c"");
         write!(
             f,
-            "pid={} range={:x}-{:x} index={}-{} present={} poisoned={} avcs={} comm={}",
+            "pid={} range={:#x}-{:#x} index={}-{} present={} poisoned={} avcs={} comm={}",
             self.pid,
             self.start,
             self.end,

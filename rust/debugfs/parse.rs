@@ -3,6 +3,7 @@
 //! What is written to the files: numbers, and lists of places.
 
 use crate::memory_failure::inject::Named;
+use core::ops::Range;
 use kernel::{
     prelude::*,
     task::Pid, //
@@ -46,6 +47,42 @@ pub(super) fn place(pid_number: u64, address: u64) -> Result<Named> {
         pid: pid(pid_number)?,
         address: usize::try_from(address).map_err(|_| ERANGE)?,
     })
+}
+
+/// A range of addresses of a process, which is not empty: `PID START END`, `PID START-END`, or a line with the words `pid=` and
+/// `range=`, among others.
+///
+/// # Errors
+///
+/// [`EINVAL`] if it is none of these, or the line lacks its end, or the range is empty; else [`ERANGE`] if a number is too large.
+pub(super) fn range(text: &[u8]) -> Result<(Pid, Range<usize>)> {
+    let text = utf8(text)?;
+    let (pid_word, start, end) = if text.contains('=') {
+        let line = whole_lines(text)?;
+        if line.contains('\n') {
+            return Err(EINVAL);
+        }
+        let (start, end) = word(line, "range=")?.split_once('-').ok_or(EINVAL)?;
+        (word(line, "pid=")?, start, end)
+    } else {
+        let mut words = text.split_ascii_whitespace();
+        match [(); 4].map(|()| words.next()) {
+            [Some(pid), Some(start), Some(end), None] => (pid, start, end),
+            [Some(pid), Some(range), None, None] => {
+                let (start, end) = range.split_once('-').ok_or(EINVAL)?;
+                (pid, start, end)
+            }
+            _ => return Err(EINVAL),
+        }
+    };
+    let [pid_number, start, end] = in_range([number(pid_word)?, number(start)?, number(end)?])?;
+    if start >= end {
+        return Err(EINVAL);
+    }
+    Ok((
+        pid(pid_number)?,
+        place(pid_number, start)?.address..place(pid_number, end)?.address,
+    ))
 }
 
 /// The places in `text`, which has one a line: the words `pid=` and `address=`, among others.
@@ -167,10 +204,52 @@ mod tests {
             numbers_in::<3>(b"99999999999999999999999999 1", &[1, 3]),
             Err(EINVAL)
         );
+        assert_eq!(range(b"4294967296 2 2").err(), Some(EINVAL));
         assert_eq!(
             places(b"pid=4294967296 address=1\npid=1\n").err(),
             Some(EINVAL)
         );
+    }
+
+    #[test]
+    fn a_range_has_three_forms() {
+        for text in [
+            &b"7 0x1000 0x2000"[..],
+            b"7 4096 8192\n",
+            b"7 0x1000-0x2000",
+            b" 7\t4096-0x2000\n\n",
+            b"pid=7 range=0x1000-0x2000 index=0-0 present=1 poisoned=0 avcs=1 comm=a pid=8 b\n",
+            b"pid=7 range=0x1000-0x2000\n",
+        ] {
+            assert_eq!(range(text), Ok((7, 4096..8192)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused() {
+        for text in [
+            &b""[..],
+            b"7",
+            b"7 4096",
+            b"7 4096-",
+            b"7 -8192",
+            b"7 4096--8192",
+            b"7 4096-8192-12288",
+            b"7 4096 - 8192",
+            b"7 4096-8192 12288",
+            b"7 1 2 3",
+            b"7 1000-1fff",
+            b"7 0x1000 0x1000",
+            b"7 0x2000-0x1000",
+            b"pid=7 range=0x1000-0x2000",
+            b"pid=7 range=0x1000 0x2000\n",
+            b"pid=7 0x1000-0x2000\n",
+            b"range=0x1000-0x2000\n",
+            b"pid=7 range=0x1000-0x2000\npid=7 range=0x1000-0x2000\n",
+            b"pid=7 range=0x1000-0x2000\n\n",
+        ] {
+            assert_eq!(range(text), Err(EINVAL));
+        }
     }
 
     #[test]
