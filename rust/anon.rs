@@ -55,6 +55,10 @@ use kernel::{
         Arc,
         Mutex,
         Refcount, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
     }, //
 };
 
@@ -428,54 +432,87 @@ impl Anon {
     }
 
     /// Has the frame marked as bad, with all that the kernel does then: the hardware has failed under the page, which is poisoned and
-    /// mapped nowhere. Sleeps; the caller must hold no lock.
+    /// mapped nowhere. With `was_drill`, it was poisoned by a drill of the kernel's own before. Sleeps; the caller must hold no lock.
     ///
     /// Meanwhile no lookup finds the anon.
-    pub(crate) fn mark(&self, source: quarantine::Source) {
+    pub(crate) fn mark(&self, source: quarantine::Source, was_drill: bool) {
+        let marking = quarantine::marking();
         let content = self.lock();
         if content.poison() != Some(Poison::Hardware) {
             return;
         }
-        let page = content.raw_page();
+        let (page, pfn) = (content.raw_page(), content.pfn());
+        // The drill can have been undone right before the poison was set.
+        let has_mark = was_drill && content.is_marked();
         drop(content);
+        if has_mark {
+            quarantine::add(pfn, quarantine::Kind::Hardware);
+            return;
+        }
         // SAFETY: Nobody replaces the page of an anon that is poisoned for good, and it stays as long as the anon does.
         let page = unsafe { BorrowedPage::from_raw(page) };
-        // So that the anon is not lost to lookups while others are marked.
-        let marking = quarantine::marking();
         // SAFETY: The page is this anon's, and remembered with it again.
         unsafe { frame::forget(page.as_ptr()) };
-        quarantine::mark(&page, source, quarantine::Kind::Hardware);
+        quarantine::mark(&page, source, quarantine::Kind::Hardware, &marking);
         // SAFETY: As above.
         unsafe { frame::remember(page.as_ptr(), self) };
-        drop(marking);
     }
 
-    /// Undoes a drill of the kernel's own on the page, if that is why it is poisoned. Sleeps; the caller must hold no lock, and nobody
-    /// else may do so.
+    /// If the page is poisoned by a drill, and the kernel has marked it, takes that for one. Sleeps; the caller must hold no lock.
+    pub(crate) fn take_mark(&self) {
+        if !self.lock().is_marked() {
+            return;
+        }
+        let _marking = quarantine::marking();
+        let pfn = {
+            let mut content = self.lock();
+            content.take_mark();
+            content.is_kernels_drill().then(|| content.pfn())
+        };
+        if let Some(pfn) = pfn {
+            quarantine::add(pfn, quarantine::Kind::Software);
+        }
+    }
+
+    /// Undoes what the kernel has done to the page in a drill of its own, if that is why it is poisoned. Sleeps; the caller must hold no
+    /// lock.
     ///
     /// # Errors
     ///
-    /// Those of [`quarantine::unmark`]; [`EPERM`] if the hardware has failed meanwhile.
+    /// Those of [`quarantine::unmark`].
     pub(crate) fn unmark(&self) -> Result {
-        let mut content = self.lock();
-        if !content.is_kernels_drill() {
-            return Ok(());
+        /// How often a page that is in use is looked at again: who has just marked it may still be unmapping it.
+        const ATTEMPTS: usize = 20;
+
+        for _ in 0..ATTEMPTS {
+            {
+                let marking = quarantine::marking();
+                let page = {
+                    let content = self.lock();
+                    if !content.is_kernels_drill() {
+                        return Ok(());
+                    }
+                    content.raw_page()
+                };
+                // SAFETY: Nobody replaces the page of an anon that is poisoned, and it stays as long as the anon does.
+                let page = unsafe { BorrowedPage::from_raw(page) };
+                match quarantine::unmark(&page, &marking) {
+                    Ok(()) => {
+                        let mut content = self.lock();
+                        // Else the hardware has failed meanwhile: who says so has the frame marked, too.
+                        if content.is_kernels_drill() {
+                            // INVARIANT: Only tags change.
+                            content.0 &= !Content::HARDWARE;
+                        }
+                        return Ok(());
+                    }
+                    Err(error) if error != EBUSY => return Err(error),
+                    Err(_) => (),
+                }
+            }
+            fsleep(Delta::from_millis(1));
         }
-        let page = content.raw_page();
-        drop(content);
-        // SAFETY: Nobody replaces the page of an anon that is poisoned, and it stays as long as the anon does.
-        let page = unsafe { BorrowedPage::from_raw(page) };
-        quarantine::unmark(&page)?;
-        content = self.lock();
-        if !content.is_kernels_drill() {
-            // The hardware has failed meanwhile, and the mark was taken for that of the failure.
-            drop(content);
-            self.mark(quarantine::Source::Hardware);
-            return Err(EPERM);
-        }
-        // INVARIANT: Only tags change.
-        content.0 &= !Content::HARDWARE;
-        Ok(())
+        Err(EBUSY)
     }
 
     /// Where the mappings of this page can be found.

@@ -12,8 +12,13 @@
 
 use crate::{
     anon::Anon,
-    pool, //
+    helpers,
+    pool::{
+        self,
+        OwnedPage, //
+    }, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     prelude::*,
@@ -115,8 +120,28 @@ pub(crate) unsafe fn forget(page: *mut bindings::page) {
 pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
     let page = pool::page(pfn)?;
     let secret = SECRET.lock();
-    // SAFETY: `page` is one.
-    match unsafe { read(page.as_ptr(), &secret) } {
+    // SAFETY: `page` is one, and the lock is held.
+    unsafe { owner(page, &secret) }
+}
+
+/// The same, with a reference to the page.
+pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, OwnedPage)> {
+    let page = pool::page(pfn)?;
+    let secret = SECRET.lock();
+    // SAFETY: As above.
+    let anon = unsafe { owner(page, &secret) }?;
+    // SAFETY: The anon owns the page, and does not give it up before `forget` has got the lock.
+    unsafe { helpers::anon_rmap_get_page(page.as_ptr()) };
+    // SAFETY: The reference is ours.
+    Some((anon, unsafe { OwnedPage::from_raw(page) }))
+}
+
+/// # Safety
+///
+/// `page` must point to a `struct page`; `secret` is guarded by the map's lock.
+unsafe fn owner(page: NonNull<bindings::page>, secret: &usize) -> Option<ARef<Anon>> {
+    // SAFETY: The caller promises that this is a page.
+    match unsafe { read(page.as_ptr(), secret) } {
         0 => None,
         // SAFETY: The page is remembered with this anon, whose memory is not freed before `forget` has got the lock.
         anon => unsafe { Anon::get_not_zero(anon as *const Anon) },

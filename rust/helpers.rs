@@ -214,5 +214,6 @@ extern "C" {
     pub(crate) fn anon_rmap_quarantine_sign_marked(page: *mut bindings::page, kind: c_int);
     pub(crate) fn anon_rmap_quarantine_add_signed();
     pub(crate) fn anon_rmap_mark_bad(page: *mut bindings::page, simulated: bool);
+    pub(crate) fn anon_rmap_may_take_offline() -> bool;
     pub(crate) fn anon_rmap_unmark_bad(page: *mut bindings::page) -> c_int;
 }

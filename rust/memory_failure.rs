@@ -135,7 +135,7 @@ pub(crate) struct Failure {
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
     let record = registry::Reservation::new(failure.clone())?;
-    let marked = mark(anon, &failure, record).inspect_err(|_| take_mark(anon))?;
+    let marked = mark(anon, &failure, record).inspect_err(|_| anon.take_mark())?;
     take_away(anon, marked, &failure);
     Ok(())
 }
@@ -207,15 +207,15 @@ pub(crate) fn is_under_way() -> bool {
 #[derive(Clone, Copy)]
 struct Marked {
     pfn: u64,
-    /// Whether the frame is out of use already.
-    is_out_of_use: bool,
+    /// Whether it was poisoned by a drill of the kernel's own before.
+    was_drill: bool,
 }
 
 /// Marks the page of `anon` as poisoned: from now on nobody maps it any more. Errors as those of [`poison`].
 fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result<Marked> {
     let mut content = anon.lock();
     let pfn = content.pfn();
-    let is_out_of_use = content.is_kernels_drill();
+    let was_drill = content.is_kernels_drill();
     if failure.pfn.is_some_and(|failed| failed != pfn) {
         return Err(ENXIO);
     }
@@ -228,32 +228,20 @@ fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result
     // Before anybody can undo the drill.
     content.take_mark();
     registry::insert(pfn, anon.index(), record);
-    Ok(Marked { pfn, is_out_of_use })
-}
-
-/// Puts the frame of `anon` out of use if the kernel has marked it in a drill. The caller must hold no lock.
-fn take_mark(anon: &Anon) {
-    let pfn = {
-        let mut content = anon.lock();
-        content.take_mark();
-        content.is_kernels_drill().then(|| content.pfn())
-    };
-    if let Some(pfn) = pfn {
-        quarantine::add(pfn, quarantine::Kind::Software);
-    }
+    Ok(Marked { pfn, was_drill })
 }
 
 /// Puts the frame of `anon`, which is mapped nowhere, out of use if it has to be. The caller must hold no lock.
 fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
     match failure.kind {
-        Poison::Simulated => take_mark(anon),
-        Poison::Hardware if marked.is_out_of_use => {
-            quarantine::add(marked.pfn, quarantine::Kind::Hardware)
+        Poison::Simulated => anon.take_mark(),
+        Poison::Hardware => {
+            let source = match failure.door {
+                Door::HardOffline => quarantine::Source::Software,
+                _ => quarantine::Source::Hardware,
+            };
+            anon.mark(source, marked.was_drill);
         }
-        Poison::Hardware => anon.mark(match failure.door {
-            Door::HardOffline => quarantine::Source::Software,
-            _ => quarantine::Source::Hardware,
-        }),
     }
 }
 
@@ -328,6 +316,8 @@ fn show_in_stats(walk: &Walk) {
 /// [`ENOENT`] if it is not poisoned; [`EPERM`] if the hardware has failed; [`EBUSY`] if the failure was a drill of the kernel's own, and
 /// somebody uses the page. Nothing has changed then.
 pub(crate) fn unpoison(anon: &Anon) -> Result {
+    // Who is to take the mark, if there is one, may not have come to it.
+    anon.take_mark();
     anon.unmark()?;
     let record = {
         let mut content = anon.lock();

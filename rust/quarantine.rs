@@ -28,10 +28,9 @@ use kernel::{
     ffi::c_int,
     page::Page,
     prelude::*,
-    sync::global_lock,
-    time::{
-        delay::fsleep,
-        Delta, //
+    sync::{
+        global_lock,
+        GlobalGuard, //
     }, //
 };
 
@@ -111,17 +110,22 @@ impl Drop for Quarantine {
     }
 }
 
-/// Waits until it is the caller's turn to have a frame marked. Comes before all locks.
-pub(crate) fn marking() -> impl Sized {
-    MARKING.lock()
+/// The right to mark frames and to undo that, one at a time. Comes before all locks.
+pub(crate) struct Marking(#[expect(dead_code, reason = "held")] MarkingGuard);
+
+type MarkingGuard = GlobalGuard<MARKING>;
+
+/// Waits until it is the caller's turn. Sleeps.
+pub(crate) fn marking() -> Marking {
+    Marking(MARKING.lock())
 }
 
 /// Marks the frame of `page`, which nobody maps, as bad, with all that the kernel does about such a frame; if it is marked
 /// already, only the reference that belongs to the mark is taken. In system RAM, afterwards there is that reference beside the
 /// owner's, and the page is remembered as nobody's, see [`frame`](crate::frame).
 ///
-/// Sleeps; the caller must hold no lock, and nobody else may mark the page.
-pub(crate) fn mark(page: &Page, source: Source, kind: Kind) {
+/// Sleeps; the caller must hold no lock.
+pub(crate) fn mark(page: &Page, source: Source, kind: Kind, _marking: &Marking) {
     let page = page.as_ptr();
     // SAFETY: The page is valid, and the driver's. Where `memory_failure()` is called, no lock is held.
     let pfn = unsafe {
@@ -141,6 +145,13 @@ pub(crate) fn mark(page: &Page, source: Source, kind: Kind) {
 pub(crate) fn add(pfn: u64, kind: Kind) {
     // SAFETY: The caller may sleep.
     unsafe { helpers::anon_rmap_quarantine_add(pfn as usize, kind as c_int) };
+}
+
+/// Takes the frame of `page`, which is nobody's, out of use for a reason that can be undone. Sleeps; the caller must hold no lock.
+pub(crate) fn put(page: OwnedPage) {
+    let marking = marking();
+    mark(&page.borrow(), Source::Software, Kind::Software, &marking);
+    keep(page, Kind::Software, true);
 }
 
 /// Gives up `page`, whose frame is out of use, in favour of the mark; with `has_reference`, that has a reference already.
@@ -207,7 +218,10 @@ pub(crate) fn take_back(pfn: u64) -> Result {
         Kind::Software => (),
     }
     match DeviceMemory::get() {
-        Some(pool) => pool.take_back(pfn)?,
+        Some(pool) => {
+            let _marking = marking();
+            pool.take_back(pfn)?
+        }
         // SAFETY: No requirements.
         None => to_result(unsafe { bindings::unpoison_memory(pfn as usize) }).map_err(why)?,
     }
@@ -220,27 +234,14 @@ pub(crate) fn take_back(pfn: u64) -> Result {
 /// Undoes [`mark`], or what the kernel has done on its own, for the page `page` in system RAM, with its content: there are its
 /// owner's reference and that of the mark.
 ///
-/// Sleeps; the caller must hold no lock, and nobody else may mark the page.
+/// Sleeps; the caller must hold no lock.
 ///
 /// # Errors
 ///
 /// As for [`take_back`].
-pub(crate) fn unmark(page: &Page) -> Result {
-    /// How often a page that is in use is looked at again: who has just marked it may still be unmapping it.
-    const ATTEMPTS: usize = 10;
-
-    let mut result = Err(EBUSY);
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
-            fsleep(Delta::from_millis(1));
-        }
-        // SAFETY: The page is valid, and no lock is held.
-        result = to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) });
-        if result != Err(EBUSY) {
-            break;
-        }
-    }
-    result.map_err(why)?;
+pub(crate) fn unmark(page: &Page, _marking: &Marking) -> Result {
+    // SAFETY: The page is valid, and no lock is held.
+    to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) }).map_err(why)?;
     remove(page.as_ptr());
     Ok(())
 }

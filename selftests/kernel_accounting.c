@@ -21,6 +21,12 @@ static int undo_by_kernel(uint64_t pfn)
 	return print_to_file(INJECT "unpoison-pfn", "%#lx", pfn);
 }
 
+static long undo(void *unused, long pfn)
+{
+	(void)unused;
+	return unpoison_pfn(pfn);
+}
+
 static bool has_inject(void)
 {
 	return !access(INJECT "unpoison-pfn", F_OK) ||
@@ -208,9 +214,112 @@ TEST_F(kernel_accounting, drill_of_the_kernel_is_undone_by_the_driver)
 	}
 }
 
-static bool is_bad_now(uint64_t pfn)
+/* Nobody maps the page, so it looks free to the kernel: the mark has a reference from the start. */
+TEST_F(kernel_accounting, page_that_is_poisoned_already_is_not_freed_by_the_kernel)
 {
-	return is_poisoned(pfn) && is_marked_bad(pfn);
+	struct counts before = counts();
+	uint64_t pfn = pfn_of(self->memory);
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	for (int i = 0; i < 20; i++) {
+		ASSERT_EQ(0, poison_pfn(pfn));
+		print_to_file(INJECT "corrupt-pfn", "%#lx", pfn);
+		ASSERT_EQ(EBUSY, undo_by_kernel(pfn));
+		ASSERT_EQ(0, unpoison_pfn(pfn));
+		EXPECT_WORD(word(1, 0), load(self->memory));
+	}
+	EXPECT_EQ(before.corrupted, corrupted());
+}
+
+static bool is_marked_and_poisoned(uint64_t pfn)
+{
+	return is_marked_bad(pfn) && is_poisoned(pfn);
+}
+
+/* A drill that comes while who handles the last one has not quite finished is not lost. */
+TEST_F(kernel_accounting, drills_that_follow_each_other)
+{
+	struct peer *children[8];
+	struct counts before = counts();
+	uint64_t pfn = pfn_of(self->memory);
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	for (size_t i = 0; i < 8; i++) {
+		children[i] = fork_peer();
+		ASSERT_NE(NULL, children[i]);
+		EXPECT_WORD(word(1, 0), peer_load(children[i], self->memory));
+	}
+	for (int i = 0; i < 100; i++) {
+		print_to_file(INJECT "corrupt-pfn", "%#lx", pfn);
+		ASSERT_TRUE(await(is_marked_and_poisoned, pfn));
+		ASSERT_EQ(0, unpoison_pfn(pfn)) {
+			TH_LOG("drill %d", i);
+		}
+		EXPECT_WORD(word(1, 0), load(self->memory));
+	}
+	EXPECT_EQ(before.corrupted, corrupted());
+	for (size_t i = 0; i < 8; i++)
+		end_peer(children[i]);
+}
+
+/* One of those who undo a drill does, the others are told that it is undone. */
+TEST_F(kernel_accounting, undone_once)
+{
+	enum { UNDOERS = 4 };
+	struct counts before = counts();
+	uint64_t pfn = pfn_of(self->memory);
+	struct peer *undoers[UNDOERS];
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	for (size_t i = 0; i < UNDOERS; i++) {
+		undoers[i] = fork_peer();
+		ASSERT_NE(NULL, undoers[i]);
+	}
+	for (int i = 0; i < 50; i++) {
+		int undone = 0;
+
+		madvise(self->memory, PAGE, MADV_HWPOISON);
+		ASSERT_TRUE(await(is_marked_and_poisoned, pfn));
+		for (size_t j = 0; j < UNDOERS; j++)
+			begin_peer_call(undoers[j], undo, NULL, pfn);
+		for (size_t j = 0; j < UNDOERS; j++) {
+			long error = end_peer_call(undoers[j]);
+
+			undone += !error;
+			EXPECT_TRUE(!error || error == ENOENT);
+		}
+		EXPECT_EQ(1, undone);
+		EXPECT_WORD(word(1, 0), load(self->memory));
+	}
+	EXPECT_EQ(before.corrupted, corrupted());
+	for (size_t i = 0; i < UNDOERS; i++)
+		end_peer(undoers[i]);
+}
+
+#define VM "/proc/sys/vm/"
+
+/* The administrator's word goes for the driver's soft offline, too. */
+TEST_F(kernel_accounting, soft_offline_is_the_administrators_to_allow)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	if (access(VM "enable_soft_offline", W_OK))
+		SKIP(return, "no such setting");
+	ASSERT_EQ(0, print_to_file(VM "enable_soft_offline", "0"));
+	EXPECT_EQ(EOPNOTSUPP, take_offline(variant->device, self->memory));
+	ASSERT_EQ(0, print_to_file(VM "enable_soft_offline", "1"));
+	EXPECT_EQ(pfn, pfn_of(self->memory));
+	if (variant->device) {
+		/* memory_failure() would panic. */
+		ASSERT_EQ(0, print_to_file(VM "memory_failure_recovery", "0"));
+		EXPECT_EQ(EOPNOTSUPP, take_offline(true, self->memory));
+		ASSERT_EQ(0, print_to_file(VM "memory_failure_recovery", "1"));
+	}
+	EXPECT_EQ(0, take_offline(variant->device, self->memory));
+	EXPECT_EQ(0, undo_by_kernel(pfn));
 }
 
 /* Each done and undone in its own way: the counts are what they were. */
@@ -239,7 +348,7 @@ TEST_F(kernel_accounting, counts_return_after_drills_of_all_kinds)
 			break;
 		case 2:
 			madvise(page, PAGE, MADV_HWPOISON);
-			ASSERT_TRUE(await(is_bad_now, pfn));
+			ASSERT_TRUE(await(is_marked_and_poisoned, pfn));
 			break;
 		case 3:
 			ASSERT_EQ(0, take_offline(true, page));

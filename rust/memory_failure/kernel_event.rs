@@ -7,10 +7,7 @@
 //! event, `ras:memory_failure_event`, and by that we know to take the page away; a moment later, by the [queue]. Until then faults refuse
 //! what is marked.
 
-use super::{
-    queue,
-    Door, //
-};
+use super::queue;
 use crate::{
     frame,
     helpers,
@@ -51,7 +48,8 @@ unsafe extern "C" fn failed(pfn: c_ulong) {
     if DeviceMemory::get().is_some() {
         return;
     }
-    if let Some(anon) = frame::lookup(pfn as u64) {
-        let _ = queue::note(&anon, pfn as u64, Door::MemoryFailure);
+    // The reference is there before `unpoison_memory()` can look at the page: we are called under its lock.
+    if let Some((anon, guard)) = frame::lookup_page(pfn as u64) {
+        let _ = queue::note_marked(anon, pfn as u64, guard);
     }
 }

@@ -21,7 +21,8 @@ use crate::{
         Anon,
         Poison, //
     },
-    frame, //
+    frame,
+    pool::OwnedPage, //
 };
 use core::{
     ops::RangeInclusive,
@@ -64,19 +65,28 @@ const FIRST_DELAY: Msecs = 100;
 const MAX_DOUBLINGS: u32 = 7;
 
 /// A failure that is to be handled.
-#[derive(Clone)]
 struct Note {
+    failed: Failed,
+    /// Keeps the kernel from taking the page for free, which it has marked.
+    guard: Option<OwnedPage>,
+    /// How often there was no memory for it.
+    tries: u32,
+    /// Whether it has come again since it is being handled: a drill can have been undone.
+    again: bool,
+}
+
+/// What has failed, and who says so.
+#[derive(Clone)]
+struct Failed {
     anon: ARef<Anon>,
     pfn: u64,
     door: Door,
-    /// How often there was no memory for it.
-    tries: u32,
 }
 
-impl Note {
+impl Failed {
     /// Whether this is the same failure.
-    fn is(&self, anon: &Anon, pfn: u64) -> bool {
-        ptr::eq::<Anon>(&*self.anon, anon) && self.pfn == pfn
+    fn is(&self, other: &Self) -> bool {
+        ptr::eq::<Anon>(&*self.anon, &*other.anon) && self.pfn == other.pfn
     }
 
     /// Handles the failure. [`ENOMEM`]: not yet.
@@ -100,6 +110,12 @@ impl Note {
         }
     }
 
+    /// Whether the page is marked, but good: a drill that was undone while it came again.
+    fn is_left_over(&self) -> bool {
+        let content = self.anon.lock();
+        content.pfn() == self.pfn && content.poison().is_none() && content.has_failed()
+    }
+
     /// Keeps the frame from being used again, although there has been no memory up to now. Nobody maps the
     /// page any more.
     fn give_up(&self) {
@@ -111,11 +127,11 @@ impl Note {
         }
         pr_warn!("frame {:#x} has failed; it stays out of use\n", self.pfn);
     }
+}
 
-    /// How long to wait for the next try.
-    fn delay(&self) -> Msecs {
-        FIRST_DELAY << self.tries.min(MAX_DOUBLINGS)
-    }
+/// How long to wait for the next of so many tries.
+fn delay(tries: u32) -> Msecs {
+    FIRST_DELAY << tries.min(MAX_DOUBLINGS)
 }
 
 struct Place {
@@ -200,42 +216,55 @@ impl WorkItem for Worker {
 
     fn run(this: Arc<Self>) {
         let place = this.place;
-        let noted = NOTED.lock().places.get(place).and_then(|p| p.note.clone());
-        let Some(note) = noted else {
+        let noted = {
+            let mut noted = NOTED.lock();
+            let note = noted.places.get_mut(place).and_then(|p| p.note.as_mut());
+            note.map(|note| {
+                note.again = false;
+                (note.failed.clone(), note.tries)
+            })
+        };
+        let Some((failed, tries)) = noted else {
             return;
         };
-        let handled = note.handle();
+        let handled = failed.handle();
+        let is_left_over = handled.is_ok() && failed.is_left_over();
         let done;
         let missed;
         {
             let mut noted = NOTED.lock();
             let closing = noted.closing;
-            if handled.is_err() && !closing {
-                if let Some(waiting) = noted.places[place].note.as_mut() {
-                    waiting.tries = note.tries.saturating_add(1);
-                }
-                // SAFETY: Works run only as long as there is the queue.
-                let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
+            // SAFETY: Works run only as long as there is the queue.
+            let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
+            let waiting = noted.places[place].note.as_mut();
+            if let Some(waiting) = waiting.filter(|_| !closing) {
                 // It is not queued already, since nobody else queues the work of a place in use.
-                let _ = queue.enqueue_delayed(this, msecs_to_jiffies(note.delay()));
-                drop(noted);
-                if note.tries == 0 {
-                    pr_warn!(
-                        "no memory to handle the failure of frame {:#x}; trying again\n",
-                        note.pfn
-                    );
+                if handled.is_err() {
+                    waiting.tries = tries.saturating_add(1);
+                    let _ = queue.enqueue_delayed(this, msecs_to_jiffies(delay(tries)));
+                    drop(noted);
+                    if tries == 0 {
+                        pr_warn!(
+                            "no memory to handle the failure of frame {:#x}; trying again\n",
+                            failed.pfn
+                        );
+                    }
+                    return;
                 }
-                return;
+                if waiting.again || is_left_over {
+                    let _ = queue.enqueue(this);
+                    return;
+                }
             }
             // INVARIANT: The work is done, and the note is taken away.
             done = noted.places[place].note.take();
             missed = noted.missed.take();
         }
         match &done {
-            _ if handled.is_err() => note.give_up(),
+            _ if handled.is_err() => failed.give_up(),
             // Its door can be another one by now.
-            Some(done) if done.door == Door::MachineCheck => {
-                machine_check::finish(&done.anon, done.pfn)
+            Some(done) if done.failed.door == Door::MachineCheck => {
+                machine_check::finish(&failed.anon, failed.pfn)
             }
             _ => (),
         }
@@ -247,22 +276,34 @@ impl WorkItem for Worker {
 }
 
 /// Notes that the page of `anon` in frame `pfn` has failed under the hardware; it is handled soon. False
-/// if there is no place: a failure found by a copy is not noted then, that of a machine check, or which the kernel has met, is
-/// handled when there is one.
+/// if there is no place: a failure found by a copy is not noted then, that of a machine check is handled when there is one.
 ///
-/// The frame must have the flag for bad pages in these cases. Allocates nothing and does not sleep.
+/// Allocates nothing and does not sleep.
 /// Must not be called before the [`Queue`] is there, nor when it has gone.
 pub(super) fn note(anon: &ARef<Anon>, pfn: u64, door: Door) -> bool {
-    let is_marked = matches!(door, Door::MachineCheck | Door::MemoryFailure);
-    let missed = is_marked.then_some(pfn..=pfn);
-    note_or_miss(anon, pfn, door, missed)
+    let missed = (door == Door::MachineCheck).then_some(pfn..=pfn);
+    let failed = Failed {
+        anon: anon.clone(),
+        pfn,
+        door,
+    };
+    note_or_miss(failed, None, missed)
+}
+
+/// The same for a page that the kernel has marked; `guard` is a reference to it, which is kept until it is handled, if there is a place.
+pub(super) fn note_marked(anon: ARef<Anon>, pfn: u64, guard: OwnedPage) -> bool {
+    let failed = Failed {
+        anon,
+        pfn,
+        door: Door::MemoryFailure,
+    };
+    note_or_miss(failed, Some(guard), Some(pfn..=pfn))
 }
 
 /// [Notes](note) the failure, or that there are missed ones in the frames `missed`.
 fn note_or_miss(
-    anon: &ARef<Anon>,
-    pfn: u64,
-    door: Door,
+    failed: Failed,
+    mut guard: Option<OwnedPage>,
     missed: Option<RangeInclusive<u64>>,
 ) -> bool {
     let mut noted = NOTED.lock();
@@ -270,10 +311,14 @@ fn note_or_miss(
         .places
         .iter_mut()
         .filter_map(|place| place.note.as_mut());
-    if let Some(note) = notes.find(|note| note.is(anon, pfn)) {
+    if let Some(note) = notes.find(|note| note.failed.is(&failed)) {
+        note.again = true;
+        if note.guard.is_none() {
+            note.guard = guard.take();
+        }
         // The kernel calls its `memory_failure()` for a machine check, too, and perhaps before it tells us.
-        if door == Door::MachineCheck {
-            note.door = door;
+        if failed.door == Door::MachineCheck {
+            note.failed.door = failed.door;
         }
         return true;
     }
@@ -285,10 +330,10 @@ fn note_or_miss(
     };
     // INVARIANT: The work is queued below, before anybody else gets the lock.
     place.note = Some(Note {
-        anon: anon.clone(),
-        pfn,
-        door,
+        failed,
+        guard: guard.take(),
         tries: 0,
+        again: false,
     });
     // SAFETY: The caller promises that there is the queue.
     let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
@@ -314,7 +359,12 @@ fn note_missed(frames: RangeInclusive<u64>) {
                 continue;
             }
         }
-        if !note_or_miss(&anon, pfn, Door::MachineCheck, Some(pfn..=last)) {
+        let failed = Failed {
+            anon,
+            pfn,
+            door: Door::MachineCheck,
+        };
+        if !note_or_miss(failed, None, Some(pfn..=last)) {
             return;
         }
     }

@@ -26,6 +26,7 @@ use crate::{
         Migration, //
     },
     frame,
+    helpers,
     index::Index,
     pool::OwnedPage,
     quarantine,
@@ -56,6 +57,7 @@ const ATTEMPTS: usize = 10;
 /// # Errors
 ///
 /// * [`ENXIO`]: the frame is not the device's.
+/// * [`EOPNOTSUPP`]: the administrator does not allow it (`vm.enable_soft_offline`, `vm.memory_failure_recovery`).
 /// * [`EHWPOISON`]: the page is poisoned, or fails while it is copied.
 /// * [`EBUSY`]: the page stays in use, since it is pinned, or is being moved already.
 /// * [`ENOMEM`]; [`ENOSPC`] if no device memory is left.
@@ -63,6 +65,10 @@ const ATTEMPTS: usize = 10;
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
     let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    // SAFETY: No requirements.
+    if !unsafe { helpers::anon_rmap_may_take_offline() } {
+        return Err(EOPNOTSUPP);
+    }
     // The charge of the old page moves to this one.
     let page = OwnedPage::alloc(GFP_KERNEL)?;
     let mut unmapped = Unmapped::new(anon.index())?;
@@ -78,12 +84,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         anon.lock().clear_soft_dirty();
     }
     let old = moved?;
-    quarantine::mark(
-        &old.borrow(),
-        quarantine::Source::Software,
-        quarantine::Kind::Software,
-    );
-    quarantine::keep(old, quarantine::Kind::Software, true);
+    quarantine::put(old);
     stats::SOFT_OFFLINES.inc();
     event::action(
         pfn,

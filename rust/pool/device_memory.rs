@@ -278,7 +278,7 @@ impl DeviceMemory {
     /// Clears the bit of `page`, which has no reference any more.
     fn reinstate(&self, page: NonNull<bindings::page>) {
         if let Some((word, bit)) = self.bit(page) {
-            // The bit is set, so this clears it and no other.
+            // The bit is set, and only who drops the last reference, or clears the mark, is here: so this clears it and no other.
             word.fetch_sub(bit, Release);
         }
     }
