@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The files of debugfs that list something are read in pieces, in a time and memory that do not grow with the list; and what
- * is there all the time is listed once, whatever comes and goes meanwhile. `listings [VMAS]`: of how many VMAs of one process
- * the longest list is.
+ * The files of debugfs that list something are read in pieces, each in a time and memory that do not grow with the list,
+ * and what is there all the time is listed once, whatever comes and goes meanwhile. `listings [VMAS]`: of how many VMAs
+ * of one process the longest list is.
  */
 #include <pthread.h>
 #include <stdatomic.h>
