@@ -86,6 +86,8 @@ pub(crate) struct Vmas {
     last_fork: Option<(AmapId, Arc<Amap>)>,
     /// The move of pages that is under way: mremap holds the mmap lock for writing, so there is one.
     pub(crate) moving: Option<Move>,
+    /// How many there have been.
+    pub(crate) moves: u64,
 }
 
 /// A move of pages to another VMA, by mremap.
@@ -154,6 +156,7 @@ impl AddressSpace {
                         by_page: IntervalTree::new(),
                         last_fork: None,
                         moving: None,
+                        moves: 0,
                     },
                     "anon_rmap_vmas"
                 ),

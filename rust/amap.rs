@@ -153,7 +153,7 @@ impl Discards {
 pub(crate) struct Slots {
     /// Which anon is where.
     pub(crate) anons: RadixTree<Share>,
-    /// What a fault is replacing.
+    /// What a fault is replacing, or a failure in advance (`Spot::with_page`).
     pub(crate) replacing: Replacing,
     /// What is still to be taken out: nothing may be mapped until that is done, see [`Amap::finish_discards`].
     pub(crate) discards: Discards,

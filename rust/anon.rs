@@ -29,6 +29,7 @@ use core::{
     }, //
 };
 use kernel::{
+    alloc::Flags,
     bindings,
     new_mutex,
     page::{
@@ -331,15 +332,15 @@ pub(crate) type AnonGuard<'a> = Guard<'a, Content, MutexBackend>;
 
 impl Anon {
     /// A page filled with zeroes, at `index` of `anon_vma`, charged to the memory cgroup of the current
-    /// process.
+    /// process with `__GFP_ACCOUNT`.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`]; [`ENOSPC`] if no device memory is left. May sleep.
-    pub(crate) fn zeroed(anon_vma: Arc<AnonVma>, index: Index) -> Result<ARef<Self>> {
+    /// [`ENOMEM`]; [`ENOSPC`] if no device memory is left. May sleep if `flags` allow it.
+    pub(crate) fn zeroed(anon_vma: Arc<AnonVma>, index: Index, flags: Flags) -> Result<ARef<Self>> {
         loop {
-            let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
-            if let Some(anon) = Self::new(page, anon_vma.clone(), index)? {
+            let page = OwnedPage::alloc(flags | __GFP_ZERO)?;
+            if let Some(anon) = Self::new(page, anon_vma.clone(), index, flags)? {
                 return Ok(anon);
             }
         }
@@ -365,7 +366,8 @@ impl Anon {
             let pfn = content.pfn();
             drop(content);
             copied.inspect_err(|_| copy::failed(source.into(), pfn))?;
-            if let Some(anon) = Self::new(page, anon_vma.clone(), source.index)? {
+            let flags = GFP_KERNEL_ACCOUNT;
+            if let Some(anon) = Self::new(page, anon_vma.clone(), source.index, flags)? {
                 stats::COPIES.inc();
                 return Ok(anon);
             }
@@ -373,7 +375,12 @@ impl Anon {
     }
 
     /// An anon that owns `page`; `None` if the page has failed when it was nobody's yet. [`ENOMEM`].
-    fn new(page: OwnedPage, anon_vma: Arc<AnonVma>, index: Index) -> Result<Option<ARef<Self>>> {
+    fn new(
+        page: OwnedPage,
+        anon_vma: Arc<AnonVma>,
+        index: Index,
+        flags: Flags,
+    ) -> Result<Option<ARef<Self>>> {
         let raw = page.borrow().as_ptr();
         let anon = KBox::pin_init(
             pin_init!(Self {
@@ -383,7 +390,7 @@ impl Anon {
                 anon_vma,
                 index,
             }),
-            GFP_KERNEL_ACCOUNT,
+            flags,
         )?;
         // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.
         let anon = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(anon) }));

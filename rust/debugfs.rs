@@ -39,6 +39,7 @@ use kernel::{
 use mappings::Mappings;
 use parse::{
     numbers,
+    numbers_and,
     numbers_in, //
 };
 use seq_file::Listing;
@@ -110,13 +111,13 @@ pub(crate) fn create() -> Files {
     Files { _dir: dir }
 }
 
-/// `PID ADDRESS`: poisons the page of a process at an address.
+/// `PID ADDRESS` or `PID ADDRESS touched`: poisons the page of a process at an address, touched or not.
 struct PoisonAddr;
 
 impl Command for PoisonAddr {
     fn run(text: &[u8]) -> Result {
-        let [pid, address] = numbers(text)?;
-        inject::poison_addr(parse::place(pid, address)?)
+        let ([pid, address], is_touched) = numbers_and(b"touched", text)?;
+        inject::poison_addr(parse::place(pid, address)?, is_touched)
     }
 }
 

@@ -176,7 +176,7 @@ impl Fault<'_> {
                 Look::NeedPage(origin) => {
                     let anon_vma = self.state.amap().anon_vma().clone();
                     let anon = match &origin {
-                        Origin::Zeroes => Anon::zeroed(anon_vma, self.index)?,
+                        Origin::Zeroes => Anon::zeroed(anon_vma, self.index, GFP_KERNEL_ACCOUNT)?,
                         Origin::Copy(source) => match Anon::copy_of(source, anon_vma) {
                             // Another thread has replaced it meanwhile.
                             Err(error) if error == EHWPOISON && !self.is_held(source) => continue,

@@ -140,6 +140,7 @@ extern "C" {
         pfn: c_ulong,
         soft_dirty: *mut bool,
     ) -> bool;
+    pub(crate) fn anon_rmap_zero_pfn() -> c_ulong;
     pub(crate) fn anon_rmap_watch_failures(failed: unsafe extern "C" fn(pfn: c_ulong));
     pub(crate) fn anon_rmap_unwatch_failures();
     pub(crate) fn anon_rmap_tlb_flush_pending(mm: *mut bindings::mm_struct) -> bool;
@@ -185,6 +186,14 @@ extern "C" {
         mm: *const bindings::mm_struct,
     ) -> bool;
     pub(crate) fn anon_rmap_comm(process: *mut bindings::pid, comm: *mut c_char);
+    pub(crate) fn anon_rmap_charge_to(
+        mm: *mut bindings::mm_struct,
+        before: *mut *mut bindings::mem_cgroup,
+    ) -> *mut bindings::mem_cgroup;
+    pub(crate) fn anon_rmap_end_charge_to(
+        group: *mut bindings::mem_cgroup,
+        before: *mut bindings::mem_cgroup,
+    );
 }
 
 // Functions of `helpers/device_memory.c`.

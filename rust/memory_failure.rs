@@ -157,6 +157,32 @@ impl Prepared {
         })
     }
 
+    /// As [`Self::poison`]; where nobody has touched the memory, the page of zeroes that whoever does would get is made, and fails
+    /// before anybody has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Spot::with_page`], and [`EHWPOISON`] if the page is poisoned already.
+    pub(crate) fn poison_in_advance(self) -> Result {
+        let Self {
+            spot,
+            failure,
+            record,
+        } = self;
+        let _under_way = UnderWay::begin();
+        let marked = |anon: &Anon| Ok((anon.into(), mark(anon, &failure, record)?));
+        let ((anon, marked), is_new) = spot.with_page(marked)?;
+        let anon: ARef<Anon> = anon;
+        if is_new {
+            // It is mapped nowhere, and nobody needs to be told.
+            stats::POISONINGS.inc();
+            event::action(marked.pfn, anon.index(), (&failure).into(), failure.door);
+        } else {
+            take_away(&anon, marked, &failure);
+        }
+        Ok(())
+    }
+
     /// Takes the page away that is there now; returns its frame.
     ///
     /// # Errors

@@ -201,6 +201,35 @@ pub(crate) fn maps(mm: &MmWithUser, address: usize) -> Option<bool> {
     Some(ptr::eq(ops, vm_ops::OPS.as_ptr()))
 }
 
+/// From when it is made until it is dropped, what the current task allocates is charged to the memory cgroup of another
+/// process.
+///
+/// # Invariants
+///
+/// `group` is that of the current task's charges, with a reference; `before` was before. Stays with the task.
+pub(crate) struct ChargeTo {
+    group: *mut bindings::mem_cgroup,
+    before: *mut bindings::mem_cgroup,
+}
+
+impl ChargeTo {
+    /// Begins to charge the owner of `mm`.
+    pub(crate) fn new(mm: &Mm) -> Self {
+        let mut before = ptr::null_mut();
+        // SAFETY: `mm` is live.
+        let group = unsafe { helpers::anon_rmap_charge_to(mm.as_raw(), &mut before) };
+        // INVARIANT: By construction.
+        Self { group, before }
+    }
+}
+
+impl Drop for ChargeTo {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant this undoes what `new` has done.
+        unsafe { helpers::anon_rmap_end_charge_to(self.group, self.before) };
+    }
+}
+
 /// Whether the current task is being killed.
 pub(crate) fn is_current_killed() -> bool {
     // SAFETY: The current task may be asked.

@@ -33,7 +33,8 @@ use crate::{
         RmapVma,
         Zap, //
     },
-    stats, //
+    stats,
+    vma::VmaState, //
 };
 use core::{
     fmt,
@@ -102,6 +103,23 @@ pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Wal
         anon.lock().set_soft_dirty();
     }
     walk
+}
+
+/// Takes the zeroes that all share out of the page table at `index` of a VMA, if they are mapped there. Does nothing if the VMA
+/// does not cover the index any more. Locking as for [`unmap`].
+pub(crate) fn unmap_zeroes(state: &VmaState, index: Index) {
+    let vma = state.rmap_vma();
+    let mut unflushed = Unflushed::default();
+    // SAFETY: No requirements.
+    let zeroes = unsafe { helpers::anon_rmap_zero_pfn() } as u64;
+    let walker = vma.family().walker();
+    // The links are split before the VMA, which waits for `i_mmap` then: so it covers what they do.
+    let covers = state.covers(&state.amap().lock(), index);
+    if covers && walker.zap(vma, index.0, zeroes) == Zap::Unflushed {
+        unflushed.add(vma);
+    }
+    drop(walker);
+    unflushed.wait();
 }
 
 /// Address spaces where a VMA that has been unmapped can still be in a TLB.

@@ -11,12 +11,21 @@ use crate::{
         pages,
         AddressSpace, //
     },
-    anon::Anon,
+    amap::Slots,
+    anon::{
+        Anon,
+        Share, //
+    },
     index::Index,
     interval_tree::Interval,
     process,
-    rmap::Place,
-    vma::VmaState, //
+    radix_tree::NodePool,
+    rmap::{
+        self,
+        Place, //
+    },
+    vma::VmaState,
+    wait::wake, //
 };
 use core::ops::Range;
 use kernel::{
@@ -29,7 +38,14 @@ use kernel::{
         PAGE_SHIFT, //
     },
     prelude::*,
-    sync::Arc, //
+    sync::{
+        aref::ARef,
+        Arc, //
+    },
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 
 /// A page of a process that a VMA of the device covers.
@@ -181,22 +197,106 @@ impl Spot {
         loop {
             {
                 let slots = self.state.amap().lock();
-                let point = Interval::point(self.index.0);
-                let links = self.state.links(&slots);
-                if links.is_some_and(|links| links.interval().contains(point))
-                    && self.process.has(self.state.space().mm())
-                {
+                if self.is_in(&slots) {
                     let slot = slots.anons.get(self.index.0).ok_or(ENODATA)?;
                     return f(slot.value);
                 }
             }
-            // It has been unmapped, or is another VMA's after a split.
-            if process::is_current_killed() {
-                return Err(EINTR);
-            }
-            let address = self.address();
-            self = Self::at(self.process, address)?;
+            self = self.again()?;
         }
+    }
+
+    /// What `f` makes of the anon that is there, as [`Self::with`] has it; and whether it is a page of zeroes that was made for
+    /// that, as nobody has touched the memory yet. Such a page is in no page table, nor are the zeroes that stood for it.
+    ///
+    /// The memory cgroup of the process is charged for it, as if the process had touched it; but nothing is reclaimed, nor anybody
+    /// killed, to make room there. Takes no mmap lock; waits, a moment each, for faults that replace something in the mapping.
+    ///
+    /// # Errors
+    ///
+    /// * Those of [`Self::at`] and of `f`.
+    /// * [`EBUSY`]: `mremap()` is moving memory of the process.
+    /// * [`ENOMEM`]; [`ENOSPC`] if no device memory is left.
+    /// * [`EINTR`] if the current task is being killed.
+    pub(crate) fn with_page<R>(mut self, f: impl FnOnce(&Anon) -> Result<R>) -> Result<(R, bool)> {
+        let flags = GFP_NOWAIT | (GFP_KERNEL_ACCOUNT & !GFP_KERNEL);
+        let mut page: Option<ARef<Anon>> = None;
+        let mut nodes = NodePool::new();
+        let mut needed = 0;
+        loop {
+            let amap = self.state.amap().clone();
+            amap.finish_discards()?;
+            {
+                let _charged = process::ChargeTo::new(self.state.space().mm());
+                nodes.reserve(needed, flags)?;
+                let is_for = |page: &ARef<Anon>| {
+                    page.index() == self.index && Arc::ptr_eq(page.anon_vma(), amap.anon_vma())
+                };
+                if !page.as_ref().is_some_and(is_for) {
+                    page = Some(Anon::zeroed(amap.anon_vma().clone(), self.index, flags)?);
+                }
+            }
+            let Some(moves) = self.begin_replacing()? else {
+                fsleep(Delta::from_millis(1));
+                self = self.again()?;
+                continue;
+            };
+            rmap::unmap_zeroes(&self.state, self.index);
+            {
+                let vmas = self.state.space().vmas().lock();
+                let mut slots = amap.lock();
+                slots.replacing.end(self.index);
+                wake(&*amap);
+                if self.is_in(&slots) && slots.discards.is_empty() {
+                    if let Some(slot) = slots.anons.get(self.index.0) {
+                        return Ok((f(slot.value)?, false));
+                    }
+                    needed = slots.anons.nodes_for_insert(self.index.0);
+                    // A move that has failed can have moved zeroes back.
+                    let is_ready = vmas.moves == moves && nodes.len() >= needed;
+                    if let Some(anon) = page.as_ref().filter(|_| is_ready) {
+                        let share = Share::new(anon.clone());
+                        // There was nothing, and there are enough nodes.
+                        let _ = slots.anons.insert(self.index.0, share, &mut nodes);
+                        return Ok((f(anon)?, true));
+                    }
+                }
+            }
+            self = self.again()?;
+        }
+    }
+
+    /// Lets faults that want to map something here wait, until the end in [`Self::with_page`]. Returns how many moves there
+    /// have been; `None` if too many faults are replacing something in the mapping.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`]: `mremap()` is moving memory of the process.
+    fn begin_replacing(&self) -> Result<Option<u64>> {
+        let vmas = self.state.space().vmas().lock();
+        if vmas.moving.is_some() {
+            return Err(EBUSY);
+        }
+        let has_begun = self.state.amap().lock().replacing.begin(self.index);
+        Ok(has_begun.then_some(vmas.moves))
+    }
+
+    /// Whether the VMA still covers the page, and is one of the process; to be asked with its amap locked.
+    fn is_in(&self, slots: &Slots) -> bool {
+        self.state.covers(slots, self.index) && self.process.has(self.state.space().mm())
+    }
+
+    /// The spot of the same name now: what was there has been unmapped, or is another VMA's after a split.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::at`]; [`EINTR`] if the current task is being killed.
+    fn again(self) -> Result<Self> {
+        if process::is_current_killed() {
+            return Err(EINTR);
+        }
+        let address = self.address();
+        Self::at(self.process, address)
     }
 }
 

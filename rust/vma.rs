@@ -259,6 +259,12 @@ impl VmaState {
         self.links.access(slots).as_ref()
     }
 
+    /// Whether the VMA covers `index`, as the rmap knows it. Guarded by the amap's lock.
+    pub(crate) fn covers(&self, slots: &Slots, index: Index) -> bool {
+        let links = self.links(slots);
+        links.is_some_and(|links| links.interval().contains(Interval::point(index.0)))
+    }
+
     /// Notes that somebody uses the VMA, who can have waited for a flush.
     pub(crate) fn look_for_flush(&self, slots: &mut Slots) {
         let _ = slots.is_unflushed(self.space.mm());

@@ -312,6 +312,17 @@ static bool is_poisoned(struct scene *scene)
 	       kept(scene->memory + (MIDDLE + 1) * PAGE, MIDDLE + 1, PAGES - MIDDLE - 1);
 }
 
+/* What was discarded: there is no page yet. */
+static int poison_in_advance(struct scene *scene)
+{
+	return poison(scene);
+}
+
+static bool is_poisoned_in_advance(struct scene *scene)
+{
+	return load(scene->memory + MIDDLE * PAGE).code == BUS_MCEERR_AR && kept_but_the_middle(scene);
+}
+
 static int poison_and_unpoison(struct scene *scene)
 {
 	int error = poison_pfn(scene->pfn);
@@ -421,6 +432,7 @@ FIXTURE_VARIANT_ADD(allocation_failure, fork_guarded) {
 };
 VARIANT(use_reserved, reserved_is_used);
 VARIANT(poison, is_poisoned);
+VARIANT(poison_in_advance, is_poisoned_in_advance, .discarded = true);
 VARIANT(poison_and_unpoison, all_kept, .with_child = true);
 VARIANT(poison_some, some_are_poisoned);
 VARIANT(soft_offline, is_offline);

@@ -301,12 +301,12 @@ TEST_F(debugfs, a_frame_that_was_given_back_is_not_the_devices)
 
 TEST_F(debugfs, a_page_that_was_not_touched_is_no_data)
 {
-	EXPECT_REFUSED(ENODATA, "poison_addr", "%d %p", getpid(), self->memory + UNTOUCHED * PAGE);
+	EXPECT_REFUSED(ENODATA, "poison_addr", "%d %p touched", getpid(), self->memory + UNTOUCHED * PAGE);
 	/* Zeroes that all share are nobody's. */
 	EXPECT_WORD(0, load(self->memory + UNTOUCHED * PAGE));
-	EXPECT_REFUSED(ENODATA, "poison_addr", "%d %p", getpid(), self->memory + UNTOUCHED * PAGE);
+	EXPECT_REFUSED(ENODATA, "poison_addr", "%d %p touched", getpid(), self->memory + UNTOUCHED * PAGE);
 	EXPECT_WORD(7, store(self->memory + UNTOUCHED * PAGE, 7));
-	EXPECT_EQ(0, poison_addr(getpid(), self->memory + UNTOUCHED * PAGE));
+	EXPECT_EQ(0, print_to_file(DEBUGFS "poison_addr", "%d %p touched", getpid(), self->memory + UNTOUCHED * PAGE));
 }
 
 TEST_F(debugfs, a_page_fails_once)

@@ -36,6 +36,14 @@ pub(super) fn numbers_in<const N: usize>(
     Ok((in_range(numbers)?, count))
 }
 
+/// Exactly `N` numbers, and whether `word` follows. Errors as for [`numbers`].
+pub(super) fn numbers_and<const N: usize>(word: &[u8], text: &[u8]) -> Result<([u64; N], bool)> {
+    let rest = text.trim_ascii_end().strip_suffix(word);
+    // It is a word of its own.
+    let rest = rest.filter(|rest| rest.last().is_some_and(u8::is_ascii_whitespace));
+    Ok((numbers(rest.unwrap_or(text))?, rest.is_some()))
+}
+
 /// As a pid; [`ERANGE`] if no process can have it.
 pub(super) fn pid(number: u64) -> Result<Pid> {
     Pid::try_from(number).map_err(|_| ERANGE)
@@ -180,6 +188,24 @@ mod tests {
             assert_eq!(numbers::<1>(text), Err(EINVAL));
         }
         assert_eq!(numbers_in::<3>(b"1 2", &[1, 3]), Err(EINVAL));
+    }
+
+    #[test]
+    fn a_word_can_follow() {
+        assert_eq!(numbers_and(b"touched", b"1 2\n"), Ok(([1, 2], false)));
+        assert_eq!(
+            numbers_and(b"touched", b"1 2 touched\n"),
+            Ok(([1, 2], true))
+        );
+        for text in [
+            &b"1 touched"[..],
+            b"1 2touched",
+            b"1 2 touched 3",
+            b"touched",
+            b"1 2 touched touched",
+        ] {
+            assert_eq!(numbers_and::<2>(b"touched", text), Err(EINVAL));
+        }
     }
 
     #[test]

@@ -104,6 +104,13 @@ bool anon_rmap_tlb_flush_pending(struct mm_struct *mm)
 	return mm_tlb_flush_pending(mm);
 }
 
+/* The frame that is mapped where private memory was read and never written. */
+unsigned long anon_rmap_zero_pfn(void);
+unsigned long anon_rmap_zero_pfn(void)
+{
+	return page_to_pfn(ZERO_PAGE(0));
+}
+
 enum {
 	ANON_RMAP_ENTRY_NONE,
 	ANON_RMAP_ENTRY_PAGE,

@@ -7,6 +7,7 @@
  * then is a zombie without memory as long as there are others.
  */
 
+#include <linux/memcontrol.h>
 #include <linux/pid.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
@@ -134,4 +135,24 @@ void anon_rmap_comm(struct pid *process, char *comm)
 	leader = pid_task(process, PIDTYPE_TGID);
 	strscpy_pad(comm, leader ? leader->comm : "", TASK_COMM_LEN);
 	rcu_read_unlock();
+}
+
+/*
+ * Lets what the current task allocates be charged to the memory cgroup of @mm,
+ * until anon_rmap_end_charge_to(). That is told what is returned, and *@before.
+ */
+struct mem_cgroup *anon_rmap_charge_to(struct mm_struct *mm, struct mem_cgroup **before);
+struct mem_cgroup *anon_rmap_charge_to(struct mm_struct *mm, struct mem_cgroup **before)
+{
+	struct mem_cgroup *group = get_mem_cgroup_from_mm(mm);
+
+	*before = set_active_memcg(group);
+	return group;
+}
+
+void anon_rmap_end_charge_to(struct mem_cgroup *group, struct mem_cgroup *before);
+void anon_rmap_end_charge_to(struct mem_cgroup *group, struct mem_cgroup *before)
+{
+	set_active_memcg(before);
+	mem_cgroup_put(group);
 }

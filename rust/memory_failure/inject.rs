@@ -127,15 +127,21 @@ impl Named {
     }
 }
 
-/// Poisons the page at `place`.
+/// Poisons the page at `place`, also in advance, before it is touched for the first time; with `is_touched`, only if it has been.
 ///
 /// # Errors
 ///
-/// Those of [`Named::spot`] and [`Prepared::poison`].
-pub(crate) fn poison_addr(place: Named) -> Result {
-    let spot = place.spot()?;
-    let failure = Failure::at(&spot, Door::PoisonAddr);
-    Prepared::new(spot, failure)?.poison().map(|_| ())
+/// Those of [`Named::spot`], [`Prepared::poison`] and [`Prepared::poison_in_advance`].
+pub(crate) fn poison_addr(place: Named, is_touched: bool) -> Result {
+    let prepared = || {
+        let spot = place.spot()?;
+        let failure = Failure::at(&spot, Door::PoisonAddr);
+        Prepared::new(spot, failure)
+    };
+    match prepared()?.poison() {
+        Err(error) if error == ENODATA && !is_touched => prepared()?.poison_in_advance(),
+        result => result.map(|_| ()),
+    }
 }
 
 /// Poisons the page in frame `pfn`.

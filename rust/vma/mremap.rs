@@ -91,6 +91,7 @@ impl VmaState {
             let mut vmas = source.space.vmas().lock();
             let registration = unpublished.state.registration.access_mut(&mut vmas);
             registration.moving_here = true;
+            vmas.moves += 1;
             vmas.moving.replace(Move {
                 source: source.into(),
                 source_start,

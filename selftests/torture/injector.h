@@ -60,8 +60,10 @@ static void inject_addr(struct random *random, struct note *note)
 {
 	struct target target = random_target(random, note);
 
-	note->error = EXPECT_ERRORS("poison_addr", poison_addr(target.pid, target.address), ESRCH, EFAULT, ENXIO, ENODATA,
-				    EHWPOISON);
+	int error = print_to_file(DEBUGFS "poison_addr", "%d %p %s", target.pid, target.address,
+				  one_in(random, 3) ? "" : "touched");
+
+	note->error = EXPECT_ERRORS("poison_addr", error, ESRCH, EFAULT, ENXIO, ENODATA, EBUSY, EHWPOISON);
 }
 
 static void inject_pfn(struct random *random, struct note *note)
