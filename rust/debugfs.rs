@@ -3,12 +3,14 @@
 //! The files in debugfs `anon_rmap/`; the README documents them.
 
 use crate::{
+    helpers,
     interval_tree::Interval,
     memory_failure::{
         inject::{
             self,
             Chosen, //
         },
+        journal,
         registry,
         soft_offline,
         Notice, //
@@ -33,6 +35,7 @@ use file::{
     Dir, //
 };
 use kernel::{
+    bindings,
     prelude::*,
     sync::global_lock, //
 };
@@ -42,7 +45,10 @@ use parse::{
     numbers_and,
     numbers_in, //
 };
-use seq_file::Listing;
+use seq_file::{
+    Growing,
+    Listing, //
+};
 
 mod answers;
 mod file;
@@ -105,6 +111,7 @@ pub(crate) fn create() -> Files {
     dir.command_and_listing::<Answers<Rmap>>(c"rmap");
     dir.listing::<Mappings>(c"mappings");
     dir.listing::<Poisoned>(c"poisoned");
+    dir.growing::<Events>(c"events");
     dir.listing::<Quarantine>(c"quarantine");
     dir.listing::<Stats>(c"stats");
     dir.listing::<Verify>(c"verify");
@@ -278,6 +285,40 @@ impl Listing for Poisoned {
 
     fn show(pfn: &u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         registry::show(*pfn, f)
+    }
+}
+
+/// One line a record of the journal, and one for those that were overwritten before they could be read.
+struct Events;
+
+impl Listing for Events {
+    /// The number of the first record that has not been looked at.
+    type Cursor = u64;
+
+    /// How many records were lost before this one, its number, and the record.
+    type Line = (u64, u64, journal::Record);
+
+    fn next(cursor: &u64) -> Option<(u64, Self::Line)> {
+        let (number, record) = journal::first_from(*cursor)?;
+        Some((number + 1, (number - cursor, number, record)))
+    }
+
+    fn show((lost, number, record): &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *lost > 0 {
+            writeln!(f, "lost={lost}")?;
+        }
+        writeln!(f, "number={number} {record}")
+    }
+}
+
+impl Growing for Events {
+    fn has_more(cursor: &u64) -> bool {
+        journal::has(*cursor)
+    }
+
+    unsafe fn wait(file: *mut bindings::file, table: *mut bindings::poll_table_struct) {
+        // SAFETY: The caller passes the arguments of `poll`.
+        unsafe { helpers::anon_rmap_journal_wait(file, table) };
     }
 }
 

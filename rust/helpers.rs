@@ -226,3 +226,18 @@ extern "C" {
     pub(crate) fn anon_rmap_may_take_offline() -> bool;
     pub(crate) fn anon_rmap_unmark_bad(page: *mut bindings::page) -> c_int;
 }
+
+// Functions of `helpers/journal.c`.
+#[allow(
+    improper_ctypes,
+    reason = "a lock class key has no fields in a kernel without lockdep"
+)]
+extern "C" {
+    pub(crate) fn anon_rmap_journal_wait(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table_struct,
+    );
+    pub(crate) fn anon_rmap_journal_wake();
+    pub(crate) fn anon_rmap_seq_lock(seq: *mut bindings::seq_file);
+    pub(crate) fn anon_rmap_seq_unlock(seq: *mut bindings::seq_file);
+}

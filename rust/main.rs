@@ -34,6 +34,7 @@
 //!             poisoned pages       (memory_failure::registry)
 //!             frames               (frame)
 //!             noted failures           (memory_failure::queue)
+//!             journal                  (memory_failure::journal)
 //! ```
 //!
 //! The mmu notifier takes the lock of the address space and the amap's, and can be called from
@@ -108,6 +109,7 @@ struct AnonRmap {
     watch: memory_failure::kernel_event::Watch,
     failures: memory_failure::queue::Queue,
     quarantine: quarantine::Quarantine,
+    journal: memory_failure::journal::Journal,
     device_memory: Option<Pin<KBox<DeviceMemory>>>,
     // Goes last.
     nodes: radix_tree::NodeCache,
@@ -133,6 +135,8 @@ impl kernel::InPlaceModule for AnonRmap {
                     module_parameters::pool_size.value(),
                 )
             }?,
+            // SAFETY: There is one module, and nothing has a page that could fail yet; all that has is dropped before.
+            journal: unsafe { memory_failure::journal::Journal::new() }?,
             // SAFETY: There is one module, and nothing has a page yet; all that has is dropped before.
             quarantine: unsafe { quarantine::Quarantine::new() }?,
             // SAFETY: There is one module. What notes failures is registered below, and unregistered before

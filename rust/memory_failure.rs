@@ -43,6 +43,7 @@ pub(crate) mod copy;
 pub(crate) mod device_memory;
 pub(crate) mod event;
 pub(crate) mod inject;
+pub(crate) mod journal;
 pub(crate) mod kernel_event;
 mod kill;
 pub(crate) mod machine_check;

@@ -6,6 +6,8 @@
 //! unloaded runs into its freed memory. And they are called for each piece of a `writev()`.
 
 use super::seq_file::{
+    Growing,
+    GrowingOperations,
     Listing,
     ReadOperations, //
 };
@@ -70,6 +72,11 @@ impl Dir {
         self.file(name, 0o400, &T::LISTING);
     }
 
+    /// Creates a file that is read, and grows meanwhile.
+    pub(super) fn growing<T: Growing>(&self, name: &CStr) {
+        self.file(name, 0o400, &T::GROWING);
+    }
+
     /// Creates a file that is written.
     pub(super) fn command<T: Command>(&self, name: &CStr) {
         self.file(name, 0o200, &T::COMMAND);
@@ -118,6 +125,16 @@ trait ListingOperations: ReadOperations {
 }
 
 impl<T: Listing> ListingOperations for T {}
+
+/// `file_operations` for a file that is read, and grows meanwhile.
+trait GrowingFileOperations: GrowingOperations {
+    const GROWING: bindings::file_operations = bindings::file_operations {
+        owner: this_module::<AnonRmap>().as_ptr(),
+        ..<Self as GrowingOperations>::GROWING_OPERATIONS
+    };
+}
+
+impl<T: Growing> GrowingFileOperations for T {}
 
 /// `file_operations` for a file that is written.
 trait CommandOperations: Command + Sized {

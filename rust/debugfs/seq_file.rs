@@ -6,7 +6,10 @@
 //! [cursor](Listing::Cursor), not by counting lines: so what comes and goes between two reads moves nothing that stays.
 
 use super::file::require_capability;
-use crate::process;
+use crate::{
+    helpers,
+    process, //
+};
 use core::ptr;
 use kernel::{
     bindings,
@@ -48,6 +51,54 @@ pub(super) trait ReadOperations: Listing + Sized {
 }
 
 impl<L: Listing> ReadOperations for L {}
+
+/// A listing that grows at its end while it is read: at the end a reader can wait for more (`poll()`), and read on.
+pub(super) trait Growing: Listing {
+    /// Whether there is a line behind `cursor`. Does not sleep.
+    fn has_more(cursor: &Self::Cursor) -> bool;
+
+    /// Lets who polls `file` be woken when there may be more.
+    ///
+    /// # Safety
+    ///
+    /// To be called from the operation `poll`, with its arguments.
+    unsafe fn wait(file: *mut bindings::file, table: *mut bindings::poll_table_struct);
+}
+
+/// What `file_operations` need for a listing that grows.
+pub(super) trait GrowingOperations: Growing + Sized {
+    const GROWING_OPERATIONS: bindings::file_operations = bindings::file_operations {
+        poll: Some(poll::<Self>),
+        ..<Self as ReadOperations>::READ_OPERATIONS
+    };
+}
+
+impl<L: Growing> GrowingOperations for L {}
+
+/// # Safety
+///
+/// To be called by the VFS only, for a file opened by [`open`] for the same `L`.
+unsafe extern "C" fn poll<L: Growing>(
+    file: *mut bindings::file,
+    table: *mut bindings::poll_table_struct,
+) -> bindings::__poll_t {
+    // SAFETY: The arguments are those of `poll`.
+    unsafe { L::wait(file, table) };
+    // SAFETY: `open` made the private data of the file a `seq_file`.
+    let has_more = unsafe {
+        let seq = (*file).private_data.cast::<bindings::seq_file>();
+        helpers::anon_rmap_seq_lock(seq);
+        // What is left in the buffer of the last line has been looked at already.
+        let has_more = (*seq).count > 0 || L::has_more(&reading::<L>(seq).cursor);
+        helpers::anon_rmap_seq_unlock(seq);
+        has_more
+    };
+    if has_more {
+        bindings::POLLIN | bindings::POLLRDNORM
+    } else {
+        0
+    }
+}
 
 /// How far a reader has come; the private data of a `seq_file`, whose lock guards it.
 struct Reading<L: Listing> {

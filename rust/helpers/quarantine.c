@@ -27,7 +27,7 @@ static struct file *anon_rmap_failing;
 #define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
 #define ANON_RMAP_KIND_MASK 0xffUL
 
-/* Truncated by memory_failure(), which then looks whether anybody has a reference but itself: ours goes until it is done. */
+/* Called by memory_failure(), which then looks whether anybody has a reference but itself: ours goes until it is done. */
 static int anon_rmap_error_remove_folio(struct address_space *mapping, struct folio *folio)
 {
 	int error = generic_error_remove_folio(mapping, folio);
@@ -35,7 +35,7 @@ static int anon_rmap_error_remove_folio(struct address_space *mapping, struct fo
 	if (error)
 		return error;
 	folio->private = anon_rmap_failing;
-	/* unpoison_memory() leaves it alone as long as it looks like a page of a file, which is until our reference is back. */
+	/* unpoison_memory() leaves alone what looks like a page of a file, which it does until our reference is back. */
 	folio->mapping = mapping;
 	folio_put(folio);
 	return 0;
@@ -217,8 +217,8 @@ static bool anon_rmap_sysctl(const char *name)
 }
 
 /*
- * Whether the administrator allows frames to be taken offline; not if a failure is to panic, which a frame that is taken
- * offline is to memory_failure().
+ * Whether the administrator allows frames to be taken offline; not if a failure is to panic, which that is to
+ * memory_failure().
  */
 bool anon_rmap_may_take_offline(void);
 bool anon_rmap_may_take_offline(void)

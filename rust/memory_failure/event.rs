@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Trace events, in `events/anon_rmap/` of tracefs: what was done to a page, and who was hit.
+//! What was done to a page, and who was hit: for the trace, in `events/anon_rmap/` of tracefs, and for the [journal].
 
 use super::{
+    journal,
     kill::Victim,
     Door,
     Failure, //
@@ -38,28 +39,50 @@ impl From<&Failure> for Action {
     }
 }
 
-/// Traces that `action` was done to the page at `index` in frame `pfn`, through `door`.
+impl Action {
+    /// What the trace and the journal call it.
+    pub(super) fn name(self) -> &'static CStr {
+        match self {
+            Self::Poison => c"poison",
+            Self::HwPoison => c"hwpoison",
+            Self::Unpoison => c"unpoison",
+            Self::SoftOffline => c"soft_offline",
+        }
+    }
+}
+
+/// Traces and records that `action` was done to the page at `index` in frame `pfn`, through `door`. Does not sleep.
 pub(crate) fn action(pfn: u64, index: Index, action: Action, door: Door) {
-    let action = match action {
-        Action::Poison => c"poison",
-        Action::HwPoison => c"hwpoison",
-        Action::Unpoison => c"unpoison",
-        Action::SoftOffline => c"soft_offline",
-    };
+    journal::record(
+        pfn,
+        journal::Event::Action {
+            index,
+            action,
+            door,
+        },
+    );
     // SAFETY: The strings are C strings.
     unsafe {
         helpers::anon_rmap_trace_action(
             pfn as usize,
             index.0,
-            action.as_char_ptr(),
+            action.name().as_char_ptr(),
             door.name().as_char_ptr(),
         )
     };
 }
 
-/// Traces that the page in frame `pfn`, which has failed, was held at `place`, and who is signalled
-/// at once. Trace events tell numbers of the initial pid namespace.
+/// Traces and records that the page in frame `pfn`, which has failed, was held at `place`, and who is signalled
+/// at once. Trace events tell numbers of the initial pid namespace. Does not sleep.
 pub(crate) fn hit(pfn: u64, place: &Place, victim: Option<&Victim>) {
+    let signal = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
+    journal::record(
+        pfn,
+        journal::Event::Hit {
+            place: place.clone(),
+            signal,
+        },
+    );
     let pid = place.process.as_ref().map_or(0, process::Id::global_number);
     let (tid, signal) = victim.map_or((0, c"none"), |victim| (victim.tid(), victim.code().name()));
     // SAFETY: The string is a C string.

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The journal of what was done to pages and who was hit, for the debugfs file `events`.
+//!
+//! It has the last [`RECORDS`] records. Each has a number, by which a reader goes on, and sees how many were overwritten
+//! before he could read them. A record keeps the names of processes, so it outlives them.
+
+use super::{
+    event::Action,
+    kill::Code,
+    Door, //
+};
+use crate::{
+    helpers,
+    index::Index,
+    process,
+    rmap::Place, //
+};
+use core::{
+    fmt,
+    mem, //
+};
+use kernel::{
+    bindings,
+    fmt::Adapter,
+    prelude::*,
+    sync::global_lock, //
+};
+
+/// The records that are kept.
+pub(crate) const RECORDS: usize = 1024;
+
+/// What a record is about.
+#[derive(Clone)]
+pub(crate) enum Event {
+    /// Something was done to the page at `index` in the frame.
+    Action {
+        index: Index,
+        action: Action,
+        door: Door,
+    },
+    /// A process held the page, which has failed; the thread that is signalled at once, and how.
+    Hit {
+        place: Place,
+        signal: Option<(process::Id, Code)>,
+    },
+}
+
+/// One record.
+#[derive(Clone)]
+pub(crate) struct Record {
+    /// In nanoseconds since boot.
+    time: u64,
+    pfn: u64,
+    event: Event,
+}
+
+/// # Invariants
+///
+/// Record `n`, of those that are kept, is in place `n % RECORDS`; there are places for all, or none.
+struct Ring {
+    places: KVVec<Option<Record>>,
+    /// How many records there have been.
+    next: u64,
+}
+
+global_lock! {
+    // SAFETY: Initialised by `Journal::new`, before anything is recorded.
+    unsafe(uninit) static RING: SpinLock<Ring> = Ring { places: KVVec::new(), next: 0 };
+}
+
+/// The journal, from when the module is loaded until it is unloaded.
+pub(crate) struct Journal(());
+
+impl Journal {
+    /// Begins one; [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// To be called once, before anything is recorded; to be dropped when nothing is any more.
+    pub(crate) unsafe fn new() -> Result<Self> {
+        // SAFETY: The caller promises that this is the only call.
+        unsafe { RING.init() };
+        let mut places = KVVec::with_capacity(RECORDS, GFP_KERNEL)?;
+        for _ in 0..RECORDS {
+            places.push(None, GFP_KERNEL)?;
+        }
+        // INVARIANT: There is no record, and a place for each.
+        RING.lock().places = places;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // INVARIANT: There are no places.
+        let places = mem::replace(&mut RING.lock().places, KVVec::new());
+        drop(places);
+    }
+}
+
+/// Records `event` about the page in frame `pfn`. Does not sleep.
+pub(super) fn record(pfn: u64, event: Event) {
+    // SAFETY: No requirements.
+    let time = unsafe { bindings::ktime_get_mono_fast_ns() };
+    let record = Record { time, pfn, event };
+    let old = {
+        let mut ring = RING.lock();
+        let place = (ring.next % RECORDS as u64) as usize;
+        let Some(place) = ring.places.get_mut(place) else {
+            return;
+        };
+        let old = place.replace(record);
+        ring.next += 1;
+        old
+    };
+    drop(old);
+    // SAFETY: No requirements.
+    unsafe { helpers::anon_rmap_journal_wake() };
+}
+
+/// Whether there is a record of number `from` or later.
+pub(crate) fn has(from: u64) -> bool {
+    RING.lock().next > from
+}
+
+/// The first record of number `from` or later that is kept, with its number.
+pub(crate) fn first_from(from: u64) -> Option<(u64, Record)> {
+    let ring = RING.lock();
+    let number = from.max(ring.next.saturating_sub(RECORDS as u64));
+    let place = ring.places.get((number % RECORDS as u64) as usize)?;
+    let record = place.as_ref().filter(|_| number < ring.next)?;
+    Some((number, record.clone()))
+}
+
+impl fmt::Display for Record {
+    /// Processes and threads as the current task would name them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NSEC_PER_SEC: u64 = 1_000_000_000;
+
+        let (seconds, rest) = (self.time / NSEC_PER_SEC, self.time % NSEC_PER_SEC);
+        write!(f, "time={seconds}.{:06} pfn={:#x} ", rest / 1000, self.pfn)?;
+        match &self.event {
+            Event::Action {
+                index,
+                action,
+                door,
+            } => write!(
+                f,
+                "index={index} action={} door={}",
+                Adapter(action.name()),
+                Adapter(door.name())
+            ),
+            Event::Hit { place, signal } => {
+                let (tid, signal) = match signal {
+                    Some((thread, code)) => (thread.number(), code.name()),
+                    None => (0, c"none"),
+                };
+                write!(f, "{place} tid={tid} signal={}", Adapter(signal))
+            }
+        }
+    }
+}

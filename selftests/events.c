@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The journal: what was done to pages and who was hit, as it happens, also if nobody was looking. */
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include "fixture.h"
+
+#define PAGES 16
+/* As many records are kept. */
+#define RECORDS 1024
+
+FIXTURE(events)
+{
+	char *memory;
+	/* Has been read to the end. */
+	int fd;
+	char text[1 << 17];
+};
+
+/* Reads what there is; false if that is too much. */
+static bool read_on(int fd, char *text, size_t size)
+{
+	size_t length = 0;
+	ssize_t part;
+
+	while ((part = read(fd, text + length, size - 1 - length)) > 0)
+		length += part;
+	text[length] = '\0';
+	return !part && length < size - 1;
+}
+
+FIXTURE_SETUP(events)
+{
+	self->memory = map_device(PAGES, MAP_PRIVATE);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	fill(self->memory, PAGES, 1);
+	self->fd = open(DEBUGFS "events", O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, self->fd);
+	while (!read_on(self->fd, self->text, sizeof(self->text)))
+		;
+}
+
+FIXTURE_TEARDOWN_PARENT(events)
+{
+	EXPECT_STREQ("", leak());
+}
+
+static long fail(void *unused, long pfn)
+{
+	(void)unused;
+	return poison_pfn(pfn);
+}
+
+static long undo(void *unused, long pfn)
+{
+	(void)unused;
+	return unpoison_pfn(pfn);
+}
+
+#define READ_ON() ASSERT_TRUE(read_on(self->fd, self->text, sizeof(self->text)))
+
+/* How many lines have @words. */
+static int lines_with(const char *text, const char *words)
+{
+	int lines = 0;
+
+	while ((text = strstr(text, words))) {
+		lines++;
+		text += strlen(words);
+	}
+	return lines;
+}
+
+TEST_F(events, tells_what_was_done_and_who_was_hit)
+{
+	uint64_t pfn = pfn_of(self->memory + PAGE);
+	struct peer *child = fork_peer();
+	char words[128];
+
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(word(1, 1), peer_load(child, self->memory + PAGE));
+	EXPECT_WORD(word(1, 1), load(self->memory + PAGE));
+	ASSERT_EQ(0, poison_addr(getpid(), self->memory + PAGE));
+	READ_ON();
+	snprintf(words, sizeof(words), "pfn=%#lx index=1 action=poison door=poison_addr\n", pfn);
+	EXPECT_EQ(1, lines_with(self->text, words));
+	snprintf(words, sizeof(words), "pfn=%#lx pid=%d address=%p tid=0 signal=none\n", pfn, getpid(),
+		 self->memory + PAGE);
+	EXPECT_EQ(1, lines_with(self->text, words));
+	snprintf(words, sizeof(words), "pfn=%#lx pid=%d address=%p tid=0 signal=none\n", pfn, child->pid,
+		 self->memory + PAGE);
+	EXPECT_EQ(1, lines_with(self->text, words));
+	EXPECT_EQ(3, lines_with(self->text, "number="));
+	ASSERT_EQ(0, unpoison_pfn(pfn));
+	READ_ON();
+	snprintf(words, sizeof(words), "pfn=%#lx index=1 action=unpoison door=unpoison_pfn\n", pfn);
+	EXPECT_EQ(1, lines_with(self->text, words));
+	EXPECT_EQ(1, lines_with(self->text, "number="));
+	READ_ON();
+	EXPECT_STREQ("", self->text);
+	end_peer(child);
+}
+
+TEST_F(events, outlives_who_was_hit)
+{
+	struct peer *child = fork_peer();
+	char words[128];
+	uint64_t pfn;
+
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(7, peer_store(child, self->memory, 7));
+	snprintf(words, sizeof(words), " pid=%d address=%p tid=0 signal=none\n", child->pid, self->memory);
+	ASSERT_EQ(0, poison_addr(child->pid, self->memory));
+	pfn = pfn_of(self->memory);
+	EXPECT_NE(0, pfn);
+	READ_ON();
+	EXPECT_EQ(1, lines_with(self->text, words));
+	end_peer(child);
+	/* From the beginning again: nobody has that number any more. */
+	ASSERT_EQ(0, lseek(self->fd, 0, SEEK_SET));
+	READ_ON();
+	EXPECT_EQ(0, lines_with(self->text, words));
+	snprintf(words, sizeof(words), " pid=0 address=%p tid=0 signal=none\n", self->memory);
+	EXPECT_LE(1, lines_with(self->text, words));
+}
+
+TEST_F(events, can_be_waited_for)
+{
+	struct pollfd wait = { .fd = self->fd, .events = POLLIN };
+	struct peer *child = fork_peer();
+	uint64_t pfn = pfn_of(self->memory);
+
+	ASSERT_NE(NULL, child);
+	for (int i = 0; i < 10; i++) {
+		EXPECT_EQ(0, poll(&wait, 1, 0));
+		begin_peer_call(child, i % 2 ? undo : fail, NULL, pfn);
+		EXPECT_EQ(1, poll(&wait, 1, 10000));
+		EXPECT_EQ(0, end_peer_call(child));
+		EXPECT_TRUE(wait.revents & POLLIN);
+		READ_ON();
+		EXPECT_EQ(1, lines_with(self->text, i % 2 ? "action=unpoison" : "action=poison"));
+	}
+	end_peer(child);
+}
+
+static volatile sig_atomic_t notices;
+
+static void take_notice(int signal, siginfo_t *info, void *context)
+{
+	(void)signal;
+	(void)context;
+	notices += info->si_code == BUS_MCEERR_AO;
+}
+
+/* Of signals that come while one waits the kernel keeps none; the journal has all. */
+TEST_F(events, has_each_early_notice)
+{
+	struct sigaction action = { .sa_sigaction = take_notice, .sa_flags = SA_SIGINFO };
+
+	ASSERT_EQ(0, sigaction(SIGBUS, &action, NULL));
+	ASSERT_EQ(0, prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0));
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), self->memory,
+				   self->memory + PAGES * PAGE));
+	ASSERT_EQ(0, prctl(PR_MCE_KILL, PR_MCE_KILL_CLEAR, 0, 0, 0));
+	EXPECT_LE(1, notices);
+	EXPECT_GE(PAGES, notices);
+	READ_ON();
+	EXPECT_EQ(PAGES, lines_with(self->text, "signal=BUS_MCEERR_AO\n"));
+}
+
+/* Each has a number; a reader who was too slow is told how many are gone. */
+TEST_F(events, counts_what_is_overwritten)
+{
+	uint64_t pfn = pfn_of(self->memory), last = 0;
+	bool has_last = false, was_lost = false;
+	char *rest = self->text, *line;
+
+	/* A drill and its undoing are three records. */
+	for (int i = 0; i < RECORDS; i++) {
+		ASSERT_EQ(0, poison_pfn(pfn));
+		ASSERT_EQ(0, unpoison_pfn(pfn));
+		EXPECT_WORD(word(1, 0), load(self->memory));
+	}
+	READ_ON();
+	EXPECT_EQ(RECORDS, lines_with(self->text, "number="));
+	while ((line = strsep(&rest, "\n")) && *line) {
+		uint64_t number, lost;
+
+		if (sscanf(line, "lost=%lu", &lost) == 1) {
+			EXPECT_EQ(2 * RECORDS, lost);
+			EXPECT_FALSE(was_lost);
+			was_lost = true;
+			continue;
+		}
+		ASSERT_EQ(1, sscanf(line, "number=%lu time=", &number));
+		if (has_last) {
+			EXPECT_EQ(last + 1, number);
+		}
+		last = number;
+		has_last = true;
+	}
+	EXPECT_TRUE(was_lost);
+}
+
+TEST_HARNESS_MAIN
