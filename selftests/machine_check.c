@@ -177,9 +177,31 @@ TEST_F(machine_check, frame_of_the_pool_that_nobody_uses)
 	EXPECT_NE(pfn, pfn_of(self->memory));
 }
 
+/* Open files of debugfs that have been read once: to read them again the driver needs no memory. */
+static int open_stats = -1, open_poisoned = -1;
+
+/* What is in one of them now. */
+static const char *reread(int fd)
+{
+	static char text[1 << 16];
+	size_t length = 0;
+	ssize_t part;
+
+	lseek(fd, 0, SEEK_SET);
+	while ((part = read(fd, text + length, sizeof(text) - 1 - length)) > 0)
+		length += part;
+	text[length] = '\0';
+	return text;
+}
+
+static long counter_now(const char *name)
+{
+	return open_stats < 0 ? counter(name) : counter_in(reread(open_stats), name);
+}
+
 static bool is_counted(uint64_t machine_checks)
 {
-	return counter("machine_checks_total") == (long)machine_checks;
+	return counter_now("machine_checks_total") == (long)machine_checks;
 }
 
 TEST_F(machine_check, frame_that_soft_offline_has_put_aside)
@@ -303,7 +325,7 @@ static bool report_machine_checks(const uint64_t *pfns, size_t nr)
 {
 	/* The kernel has room for 80. */
 	const size_t at_a_time = 32;
-	long total = counter("machine_checks_total");
+	long total = counter_now("machine_checks_total");
 
 	for (size_t i = 0; i < nr; i++) {
 		if (report_machine_check(pfns[i]))
@@ -385,11 +407,15 @@ TEST_F(mce_inject, burst_without_memory)
 		pfns[i] = pfn_of(self->memory + i * PAGE);
 	kernel_log = open("/dev/kmsg", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	ASSERT_LE(0, lseek(kernel_log, 0, SEEK_END));
+	open_stats = open(DEBUGFS "stats", O_RDONLY | O_CLOEXEC);
+	ASSERT_STRNE("", reread(open_stats));
+	open_poisoned = open(DEBUGFS "poisoned", O_RDONLY | O_CLOEXEC);
+	ASSERT_STREQ("", reread(open_poisoned));
 	ASSERT_EQ(0, fail_allocations(true));
 	EXPECT_TRUE(report_machine_checks(pfns, nr));
 	EXPECT_TRUE(await(is_logged, pfns[0]));
-	EXPECT_FALSE(is_poisoned(pfns[0]));
-	EXPECT_EQ(postponed + nr - 128, counter("machine_checks_postponed_total"));
+	EXPECT_STREQ("", reread(open_poisoned));
+	EXPECT_EQ(postponed + nr - 128, counter_now("machine_checks_postponed_total"));
 	ASSERT_EQ(0, fail_allocations(false));
 	for (size_t i = 0; i < nr; i++) {
 		EXPECT_TRUE(await(is_taken_away, pfns[i]));
