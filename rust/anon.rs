@@ -179,8 +179,8 @@ impl Content {
     }
 
     /// Takes the kernel's mark, if there is one, for that of the drill by which the page is poisoned, and the reference that belongs
-    /// to it; whether it did.
-    pub(crate) fn take_mark(&mut self) -> bool {
+    /// to it.
+    pub(crate) fn take_mark(&mut self) {
         let is_new = self.0 & Self::POISON == Self::SIMULATED
             && self.is_marked()
             && DeviceMemory::get().is_none();
@@ -190,7 +190,6 @@ impl Content {
             // SAFETY: The page is valid as long as `self` is.
             unsafe { helpers::anon_rmap_get_page(self.page().as_ptr()) };
         }
-        is_new
     }
 
     /// Why the frame stays out of use when the page goes; `None` if it does not.

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include "await.h"
+#include "proc.h"
 #include "fixture.h"
 #include "random.h"
 
@@ -19,15 +20,7 @@ static long nr_rounds = 300, first_seed = 1;
 /* Whether the first thread of @pid has ended, and the process has not. */
 static bool has_dead_leader(uint64_t pid)
 {
-	char path[64], *stat, *state;
-	bool is_dead;
-
-	snprintf(path, sizeof(path), "/proc/%lu/stat", pid);
-	stat = read_file(path);
-	state = stat ? strrchr(stat, ')') : NULL;
-	is_dead = state && state[2] == 'Z';
-	free(stat);
-	return is_dead;
+	return state_of(pid) == 'Z';
 }
 
 static void *serve_as_thread(void *argument)

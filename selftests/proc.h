@@ -15,6 +15,19 @@ static inline long number_in(const char *path, const char *name)
 	return number;
 }
 
+/* The state of the first thread of process @pid, by its letter in /proc/PID/stat; 0 if there is none. */
+static inline char state_of(uint64_t pid)
+{
+	char path[32], *text, *end_of_name, state;
+
+	snprintf(path, sizeof(path), "/proc/%lu/stat", pid);
+	text = read_file(path);
+	end_of_name = text ? strrchr(text, ')') : NULL;
+	state = end_of_name && end_of_name[1] ? end_of_name[2] : 0;
+	free(text);
+	return state;
+}
+
 /* How much memory the kernel knows to be bad, in kilobytes. */
 static inline long corrupted(void)
 {

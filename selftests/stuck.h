@@ -9,6 +9,7 @@
 #define STUCK_H
 
 #include "await.h"
+#include "proc.h"
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <sys/mount.h>
@@ -140,15 +141,7 @@ __attribute__((noreturn)) static void get_stuck(struct stuck *stuck, pid_t paren
 /* Whether the first thread of process @pid sleeps and can't be interrupted. */
 static bool sleeps_deeply(uint64_t pid)
 {
-	char path[32], *text, *state;
-	bool deep;
-
-	snprintf(path, sizeof(path), "/proc/%lu/stat", pid);
-	text = read_file(path);
-	state = text ? strrchr(text, ')') : NULL;
-	deep = state && !strncmp(state, ") D", 3);
-	free(text);
-	return deep;
+	return state_of(pid) == 'D';
 }
 
 static bool is_set(uint64_t address)
