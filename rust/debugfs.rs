@@ -356,7 +356,8 @@ impl Listing for Stats {
     }
 
     fn show((): &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        stats::show(f)
+        stats::show(f)?;
+        writeln!(f, "quarantined {}", quarantine::count())
     }
 }
 

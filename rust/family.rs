@@ -20,8 +20,7 @@ use crate::{
         Entry,
         RmapVma,
         Zap, //
-    },
-    AnonRmap, //
+    }, //
 };
 use core::{
     ops::ControlFlow,
@@ -33,7 +32,6 @@ use core::{
 use kernel::{
     bindings,
     error::from_err_ptr,
-    module::this_module,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -70,7 +68,7 @@ struct Operations(bindings::file_operations);
 unsafe impl Sync for Operations {}
 
 static OPERATIONS: Operations = Operations(bindings::file_operations {
-    owner: this_module::<AnonRmap>().as_ptr(),
+    owner: helpers::THIS_MODULE,
     ..pin_init::zeroed()
 });
 

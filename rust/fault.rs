@@ -33,6 +33,7 @@ use crate::{
     vma::VmaState,
     wait::{
         wake,
+        VmFault,
         Wait, //
     },
     zap::zap, //
@@ -47,9 +48,6 @@ use kernel::{
         Arc, //
     }, //
 };
-
-/// What a fault handler returns to core mm.
-pub(crate) type VmFault = bindings::vm_fault_t;
 
 /// The access can be made again.
 const RETRY: VmFault = bindings::vm_fault_reason_VM_FAULT_NOPAGE;

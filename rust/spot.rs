@@ -24,6 +24,7 @@ use crate::{
         self,
         Place, //
     },
+    vm_ops,
     vma::VmaState,
     wait::wake, //
 };
@@ -307,7 +308,7 @@ fn why_not(mm: &Mm, address: usize) -> Error {
     };
     // Not to be the one who takes the address space down.
     let mm = MmWithUser::into_mmput_async(mm);
-    match process::maps(&mm, address) {
+    match vm_ops::maps(&mm, address) {
         None => EFAULT,
         Some(true) => ENODATA,
         Some(false) => ENXIO,

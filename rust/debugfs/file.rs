@@ -11,13 +11,12 @@ use super::seq_file::{
     Listing,
     ReadOperations, //
 };
-use crate::AnonRmap;
+use crate::helpers;
 use core::ptr;
 use kernel::{
     bindings,
     ffi::c_int,
     iov::IovIterSource,
-    module::this_module,
     prelude::*, //
 };
 
@@ -119,7 +118,7 @@ impl Drop for Dir {
 /// `file_operations` for a file that is read.
 trait ListingOperations: ReadOperations {
     const LISTING: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<AnonRmap>().as_ptr(),
+        owner: helpers::THIS_MODULE,
         ..<Self as ReadOperations>::READ_OPERATIONS
     };
 }
@@ -129,7 +128,7 @@ impl<T: Listing> ListingOperations for T {}
 /// `file_operations` for a file that is read, and grows meanwhile.
 trait GrowingFileOperations: GrowingOperations {
     const GROWING: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<AnonRmap>().as_ptr(),
+        owner: helpers::THIS_MODULE,
         ..<Self as GrowingOperations>::GROWING_OPERATIONS
     };
 }
@@ -139,7 +138,7 @@ impl<T: Growing> GrowingFileOperations for T {}
 /// `file_operations` for a file that is written.
 trait CommandOperations: Command + Sized {
     const COMMAND: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<AnonRmap>().as_ptr(),
+        owner: helpers::THIS_MODULE,
         // No position to write at, and so no `pwrite()`.
         open: Some(bindings::stream_open),
         write_iter: Some(write::<Self>),

@@ -9,8 +9,7 @@
 use super::OwnedPage;
 use crate::{
     helpers,
-    memory_failure,
-    AnonRmap, //
+    memory_failure, //
 };
 use core::ptr::{
     self,
@@ -19,7 +18,6 @@ use core::ptr::{
 use kernel::{
     bindings,
     error::from_err_ptr,
-    module::this_module,
     page::PAGE_SHIFT,
     prelude::*,
     sync::atomic::{
@@ -198,7 +196,7 @@ impl DeviceMemory {
         };
         // Not to be unloaded as long as somebody has the page: a pipe can keep it for ever.
         // SAFETY: The module is ours, and in use now.
-        unsafe { bindings::__module_get(this_module::<AnonRmap>().as_ptr()) };
+        unsafe { bindings::__module_get(helpers::THIS_MODULE) };
         // SAFETY: The page is nobody's, so it is ours to set up; this takes a reference, and locks the
         // page.
         unsafe {
@@ -311,5 +309,5 @@ unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
         pool.reinstate(page);
     }
     // SAFETY: `alloc` has taken this reference. Unloading waits for this call, see `memunmap_pages()`.
-    unsafe { bindings::module_put(this_module::<AnonRmap>().as_ptr()) };
+    unsafe { bindings::module_put(helpers::THIS_MODULE) };
 }
