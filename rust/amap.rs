@@ -19,7 +19,10 @@ use crate::{
         Anon,
         Share, //
     },
-    anon_vma::AnonVma,
+    anon_vma::{
+        family::Sharing,
+        AnonVma, //
+    },
     helpers,
     index::Index,
     interval_tree::Interval,
@@ -49,15 +52,6 @@ use kernel::{
     },
     task::Task, //
 };
-
-/// Whether writes go to a page of one's own or to everybody's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// Copy-on-write: `MAP_PRIVATE`.
-    Private,
-    /// One amap for all that inherit it: `MAP_SHARED`.
-    Shared,
-}
 
 /// Names an amap for as long as the module is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

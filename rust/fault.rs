@@ -12,7 +12,6 @@
 
 use crate::{
     amap::{
-        Sharing,
         Slots,
         SlotsGuard, //
     },
@@ -21,6 +20,8 @@ use crate::{
         Share, //
     },
     anon_vma::{
+        family::Sharing,
+        zap::zap,
         AnonVma,
         LinkReservation, //
     },
@@ -35,8 +36,7 @@ use crate::{
         wake,
         VmFault,
         Wait, //
-    },
-    zap::zap, //
+    }, //
 };
 use core::ptr;
 use kernel::{

@@ -9,11 +9,10 @@
 //!
 //! * [`contract`]: what is taken for granted of core mm.
 //! * [`device`], [`vm_ops`], [`notifier`]: what core mm calls.
-//! * [`vma`], [`address_space`], [`fault`], [`wait`], [`zap`]: what becomes of it. [`family`]: the file behind a mapping, and
-//!   all VMAs that come from it. [`commit_charge`]: what the system promises by it.
+//! * [`vma`], [`address_space`], [`fault`], [`wait`]: what becomes of it. [`commit_charge`]: what the system promises by it.
 //! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
-//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them ([`rmap_vma`]);
-//!   [`rmap`], the walks; [`verify`], a check of all that.
+//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them, with the file
+//!   behind a mapping, and all VMAs that come from it; [`rmap`], the walks; [`verify`], a check of all that.
 //! * [`pool`]: where pages come from; [`frame`]: which page frames are ours; [`quarantine`]: which are out of use.
 //! * [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address; [`debugfs`], [`stats`]: the user's
 //!   side of it.
@@ -22,8 +21,8 @@
 //!
 //! ```text
 //! mmap lock, VMA lock              (core mm)
-//!   walks of a family              (family::Family)
-//!   commit charge of a family      (family::Family)
+//!   walks of a family              (anon_vma::family)
+//!   commit charge of a family      (anon_vma::family)
 //!     i_mmap                       (core mm)
 //!       address space              (address_space::Vmas)
 //!         amap                     (amap::Slots)
@@ -57,7 +56,6 @@ mod commit_charge;
 mod contract;
 mod debugfs;
 mod device;
-mod family;
 mod fault;
 mod frame;
 mod helpers;
@@ -70,14 +68,12 @@ mod process;
 mod quarantine;
 mod radix_tree;
 mod rmap;
-mod rmap_vma;
 mod spot;
 mod stats;
 mod verify;
 mod vm_ops;
 mod vma;
 mod wait;
-mod zap;
 
 use pool::device_memory::DeviceMemory;
 

@@ -26,7 +26,7 @@ use crate::{
         Clearing,
         Vmas, //
     },
-    amap::Sharing,
+    anon_vma::family::Sharing,
     helpers,
     interval_tree::Interval,
     vma::VmaState, //

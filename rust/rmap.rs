@@ -6,7 +6,7 @@
 //! since, or hold another page there.
 //!
 //! **A walk takes no mmap lock, and waits for no process.** It does what core mm does for a page of a file: with the `i_mmap`
-//! of the [family](crate::family) locked, VMAs that are linked there stay, and so do their page tables. So a walk looks
+//! of the [family](crate::anon_vma::family) locked, VMAs that are linked there stay, and so do their page tables. So a walk looks
 //! into the page table, and zaps the entry if it is one of the page.
 //!
 //! Nor does it start again when something changes, since each place needs to be seen once:
@@ -14,13 +14,18 @@
 //! * Who installs an entry looks at the state of the anon under its lock, and has linked the VMA before.
 //! * A split moves no entry, and what covers an index moves forward in the order of the tree.
 //! * mremap moves entries to a VMA that comes later in the tree. It moves them back only with `i_mmap` locked for writing, which the
-//!   walk keeps between the two, see [`Family::is_moving`](crate::family::Family::is_moving).
+//!   walk keeps between the two, see [`Family::is_moving`](crate::anon_vma::family::Family::is_moving).
 //! * fork leaves no entry of a page in the child.
 
 use crate::{
     address_space::AddressSpace,
     anon::Anon,
     anon_vma::{
+        rmap_vma::{
+            Entry,
+            RmapVma,
+            Zap, //
+        },
         Mapping,
         Walk, //
     },
@@ -28,11 +33,6 @@ use crate::{
     index::Index,
     interval_tree::Interval,
     process,
-    rmap_vma::{
-        Entry,
-        RmapVma,
-        Zap, //
-    },
     stats,
     vma::VmaState, //
 };

@@ -9,8 +9,9 @@
 
 use crate::{
     address_space::AddressSpace,
-    amap::Sharing,
     anon_vma::{
+        family::Sharing,
+        rmap_vma::Entry,
         verify::SeenAvc,
         AnonVma, //
     },
@@ -23,7 +24,6 @@ use crate::{
     memory_failure,
     process,
     rmap::Place,
-    rmap_vma::Entry,
     vma::VmaState, //
 };
 use core::{

@@ -15,10 +15,17 @@ use crate::{
     },
     amap::{
         Amap,
-        Sharing,
         Slots, //
     },
     anon_vma::{
+        family::{
+            Family,
+            Sharing,
+            Window,
+            MAX_INDEX, //
+        },
+        rmap_vma::RmapVma,
+        zap::zap_write_locked,
         AnonVma,
         CopyReservation,
         LinkReservation,
@@ -27,11 +34,6 @@ use crate::{
     },
     commit_charge::Charge,
     contract,
-    family::{
-        Family,
-        Window,
-        MAX_INDEX, //
-    },
     helpers,
     index::{
         Base,
@@ -43,10 +45,8 @@ use crate::{
         Reserved,
         Surplus, //
     },
-    rmap_vma::RmapVma,
     stats,
-    vm_ops,
-    zap::zap_write_locked, //
+    vm_ops, //
 };
 use core::{
     mem,

@@ -25,13 +25,13 @@ use crate::{
         Anon,
         Migration, //
     },
+    anon_vma::rmap_vma::RmapVma,
     frame,
     helpers,
     index::Index,
     pool::OwnedPage,
     quarantine,
     rmap,
-    rmap_vma::RmapVma,
     stats,
     vma::VmaState, //
 };

@@ -8,7 +8,7 @@ use super::{
     VmaState, //
 };
 use crate::{
-    amap::Sharing,
+    anon_vma::family::Sharing,
     commit_charge::Charge,
     interval_tree::Interval, //
 };

@@ -12,21 +12,21 @@ use crate::{
         pages,
         Subscription, //
     },
-    amap::{
-        Amap,
-        Sharing, //
-    },
+    amap::Amap,
     anon::Anon,
     anon_vma::{
+        family::{
+            Sharing,
+            MAX_INDEX, //
+        },
+        zap::zap_write_locked,
         AnonVma,
         Links, //
     },
     commit_charge::Charge,
-    family::MAX_INDEX,
     helpers,
     index::Index,
-    interval_tree::Interval,
-    zap::zap_write_locked, //
+    interval_tree::Interval, //
 };
 use kernel::{
     bindings,

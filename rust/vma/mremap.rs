@@ -21,19 +21,21 @@ use crate::{
         Move,
         Subscription, //
     },
-    amap::{
-        Amap,
-        Sharing, //
+    amap::Amap,
+    anon_vma::{
+        family::{
+            Sharing,
+            MAX_INDEX, //
+        },
+        zap::zap_write_locked,
+        Links, //
     },
-    anon_vma::Links,
     commit_charge::Charge,
-    family::MAX_INDEX,
     helpers,
     index::{
         Base,
         Index, //
-    },
-    zap::zap_write_locked, //
+    }, //
 };
 use core::mem;
 use kernel::{

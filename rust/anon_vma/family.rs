@@ -10,17 +10,16 @@
 //!   and their page tables stay: a failure needs no mmap lock.
 //! * Families don't wait for each other.
 
+use super::rmap_vma::{
+    Entry,
+    RmapVma,
+    Zap, //
+};
 use crate::{
-    amap::Sharing,
     commit_charge::Charge,
     helpers,
     index::Index,
-    interval_tree::Interval,
-    rmap_vma::{
-        Entry,
-        RmapVma,
-        Zap, //
-    }, //
+    interval_tree::Interval, //
 };
 use core::{
     ops::ControlFlow,
@@ -60,6 +59,15 @@ pub(crate) const MAX_INDEX: u64 = (1 << WINDOW_SHIFT) - 1;
 
 /// In how many VMAs entries are made read-only at a fork: beyond that zapping those of the parent costs less.
 const MAX_PROTECTED: usize = 16;
+
+/// Whether writes go to a page of one's own or to everybody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Copy-on-write: `MAP_PRIVATE`.
+    Private,
+    /// One amap for all that inherit it: `MAP_SHARED`.
+    Shared,
+}
 
 /// The operations of the file. It can't be mapped (`remap_file_pages`), and nobody has a descriptor of it.
 struct Operations(bindings::file_operations);

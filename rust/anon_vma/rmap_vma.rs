@@ -2,20 +2,22 @@
 
 //! A VMA as the rmap knows it: enough to find the page table entry of an index, and to zap it.
 
-use crate::{
-    address_space::AddressSpace,
-    amap::Amap,
+use super::{
     family::{
         Family,
         Window, //
     },
+    zap::zap, //
+};
+use crate::{
+    address_space::AddressSpace,
+    amap::Amap,
     helpers,
     index::{
         Base,
         Index, //
     },
-    interval_tree::Interval,
-    zap::zap, //
+    interval_tree::Interval, //
 };
 use core::ptr;
 use kernel::{
