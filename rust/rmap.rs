@@ -68,11 +68,11 @@ pub(crate) fn unmap(anon: &Anon) -> Walk {
 
 /// As [`unmap`]; calls `unmapped` for the VMAs that mapped the page, with `i_mmap` locked.
 pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Walk {
-    let index = anon.index().0;
+    let index = anon.index();
     // It stays what it is, by the state that the caller has set.
     let pfn = anon.lock().pfn();
     let anon_vma = anon.anon_vma();
-    let mut walk = Walk::new(Interval::point(index));
+    let mut walk = Walk::new(Interval::point(index.0));
     let mut was_soft_dirty = false;
     while !walk.is_over {
         let family = anon_vma.family();
@@ -80,7 +80,7 @@ pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Wal
         let walker = family.walker();
         loop {
             for mapping in walk.next(anon_vma) {
-                match walker.zap(&mapping.vma, index, pfn) {
+                match mapping.vma.zap(&walker, index, pfn) {
                     Zap::Done { soft_dirty } => {
                         stats::ZAPPED.inc();
                         was_soft_dirty |= soft_dirty;
@@ -115,7 +115,7 @@ pub(crate) fn unmap_zeroes(state: &VmaState, index: Index) {
     let walker = vma.family().walker();
     // The links are split before the VMA, which waits for `i_mmap` then: so it covers what they do.
     let covers = state.covers(&state.amap().lock(), index);
-    if covers && walker.zap(vma, index.0, zeroes) == Zap::Unflushed {
+    if covers && vma.zap(&walker, index, zeroes) == Zap::Unflushed {
         unflushed.add(vma);
     }
     drop(walker);
@@ -229,7 +229,7 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
             return Err(EINTR);
         }
         let mut found = None;
-        rest = vma.family().i_mmap().entries(vma, indices, |index, entry| {
+        rest = vma.entries(&vma.family().i_mmap(), indices, |index, entry| {
             if entry == Entry::Page(pfn) {
                 found = Some(index);
                 return ControlFlow::Break(());

@@ -177,7 +177,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
         {
             let i_mmap = vma.family().i_mmap();
             let slots = vma.amap().lock();
-            rest = i_mmap.entries(vma, indices, |index, entry| {
+            rest = vma.entries(&i_mmap, indices, |index, entry| {
                 report.entries += 1;
                 let place = || Place::new(vma, index);
                 wrong = match entry {
@@ -194,7 +194,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
                             // When no failure is under way any more, and the entry is still there.
                             Some(content) if content.pfn() == pfn => (content.poison().is_some()
                                 && !memory_failure::is_under_way()
-                                && i_mmap.maps(vma, index, pfn))
+                                && vma.maps(&i_mmap, index, pfn))
                             .then(|| Wrong::Poisoned(place())),
                             _ => Some(Wrong::Entry(place())),
                         }

@@ -10,23 +10,14 @@
 //!   and their page tables stay: a failure needs no mmap lock.
 //! * Families don't wait for each other.
 
-use super::rmap_vma::{
-    Entry,
-    RmapVma,
-    Zap, //
-};
 use crate::{
     commit_charge::Charge,
     helpers,
-    index::Index,
     interval_tree::Interval, //
 };
-use core::{
-    ops::ControlFlow,
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+use core::ptr::{
+    self,
+    NonNull, //
 };
 use kernel::{
     bindings,
@@ -306,67 +297,19 @@ impl IMmap<'_> {
         }
     }
 
-    /// The VMA that is linked where `vma` puts `index`; null if there is none. It is valid and keeps its page tables.
+    /// The VMA of `mm` that is linked at `pgoff` and covers `address`. O(log n), and the relatives that map the same.
     ///
-    /// It is another one while a split is under way: our links are split before core mm's are. O(1) if the VMA has been used,
-    /// else O(log n) and the relatives that map the same.
-    ///
-    /// None is looked for in an address space that is exiting: nobody accesses anything there any more.
-    fn vma_at(&self, vma: &RmapVma, index: u64) -> *mut bindings::vm_area_struct {
-        if vma.space().is_exiting() {
-            return ptr::null_mut();
-        }
-        if vma.is_settled() {
-            return vma.as_ptr();
-        }
-        let mm = vma.space().mm().as_raw();
-        let address = vma.base().address(Index(index));
-        let mut windows = vma.windows().into_iter();
-        let found = windows.find_map(|window| {
-            let pgoff = window.pgoff(index);
-            // SAFETY: The file is live, and the lock is held.
-            let found =
-                unsafe { helpers::anon_rmap_i_mmap_find(self.0.file.as_ptr(), pgoff, mm, address) };
-            NonNull::new(found)
-        });
-        found.map_or(ptr::null_mut(), NonNull::as_ptr)
-    }
-}
-
-impl IMmap<'_> {
-    /// Whether the page table maps frame `pfn` at `index` of `vma`.
-    pub(crate) fn maps(&self, vma: &RmapVma, index: Index, pfn: u64) -> bool {
-        // SAFETY: A VMA that is linked there keeps its page tables.
-        !self.vma_at(vma, index.0).is_null() && unsafe { vma.maps(index, pfn) }
-    }
-
-    /// Calls `f` for the page table entries of `vma` at `indices` that are not empty, until it breaks, or some time
-    /// has passed. Returns what is left of the indices; nothing if the VMA is not linked.
-    pub(crate) fn entries(
+    /// It is valid and keeps its page tables.
+    pub(super) fn find(
         &self,
-        vma: &RmapVma,
-        indices: Interval,
-        mut f: impl FnMut(Index, Entry) -> ControlFlow<()>,
-    ) -> Option<Interval> {
-        /// Looks for an entry in one critical section.
-        const LOOKS: usize = 1024;
-
-        let mut rest = Some(indices);
-        for _ in 0..LOOKS {
-            let indices = rest?;
-            if self.vma_at(vma, indices.start()).is_null() {
-                return None;
-            }
-            // SAFETY: The VMA is linked, and the lock is held.
-            let (found, behind) = unsafe { vma.next_entry(indices) };
-            rest = behind;
-            if let Some((index, entry)) = found {
-                if f(index, entry).is_break() {
-                    break;
-                }
-            }
-        }
-        rest
+        pgoff: usize,
+        mm: *mut bindings::mm_struct,
+        address: usize,
+    ) -> Option<NonNull<bindings::vm_area_struct>> {
+        // SAFETY: The file is live, and the lock is held.
+        NonNull::new(unsafe {
+            helpers::anon_rmap_i_mmap_find(self.0.file.as_ptr(), pgoff, mm, address)
+        })
     }
 }
 
@@ -385,18 +328,9 @@ pub(crate) struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    /// Takes frame `pfn` out of the page table at `index` of `vma`, and out of all TLBs.
-    pub(crate) fn zap(&self, vma: &RmapVma, index: u64, pfn: u64) -> Zap {
-        let linked = self.i_mmap.vma_at(vma, index);
-        if !linked.is_null() {
-            // SAFETY: A VMA that is linked there is valid and keeps its page tables.
-            return unsafe { vma.zap_if_mapped(linked, index, pfn) };
-        }
-        if vma.is_unflushed() {
-            Zap::Unflushed
-        } else {
-            Zap::Nothing
-        }
+    /// The lock that it holds.
+    pub(super) fn i_mmap(&self) -> &IMmap<'_> {
+        &self.i_mmap
     }
 }
 
