@@ -7,6 +7,7 @@ use crate::{
         Amap,
         AmapId, //
     },
+    anon_vma::rmap_mm::RmapMm,
     helpers,
     interval_tree::{
         Interval,
@@ -41,7 +42,6 @@ use kernel::{
         RBTreeNodeReservation, //
     },
     sync::{
-        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -119,7 +119,7 @@ impl Vmas {
 pub(crate) struct AddressSpace {
     #[pin]
     notifier: Opaque<bindings::mmu_notifier>,
-    mm: ARef<Mm>,
+    rmap: Arc<RmapMm>,
     /// Comes after the mmap lock and before the lock of an amap. The mmu notifier takes it.
     #[pin]
     vmas: Mutex<Vmas>,
@@ -128,10 +128,6 @@ pub(crate) struct AddressSpace {
     clearings: SpinLock<Clearings>,
     /// How many these are, to look at them only if there are any.
     nr_clearings: Atomic<usize>,
-    /// Whether core mm is taking the address space down.
-    exiting: Atomic<bool>,
-    /// The failure that found a holder here last, see [`Self::is_first_hit_by`].
-    last_failure: Atomic<u64>,
 }
 
 // SAFETY: The subscription is core mm's, which locks it; all else is `Send`.
@@ -150,7 +146,7 @@ impl AddressSpace {
                     // starts.
                     unsafe { slot.write_bytes(0, 1) }
                 }),
-                mm: mm.into(),
+                rmap: RmapMm::new(mm)?,
                 vmas <- new_mutex!(
                     Vmas {
                         by_page: IntervalTree::new(),
@@ -162,8 +158,6 @@ impl AddressSpace {
                 ),
                 clearings <- new_spinlock!(Clearings::NONE, "anon_rmap_clearings"),
                 nr_clearings: Atomic::new(0),
-                exiting: Atomic::new(false),
-                last_failure: Atomic::new(0),
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -203,22 +197,6 @@ impl AddressSpace {
     pub(crate) fn of(mm: &Mm) -> Option<Arc<Self>> {
         let all = ALL.lock();
         Some(all.as_ref()?.get(&(mm.as_raw() as usize))?.clone())
-    }
-
-    /// Notes that core mm takes the address space down: page tables are going to be freed without further notice.
-    pub(crate) fn set_exiting(&self) {
-        self.exiting.store(true, Relaxed);
-    }
-
-    /// Whether it does.
-    pub(crate) fn is_exiting(&self) -> bool {
-        self.exiting.load(Relaxed)
-    }
-
-    /// Whether the failure with this number, which is greater than zero, has not found a holder here before. Two failures at
-    /// the same time can both be told so twice.
-    pub(crate) fn is_first_hit_by(&self, failure: u64) -> bool {
-        self.last_failure.xchg(failure, Relaxed) != failure
     }
 
     /// Whether core mm is clearing the page table entry of page number `page`. To be asked under the lock of the amap
@@ -281,7 +259,12 @@ impl AddressSpace {
 
     /// The `mm_struct`. It may have no users any more.
     pub(crate) fn mm(&self) -> &Mm {
-        &self.mm
+        &self.rmap
+    }
+
+    /// The same as the rmap knows it.
+    pub(crate) fn rmap_mm(&self) -> &Arc<RmapMm> {
+        &self.rmap
     }
 
     /// The lock over the address space's VMAs.
@@ -312,7 +295,7 @@ impl AddressSpace {
 
     /// Names the address space, as long as there is one; in the order of [`Self::all`].
     pub(crate) fn key(&self) -> usize {
-        self.mm.as_raw() as usize
+        self.mm().as_raw() as usize
     }
 
     /// The first address space whose [key](Self::key) is `key` or comes later. O(log n).
@@ -525,13 +508,6 @@ impl Subscription {
             unsafe { helpers::anon_rmap_show_signals(notify) };
         }
         result
-    }
-}
-
-impl Subscription {
-    /// The address space, which may outlive the subscription.
-    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
-        &self.0
     }
 }
 

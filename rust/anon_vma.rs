@@ -29,6 +29,7 @@ use kernel::{
 use rmap_vma::RmapVma;
 
 pub(crate) mod family;
+pub(crate) mod rmap_mm;
 pub(crate) mod rmap_vma;
 pub(crate) mod verify;
 pub(crate) mod zap;

@@ -282,10 +282,10 @@ fn take_away(anon: &Anon, marked: Marked, failure: &Failure) {
     show_in_stats(&rmap::unmap(anon));
     // Not before: who is told must not be able to read the page any more.
     let number = FAILURES.fetch_add(1, Relaxed) + 1;
-    let _ = rmap::holders(anon, |space, place| {
+    let _ = rmap::holders(anon, |mm, place| {
         // What moves during the walk is found at two places.
-        if space.is_first_hit_by(number) {
-            let victim = Victim::of(space.mm(), place.address, failure.action);
+        if mm.is_first_hit_by(number) {
+            let victim = Victim::of(mm, place.address, failure.action);
             event::hit(pfn, &place, victim.as_ref());
             registry::add_holder(pfn, place);
             if let Some(victim) = victim {
@@ -321,8 +321,8 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<RBTree<Place, Notice>> {
         return Err(EHWPOISON);
     }
     let mut hits = RBTree::new();
-    rmap::holders(anon, |space, place| {
-        let victim = Victim::of(space.mm(), place.address, Action::Optional);
+    rmap::holders(anon, |mm, place| {
+        let victim = Victim::of(mm, place.address, Action::Optional);
         let notice = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
         hits.try_create_and_insert(place, Notice(notice), GFP_KERNEL_ACCOUNT)?;
         Ok(())

@@ -87,7 +87,8 @@ unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
 /// To be called by core mm only, as `mmu_notifier_ops.release`.
 unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
     // SAFETY: Core mm passes our subscription, which is valid during the call.
-    unsafe { &*AddressSpace::from_notifier(notifier) }.set_exiting();
+    let space = unsafe { &*AddressSpace::from_notifier(notifier) };
+    space.rmap_mm().set_exiting();
 }
 
 /// # Safety

@@ -18,9 +18,9 @@
 //! * fork leaves no entry of a page in the child.
 
 use crate::{
-    address_space::AddressSpace,
     anon::Anon,
     anon_vma::{
+        rmap_mm::RmapMm,
         rmap_vma::{
             Entry,
             RmapVma,
@@ -124,18 +124,17 @@ pub(crate) fn unmap_zeroes(state: &VmaState, index: Index) {
 
 /// Address spaces where a VMA that has been unmapped can still be in a TLB.
 #[derive(Default)]
-struct Unflushed([Option<Arc<AddressSpace>>; 8]);
+struct Unflushed([Option<Arc<RmapMm>>; 8]);
 
 impl Unflushed {
     /// Adds that of `vma`. If there is no place, it takes that of another one, which so gets less time.
     fn add(&mut self, vma: &RmapVma) {
-        let space = vma.space();
-        let is_free = |place: &Option<Arc<AddressSpace>>| {
-            place.as_ref().is_none_or(|other| Arc::ptr_eq(other, space))
-        };
+        let mm = vma.mm();
+        let is_free =
+            |place: &Option<Arc<RmapMm>>| place.as_ref().is_none_or(|other| Arc::ptr_eq(other, mm));
         let free = self.0.iter().position(is_free).unwrap_or(0);
         if let Some(place) = self.0.get_mut(free) {
-            *place = Some(space.clone());
+            *place = Some(mm.clone());
         }
     }
 
@@ -144,11 +143,9 @@ impl Unflushed {
     fn wait(self) {
         const LOOKS: usize = 200;
 
-        for space in self.0.iter().flatten() {
-            let mm = space.mm().as_raw();
+        for mm in self.0.iter().flatten() {
             for _ in 0..LOOKS {
-                // SAFETY: The `mm_struct` is live.
-                if space.is_exiting() || !unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
+                if !mm.is_unflushed() {
                     break;
                 }
                 fsleep(Delta::from_micros(500));
@@ -183,7 +180,7 @@ impl Place {
 
     /// Where `vma` puts `index`.
     pub(crate) fn new(vma: &RmapVma, index: Index) -> Self {
-        Self::in_mm(vma.space().mm(), vma.base().address(index))
+        Self::in_mm(vma.mm(), vma.base().address(index))
     }
 
     /// The number of the process, see [`process::Id::number`].
@@ -251,17 +248,14 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
 /// # Errors
 ///
 /// What `examine` returns.
-pub(crate) fn holders(
-    anon: &Anon,
-    mut examine: impl FnMut(&AddressSpace, Place) -> Result,
-) -> Result {
+pub(crate) fn holders(anon: &Anon, mut examine: impl FnMut(&RmapMm, Place) -> Result) -> Result {
     let index = anon.index().0;
     let mut walk = Walk::new(Interval::point(index));
     // What is made after that did not hold the page when this began.
     while !walk.is_over && !walk.is_chasing() {
         for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
             if vma.amap().lock().holds(anon) {
-                examine(vma.space(), Place::new(&vma, Index(index)))?;
+                examine(vma.mm(), Place::new(&vma, Index(index)))?;
             }
         }
     }

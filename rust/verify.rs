@@ -275,7 +275,7 @@ fn has_vma(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
         return true;
     }
     // A process without users is unlinking all.
-    let Some(mm) = avc.vma.space().mm().mmget_not_zero() else {
+    let Some(mm) = avc.vma.mm().mmget_not_zero() else {
         return true;
     };
     let mm = MmWithUser::into_mmput_async(mm);
@@ -290,12 +290,12 @@ fn has_vma(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
 
 fn has_vma_now(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
     let first = avc.vma.base().address(Index(avc.interval.start())) >> PAGE_SHIFT;
-    let state = {
-        let vmas = avc.vma.space().vmas().lock();
+    let state = AddressSpace::of(avc.vma.mm()).and_then(|space| {
+        let vmas = space.vmas().lock();
         let mut here = vmas.by_page.overlapping(Interval::point(first as u64));
         let state = here.find(|(_, state)| Arc::ptr_eq(state.rmap_vma(), &avc.vma));
         state.map(|(_, state)| state.clone())
-    };
+    });
     state.is_some_and(|state| {
         let slots = state.amap().lock();
         state

@@ -122,7 +122,7 @@ impl Unpublished {
         windows: [Window; 2],
         links: usize,
     ) -> Result<Self> {
-        let rmap = RmapVma::new(space.space().clone(), family, amap, base, windows)?;
+        let rmap = RmapVma::new(space.rmap_mm().clone(), family, amap, base, windows)?;
         let links = CopyReservation::new(&rmap, links)?;
         let state = Arc::new(
             VmaState {
@@ -628,7 +628,7 @@ impl VmaState {
         };
 
         // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
-        if state.rmap.is_settled() && !state.space.is_exiting() {
+        if state.rmap.is_settled() && !state.space.rmap_mm().is_exiting() {
             contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
         let (_place, registration, _last_fork) = {

@@ -9,10 +9,10 @@ use super::{
         Walker,
         Window, //
     },
+    rmap_mm::RmapMm,
     zap::zap, //
 };
 use crate::{
-    address_space::AddressSpace,
     amap::Amap,
     helpers,
     index::{
@@ -71,7 +71,7 @@ pub(crate) enum Zap {
 
 /// A VMA of the device, from before it is linked until after it is unlinked.
 pub(crate) struct RmapVma {
-    space: Arc<AddressSpace>,
+    mm: Arc<RmapMm>,
     family: Arc<Family>,
     amap: Arc<Amap>,
     base: Base,
@@ -91,14 +91,14 @@ unsafe impl Sync for RmapVma {}
 impl RmapVma {
     /// What the rmap will know of a VMA; [`ENOMEM`].
     pub(crate) fn new(
-        space: Arc<AddressSpace>,
+        mm: Arc<RmapMm>,
         family: Arc<Family>,
         amap: Arc<Amap>,
         base: Base,
         windows: [Window; 2],
     ) -> Result<Arc<Self>> {
         let new = Self {
-            space,
+            mm,
             family,
             amap,
             base,
@@ -109,9 +109,9 @@ impl RmapVma {
         Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Whose address space it is. Its `mm_struct` may have no users any more.
-    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
-        &self.space
+    /// Whose it is.
+    pub(crate) fn mm(&self) -> &Arc<RmapMm> {
+        &self.mm
     }
 
     /// The family that the VMA belongs to.
@@ -169,13 +169,13 @@ impl RmapVma {
     ///
     /// None is looked for in an address space that is exiting: nobody accesses anything there any more.
     fn linked(&self, i_mmap: &IMmap<'_>, index: Index) -> *mut bindings::vm_area_struct {
-        if self.space.is_exiting() {
+        if self.mm.is_exiting() {
             return ptr::null_mut();
         }
         if self.is_settled() {
             return self.as_ptr();
         }
-        let mm = self.space.mm().as_raw();
+        let mm = self.mm.as_raw();
         let address = self.base.address(index);
         let mut windows = self.windows.into_iter();
         let found = windows.find_map(|window| i_mmap.find(window.pgoff(index.0), mm, address));
@@ -194,7 +194,7 @@ impl RmapVma {
     ///
     /// The VMA must be linked, and `i_mmap` locked.
     unsafe fn entry_of(&self, index: Index, pfn: u64) -> Option<bool> {
-        let mm = self.space.mm().as_raw();
+        let mm = self.mm.as_raw();
         let address = self.base.address(index);
         let mut soft_dirty = false;
         // SAFETY: The caller sees to it that the page tables stay; the flag is valid for writes.
@@ -210,7 +210,7 @@ impl RmapVma {
             // SAFETY: A VMA that is linked there is valid and keeps its page tables.
             return unsafe { self.zap_if_mapped(linked, index, pfn) };
         }
-        if self.is_unflushed() {
+        if self.mm.is_unflushed() {
             Zap::Unflushed
         } else {
             Zap::Nothing
@@ -229,7 +229,7 @@ impl RmapVma {
         pfn: u64,
     ) -> Zap {
         let start = self.base.address(index);
-        let mm = self.space.mm().as_raw();
+        let mm = self.mm.as_raw();
         // SAFETY: The caller promises what this requires.
         let mapped = unsafe { self.entry_of(index, pfn) };
         // Core mm clears entries first and flushes later. A zap meanwhile flushes all, see `tlb_finish_mmu()`.
@@ -239,13 +239,6 @@ impl RmapVma {
             unsafe { zap(linked, start..start + PAGE_SIZE) };
         }
         mapped.map_or(Zap::Nothing, |soft_dirty| Zap::Done { soft_dirty })
-    }
-
-    /// Whether what core mm has unmapped, or is unmapping, can still be in a TLB.
-    fn is_unflushed(&self) -> bool {
-        // SAFETY: The `mm_struct` is live.
-        let pending = unsafe { helpers::anon_rmap_tlb_flush_pending(self.space.mm().as_raw()) };
-        pending && !self.space.is_exiting()
     }
 
     /// Calls `f` for the page table entries at `indices` that are not empty, until it breaks, or some time has passed; with `i_mmap`
@@ -289,7 +282,7 @@ impl RmapVma {
         // SAFETY: The caller sees to it that the page tables stay; the pointers are valid for writes.
         let address = unsafe {
             helpers::anon_rmap_next_entry(
-                self.space.mm().as_raw(),
+                self.mm.as_raw(),
                 addresses.start,
                 addresses.end,
                 &mut kind,

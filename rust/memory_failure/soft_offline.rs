@@ -20,12 +20,14 @@ use super::{
     Door, //
 };
 use crate::{
-    address_space::AddressSpace,
     anon::{
         Anon,
         Migration, //
     },
-    anon_vma::rmap_vma::RmapVma,
+    anon_vma::{
+        rmap_mm::RmapMm,
+        rmap_vma::RmapVma, //
+    },
     frame,
     helpers,
     index::Index,
@@ -98,7 +100,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
 /// Where the page was mapped.
 struct Unmapped {
     index: Index,
-    places: KVec<(Arc<AddressSpace>, usize)>,
+    places: KVec<(Arc<RmapMm>, usize)>,
     /// How many there were, also those for which there was no room.
     all: usize,
 }
@@ -118,7 +120,7 @@ impl Unmapped {
 
     /// Adds the place in `vma`, if there is room.
     fn add(&mut self, vma: &RmapVma) {
-        let place = (vma.space().clone(), vma.base().address(self.index));
+        let place = (vma.mm().clone(), vma.base().address(self.index));
         let _ = self.places.push_within_capacity(place);
         self.all += 1;
     }
@@ -127,16 +129,16 @@ impl Unmapped {
     /// out is mapped by the next fault, which knows as much.
     fn map(&self, anon: &Anon) -> bool {
         let mut mapped = 0;
-        for (space, address) in &self.places {
-            mapped += usize::from(map(space, *address, anon));
+        for (mm, address) in &self.places {
+            mapped += usize::from(map(mm, *address, anon));
         }
         mapped == self.all
     }
 }
 
 /// Maps `anon` at `address` again; whether it did.
-fn map(space: &AddressSpace, address: usize, anon: &Anon) -> bool {
-    let Some(mm) = space.mm().mmget_not_zero() else {
+fn map(mm: &RmapMm, address: usize, anon: &Anon) -> bool {
+    let Some(mm) = mm.mmget_not_zero() else {
         return false;
     };
     // Not to be the one who takes the address space down.
