@@ -21,6 +21,10 @@ use crate::{
     },
     anon_vma::{
         family::Sharing,
+        rmap_vma::{
+            Holdings,
+            PageId, //
+        },
         AnonVma, //
     },
     helpers,
@@ -371,9 +375,18 @@ impl Slots {
 
     /// Whether the amap holds `anon` at the anon's index.
     pub(crate) fn holds(&self, anon: &Anon) -> bool {
-        self.anons
-            .get(anon.index().0)
-            .is_some_and(|slot| slot.value.is(anon))
+        self.hold(anon.index(), anon.id())
+    }
+
+    fn hold(&self, index: Index, page: PageId) -> bool {
+        let slot = self.anons.get(index.0);
+        slot.is_some_and(|slot| slot.value.id() == page)
+    }
+}
+
+impl Holdings for Amap {
+    fn hold(&self, index: Index, page: PageId) -> bool {
+        self.lock().hold(index, page)
     }
 }
 

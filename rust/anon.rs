@@ -3,7 +3,10 @@
 //! A physical page of the driver, with its state.
 
 use crate::{
-    anon_vma::AnonVma,
+    anon_vma::{
+        rmap_vma::PageId,
+        AnonVma, //
+    },
     frame,
     helpers,
     index::Index,
@@ -524,6 +527,11 @@ impl Anon {
     /// Where the mappings of this page can be found.
     pub(crate) fn anon_vma(&self) -> &Arc<AnonVma> {
         &self.anon_vma
+    }
+
+    /// The page's name for who does not know anons.
+    pub(crate) fn id(&self) -> PageId {
+        PageId::of(self)
     }
 
     /// The page's index.

@@ -249,13 +249,13 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
 ///
 /// What `examine` returns.
 pub(crate) fn holders(anon: &Anon, mut examine: impl FnMut(&RmapMm, Place) -> Result) -> Result {
-    let index = anon.index().0;
-    let mut walk = Walk::new(Interval::point(index));
+    let index = anon.index();
+    let mut walk = Walk::new(Interval::point(index.0));
     // What is made after that did not hold the page when this began.
     while !walk.is_over && !walk.is_chasing() {
         for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
-            if vma.amap().lock().holds(anon) {
-                examine(vma.mm(), Place::new(&vma, Index(index)))?;
+            if vma.holds(index, anon.id()) {
+                examine(vma.mm(), Place::new(&vma, index))?;
             }
         }
     }

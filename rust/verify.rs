@@ -176,7 +176,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
         let mut wrong = None;
         {
             let i_mmap = vma.family().i_mmap();
-            let slots = vma.amap().lock();
+            let slots = state.amap().lock();
             rest = vma.entries(&i_mmap, indices, |index, entry| {
                 report.entries += 1;
                 let place = || Place::new(vma, index);
@@ -184,7 +184,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
                     Entry::KnownMarker => None,
                     // It stands for what nobody has written.
                     Entry::Zeroes => (slots.anons.get(index.0).is_some()
-                        || vma.amap().sharing() == Sharing::Shared)
+                        || state.amap().sharing() == Sharing::Shared)
                         .then(|| Wrong::Entry(place())),
                     Entry::Unknown => Some(Wrong::Marker(place())),
                     Entry::Page(pfn) => {

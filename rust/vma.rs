@@ -81,6 +81,7 @@ mod mremap;
 pub(crate) struct VmaState {
     space: Subscription,
     rmap: Arc<RmapVma>,
+    amap: Arc<Amap>,
     /// How far the rmap knows the VMA to reach: the VMA can have grown since.
     known_end: Atomic<usize>,
     /// The links into interval trees.
@@ -122,15 +123,17 @@ impl Unpublished {
         windows: [Window; 2],
         links: usize,
     ) -> Result<Self> {
-        let rmap = RmapVma::new(space.rmap_mm().clone(), family, amap, base, windows)?;
+        let mm = space.rmap_mm().clone();
+        let rmap = RmapVma::new(mm, family, amap.clone(), base, windows)?;
         let links = CopyReservation::new(&rmap, links)?;
         let state = Arc::new(
             VmaState {
                 known_end: Atomic::new(0),
-                links: LockedBy::new(rmap.amap().slots(), None),
+                links: LockedBy::new(amap.slots(), None),
                 registration: LockedBy::new(space.vmas(), Registration::default()),
                 space,
                 rmap,
+                amap,
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -188,7 +191,7 @@ impl VmaState {
 
     /// What the VMA holds.
     pub(crate) fn amap(&self) -> &Arc<Amap> {
-        self.rmap.amap()
+        &self.amap
     }
 
     /// Where the VMA puts its indices.

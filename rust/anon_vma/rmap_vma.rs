@@ -13,7 +13,6 @@ use super::{
     zap::zap, //
 };
 use crate::{
-    amap::Amap,
     helpers,
     index::{
         Base,
@@ -69,11 +68,28 @@ pub(crate) enum Zap {
     Unflushed,
 }
 
+/// Names a page of the driver, for as long as somebody has a reference to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageId(usize);
+
+impl PageId {
+    /// The name of what keeps the state of the page.
+    pub(crate) fn of<T>(page: &T) -> Self {
+        Self(ptr::from_ref(page) as usize)
+    }
+}
+
+/// What a VMA holds: pages, each at its index. What can be asked of it here, where nobody knows what a page is.
+pub(crate) trait Holdings: Send + Sync {
+    /// Whether `page` is at `index`. Sleeps, and takes a lock that comes before that of a page.
+    fn hold(&self, index: Index, page: PageId) -> bool;
+}
+
 /// A VMA of the device, from before it is linked until after it is unlinked.
 pub(crate) struct RmapVma {
     mm: Arc<RmapMm>,
     family: Arc<Family>,
-    amap: Arc<Amap>,
+    holdings: Arc<dyn Holdings>,
     base: Base,
     /// That of the VMA, and that of the one it was split off, which covers its addresses as long as core mm has not split it.
     windows: [Window; 2],
@@ -93,14 +109,14 @@ impl RmapVma {
     pub(crate) fn new(
         mm: Arc<RmapMm>,
         family: Arc<Family>,
-        amap: Arc<Amap>,
+        holdings: Arc<dyn Holdings>,
         base: Base,
         windows: [Window; 2],
     ) -> Result<Arc<Self>> {
         let new = Self {
             mm,
             family,
-            amap,
+            holdings,
             base,
             windows,
             vma: Atomic::new(ptr::null_mut()),
@@ -119,9 +135,9 @@ impl RmapVma {
         &self.family
     }
 
-    /// What the VMA holds.
-    pub(crate) fn amap(&self) -> &Arc<Amap> {
-        &self.amap
+    /// Whether the VMA holds `page` at `index`, see [`Holdings::hold`].
+    pub(crate) fn holds(&self, index: Index, page: PageId) -> bool {
+        self.holdings.hold(index, page)
     }
 
     /// Where the VMA puts its indices.
