@@ -35,7 +35,6 @@ use kernel::{
     mm::Mm,
     new_mutex,
     new_spinlock,
-    page::PAGE_SHIFT,
     prelude::*,
     rbtree::{
         RBTree,
@@ -439,18 +438,6 @@ impl Clearings {
         room.more = self.0.more.take();
         self.0.more = Some(room);
     }
-}
-
-/// Page numbers of the addresses `[start, end)`; [`EINVAL`] if there are none.
-pub(crate) fn pages(start: usize, end: usize) -> Result<Interval> {
-    if start >= end {
-        return Err(EINVAL);
-    }
-    Interval::new(
-        (start >> PAGE_SHIFT) as u64,
-        ((end - 1) >> PAGE_SHIFT) as u64,
-    )
-    .ok_or(EINVAL)
 }
 
 /// One VMA's part in the subscription of its address space.

@@ -21,13 +21,13 @@
 
 use crate::{
     address_space::{
-        pages,
         AddressSpace,
         Clearing,
         Vmas, //
     },
     anon_vma::family::Sharing,
     helpers,
+    index::pages,
     interval_tree::Interval,
     vma::VmaState, //
 };

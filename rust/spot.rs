@@ -7,16 +7,16 @@
 //! moment ago, looks at it with the amap locked ([`Spot::with`]).
 
 use crate::{
-    address_space::{
-        pages,
-        AddressSpace, //
-    },
+    address_space::AddressSpace,
     amap::Slots,
     anon::{
         Anon,
         Share, //
     },
-    index::Index,
+    index::{
+        pages,
+        Index, //
+    },
     interval_tree::Interval,
     process,
     radix_tree::NodePool,

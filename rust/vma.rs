@@ -8,7 +8,6 @@
 
 use crate::{
     address_space::{
-        pages,
         AddressSpace,
         Subscription,
         Vmas, //
@@ -36,6 +35,7 @@ use crate::{
     contract,
     helpers,
     index::{
+        pages,
         Base,
         Index, //
     },

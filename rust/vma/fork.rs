@@ -8,10 +8,7 @@ use super::{
     VmaState, //
 };
 use crate::{
-    address_space::{
-        pages,
-        Subscription, //
-    },
+    address_space::Subscription,
     amap::Amap,
     anon::Anon,
     anon_vma::{
@@ -25,7 +22,10 @@ use crate::{
     },
     commit_charge::Charge,
     helpers,
-    index::Index,
+    index::{
+        pages,
+        Index, //
+    },
     interval_tree::Interval, //
 };
 use kernel::{

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     address_space::{
-        pages,
         Move,
         Subscription, //
     },
@@ -33,6 +32,7 @@ use crate::{
     commit_charge::Charge,
     helpers,
     index::{
+        pages,
         Base,
         Index, //
     }, //
