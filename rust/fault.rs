@@ -240,7 +240,7 @@ impl Fault<'_> {
         }
         if let Some(wait) = self
             .state
-            .space()
+            .mm_state()
             .is_clearing((self.address >> PAGE_SHIFT) as u64)
         {
             return Some(Look::Wait(wait));
@@ -473,7 +473,7 @@ impl Fault<'_> {
                 || !links.contains(slot.value.anon_vma())
                 || self
                     .state
-                    .space()
+                    .mm_state()
                     .is_clearing((address >> PAGE_SHIFT) as u64)
                     .is_some()
             {

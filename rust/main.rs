@@ -8,8 +8,8 @@
 //! What is where:
 //!
 //! * [`contract`]: what is taken for granted of core mm.
-//! * [`device`], [`vm_ops`], [`notifier`]: what core mm calls.
-//! * [`vma`], [`address_space`], [`fault`], [`wait`]: what becomes of it. [`commit_charge`]: what the system promises by it.
+//! * [`vma`]: the device, what core mm calls, and what becomes of it with [`fault`] and [`wait`]. [`commit_charge`]: what the
+//!   system promises by it.
 //! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
 //! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them, with the file
 //!   behind a mapping, and all VMAs that come from it; [`rmap`], the walks; [`verify`], a check of all that.
@@ -24,9 +24,9 @@
 //!   walks of a family              (anon_vma::family)
 //!   commit charge of a family      (anon_vma::family)
 //!     i_mmap                       (core mm)
-//!       address space              (address_space::Vmas)
+//!       VMAs of an mm              (vma::mm_state)
 //!         amap                     (amap::Slots)
-//!           clearings              (address_space::Clearings)
+//!           clearings              (vma::mm_state)
 //!           anon                   (anon::Content)
 //!             anon_vma             (anon_vma::AnonVma)
 //!             page table lock      (core mm)
@@ -36,7 +36,7 @@
 //!             journal                  (memory_failure::journal)
 //! ```
 //!
-//! The mmu notifier takes the lock of the address space and the amap's, and can be called from
+//! The mmu notifier takes the lock of the mm's VMAs and the amap's, and can be called from
 //! reclaim: so nothing is allocated under any of these locks in a way that could reclaim, and nothing
 //! is zapped under them but what comes before. Two amaps, or two anons, are never locked at the same time.
 //!
@@ -48,21 +48,18 @@ use kernel::{
     prelude::*, //
 };
 
-mod address_space;
 mod amap;
 mod anon;
 mod anon_vma;
 mod commit_charge;
 mod contract;
 mod debugfs;
-mod device;
 mod fault;
 mod frame;
 mod helpers;
 mod index;
 pub mod interval_tree;
 mod memory_failure;
-mod notifier;
 mod pool;
 mod process;
 mod quarantine;
@@ -71,7 +68,6 @@ mod rmap;
 mod spot;
 mod stats;
 mod verify;
-mod vm_ops;
 mod vma;
 mod wait;
 
@@ -98,7 +94,7 @@ module! {
 #[pin_data(PinnedDrop)]
 struct AnonRmap {
     #[pin]
-    device: MiscDeviceRegistration<device::Device>,
+    device: MiscDeviceRegistration<vma::device::Device>,
     debugfs: debugfs::Files,
     #[pin]
     machine_check: memory_failure::machine_check::MachineCheck,
@@ -116,7 +112,7 @@ impl kernel::InPlaceModule for AnonRmap {
         // SAFETY: The module is initialised once, and nothing that uses these is registered yet.
         unsafe {
             frame::init();
-            address_space::init();
+            vma::mm_state::init();
             memory_failure::registry::init();
             debugfs::init();
             wait::init();
@@ -141,7 +137,7 @@ impl kernel::InPlaceModule for AnonRmap {
             // SAFETY: The queue is there, and dropped later.
             watch: unsafe { memory_failure::kernel_event::Watch::new() },
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
-            device <- MiscDeviceRegistration::register(device::OPTIONS),
+            device <- MiscDeviceRegistration::register(vma::device::OPTIONS),
             // Goes last: whoever opens a file relies on it that the module stays loaded.
             debugfs: debugfs::create(),
         })

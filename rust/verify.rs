@@ -8,7 +8,6 @@
 //! each entry of a page table maps what the amap holds is a rule with the amap locked, and is checked so.
 
 use crate::{
-    address_space::AddressSpace,
     anon_vma::{
         family::Sharing,
         rmap_vma::Entry,
@@ -24,7 +23,10 @@ use crate::{
     memory_failure,
     process,
     rmap::Place,
-    vma::VmaState, //
+    vma::{
+        mm_state::MmState,
+        VmaState, //
+    }, //
 };
 use core::{
     fmt,
@@ -129,11 +131,11 @@ impl fmt::Display for Report {
 pub(crate) fn check() -> Result<Report> {
     let mut report = Report::default();
     let mut trees = Trees::new();
-    for space in AddressSpace::all() {
-        for state in space.states() {
+    for mm_state in MmState::all() {
+        for state in mm_state.states() {
             report.vmas += 1;
             check_entries(&state, &mut report)?;
-            if let Some(place) = check_links(&space, &state, &mut trees)? {
+            if let Some(place) = check_links(&mm_state, &state, &mut trees)? {
                 report.add(Wrong::Links(place))?;
             }
         }
@@ -216,12 +218,12 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
 
 /// Checks the links of one VMA, and adds their trees to `trees`. Returns where the VMA is if they are
 /// wrong; [`ENOMEM`].
-fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Result<Option<Place>> {
+fn check_links(mm_state: &MmState, state: &VmaState, trees: &mut Trees) -> Result<Option<Place>> {
     let right = links_are_right(state, trees)?;
     if right.is_none_or(|right| right) {
         return Ok(None);
     }
-    let Some(mm) = space.mm().mmget_not_zero() else {
+    let Some(mm) = mm_state.mm().mmget_not_zero() else {
         return Ok(None);
     };
     let mm = MmWithUser::into_mmput_async(mm);
@@ -231,7 +233,7 @@ fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Res
     Ok(state
         .range()
         .filter(|_| right == Some(false))
-        .map(|(address, _)| Place::in_mm(space.mm(), address)))
+        .map(|(address, _)| Place::in_mm(mm_state.mm(), address)))
 }
 
 /// Whether the links of a VMA have its interval; `None` if it has been closed. Adds their trees to `trees`.
@@ -290,8 +292,8 @@ fn has_vma(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
 
 fn has_vma_now(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
     let first = avc.vma.base().address(Index(avc.interval.start())) >> PAGE_SHIFT;
-    let state = AddressSpace::of(avc.vma.mm()).and_then(|space| {
-        let vmas = space.vmas().lock();
+    let state = MmState::of(avc.vma.mm()).and_then(|mm_state| {
+        let vmas = mm_state.vmas().lock();
         let mut here = vmas.by_page.overlapping(Interval::point(first as u64));
         let state = here.find(|(_, state)| Arc::ptr_eq(state.rmap_vma(), &avc.vma));
         state.map(|(_, state)| state.clone())

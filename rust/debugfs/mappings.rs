@@ -4,10 +4,12 @@
 
 use super::seq_file::Listing;
 use crate::{
-    address_space::AddressSpace,
     process,
     stats,
-    vma::VmaState, //
+    vma::{
+        mm_state::MmState,
+        VmaState, //
+    }, //
 };
 use core::fmt;
 use kernel::{
@@ -23,8 +25,8 @@ pub(super) struct Mappings;
 /// In front of what an address space has from a page on, and of all later ones.
 #[derive(Default)]
 pub(super) struct Cursor {
-    /// The [key](AddressSpace::key) of the address space.
-    space: usize,
+    /// The [key](MmState::key) of the address space.
+    mm_state: usize,
     page: u64,
 }
 
@@ -34,22 +36,28 @@ impl Listing for Mappings {
 
     fn next(cursor: &Cursor) -> Option<(Cursor, MappingLine)> {
         let Cursor {
-            space: mut key,
+            mm_state: mut key,
             mut page,
         } = *cursor;
         loop {
-            let space = AddressSpace::first_from(key)?;
-            if space.key() != key {
-                (key, page) = (space.key(), 0);
+            let mm_state = MmState::first_from(key)?;
+            if mm_state.key() != key {
+                (key, page) = (mm_state.key(), 0);
             }
             // Without an owner it is being forked, or taken down.
-            if let Some(owner) = process::pid_and_comm(space.mm()) {
-                while let Some((covered, state)) = space.first_vma_from(page) {
+            if let Some(owner) = process::pid_and_comm(mm_state.mm()) {
+                while let Some((covered, state)) = mm_state.first_vma_from(page) {
                     page = covered.last() + 1;
                     if let Some(line) = MappingLine::new(owner, &state) {
                         // It may have grown.
                         page = page.max((line.end >> PAGE_SHIFT) as u64);
-                        return Some((Cursor { space: key, page }, line));
+                        return Some((
+                            Cursor {
+                                mm_state: key,
+                                page,
+                            },
+                            line,
+                        ));
                     }
                 }
             }

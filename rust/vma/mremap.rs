@@ -11,15 +11,15 @@
 //! give up between the two.
 
 use super::{
+    mm_state::{
+        Move,
+        Subscription, //
+    },
     range,
     Unpublished,
     VmaState, //
 };
 use crate::{
-    address_space::{
-        Move,
-        Subscription, //
-    },
     amap::Amap,
     anon_vma::{
         family::{
@@ -63,7 +63,7 @@ impl VmaState {
             return Err(ENOMEM);
         }
         // SAFETY: The mmap lock is held for writing.
-        let space = unsafe { Subscription::new(source.space.mm().as_raw()) }?;
+        let mm_state = unsafe { Subscription::new(source.mm_state.mm().as_raw()) }?;
         let family = source.rmap.family().clone();
         let amap = match source.amap().sharing() {
             Sharing::Shared => source.amap().clone(),
@@ -75,7 +75,7 @@ impl VmaState {
         unsafe { source.catch_up(source.vma()) }?;
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
-        let mut unpublished = Unpublished::new(space, family, amap, base, [window; 2], links)?;
+        let mut unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], links)?;
         if source.is_charged() {
             // That of the source is given back with it, if it goes.
             unpublished.charge = Some(Charge::for_addresses(start..end)?);
@@ -90,7 +90,7 @@ impl VmaState {
                 .map_err(|_| ENOMEM)?
         };
         let old = {
-            let mut vmas = source.space.vmas().lock();
+            let mut vmas = source.mm_state.vmas().lock();
             let registration = unpublished.state.registration.access_mut(&mut vmas);
             registration.moving_here = true;
             vmas.moves += 1;
@@ -130,7 +130,7 @@ impl VmaState {
 
     fn move_anons(&self) -> Result {
         let (source, moved) = {
-            let vmas = self.space.vmas().lock();
+            let vmas = self.mm_state.vmas().lock();
             let moving = vmas.moving.as_ref().ok_or(EINVAL)?;
             (moving.source.clone(), moving.moved.clone().ok_or(EINVAL)?)
         };
@@ -159,7 +159,7 @@ impl VmaState {
     /// Ends a move to this VMA, whatever has become of it.
     pub(super) fn end_move(&self) {
         let moving = {
-            let mut vmas = self.space.vmas().lock();
+            let mut vmas = self.mm_state.vmas().lock();
             self.registration.access_mut(&mut vmas).moving_here = false;
             vmas.moving.take()
         };

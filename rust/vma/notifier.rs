@@ -19,17 +19,19 @@
 //! All may be called from reclaim, for memory that is not the device's. So nothing is locked before
 //! the range is known to be ours, and nothing is allocated that could reclaim.
 
-use crate::{
-    address_space::{
-        AddressSpace,
+use super::{
+    mm_state::{
         Clearing,
+        MmState,
         Vmas, //
     },
+    VmaState, //
+};
+use crate::{
     anon_vma::family::Sharing,
     helpers,
     index::pages,
-    interval_tree::Interval,
-    vma::VmaState, //
+    interval_tree::Interval, //
 };
 use kernel::{
     bindings,
@@ -68,7 +70,7 @@ pub(crate) static OPS: Ops = Ops(bindings::mmu_notifier_ops {
 /// To be called by core mm only, as `mmu_notifier_ops.alloc_notifier`.
 unsafe extern "C" fn alloc_notifier(mm: *mut bindings::mm_struct) -> *mut bindings::mmu_notifier {
     // SAFETY: Core mm passes an `mm_struct` that is live during the call.
-    match AddressSpace::alloc(unsafe { Mm::from_raw(mm) }) {
+    match MmState::alloc(unsafe { Mm::from_raw(mm) }) {
         Ok(notifier) => notifier,
         Err(error) => error.to_ptr(),
     }
@@ -79,7 +81,7 @@ unsafe extern "C" fn alloc_notifier(mm: *mut bindings::mm_struct) -> *mut bindin
 /// To be called by core mm only, as `mmu_notifier_ops.free_notifier`.
 unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
     // SAFETY: Core mm passes what `alloc_notifier` returned, once, and forgets it.
-    unsafe { AddressSpace::release(notifier) };
+    unsafe { MmState::release(notifier) };
 }
 
 /// # Safety
@@ -87,8 +89,8 @@ unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
 /// To be called by core mm only, as `mmu_notifier_ops.release`.
 unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
     // SAFETY: Core mm passes our subscription, which is valid during the call.
-    let space = unsafe { &*AddressSpace::from_notifier(notifier) };
-    space.rmap_mm().set_exiting();
+    let mm_state = unsafe { &*MmState::from_notifier(notifier) };
+    mm_state.rmap_mm().set_exiting();
 }
 
 /// # Safety
@@ -99,7 +101,7 @@ unsafe extern "C" fn invalidate_range_start(
     range: *const bindings::mmu_notifier_range,
 ) -> c_int {
     // SAFETY: Core mm passes our subscription and a range, both valid during the call.
-    let (space, range) = unsafe { (&*AddressSpace::from_notifier(notifier), &*range) };
+    let (mm_state, range) = unsafe { (&*MmState::from_notifier(notifier), &*range) };
     let event = Event::of(range);
     let (Some(event), Ok(touched)) = (event, pages(range.start, range.end)) else {
         return 0;
@@ -107,22 +109,22 @@ unsafe extern "C" fn invalidate_range_start(
     // SAFETY: The range is valid.
     if !unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) } {
         // The OOM reaper, which leaves our VMAs alone.
-        return match space.vmas().try_lock() {
+        return match mm_state.vmas().try_lock() {
             Some(vmas) if vmas.by_page.overlapping(touched).next().is_none() => 0,
             _ => EAGAIN.to_errno(),
         };
     }
     match event {
-        Event::Unmap => begin_unmapping(&mut space.vmas().lock(), range, touched),
+        Event::Unmap => begin_unmapping(&mut mm_state.vmas().lock(), range, touched),
         Event::Clear => {
             // What is not known to be ours can be what one of our VMAs has grown by.
             let is_left_alone = {
-                let vmas = space.vmas().lock();
+                let vmas = mm_state.vmas().lock();
                 let is_known = vmas.by_page.overlapping(touched).next().is_some();
                 is_known && next_cleared(&vmas, touched).is_none()
             };
             if !is_left_alone {
-                begin_clearing(space, range, touched);
+                begin_clearing(mm_state, range, touched);
             }
         }
     }
@@ -130,9 +132,9 @@ unsafe extern "C" fn invalidate_range_start(
 }
 
 /// Makes faults wait in what is going to be cleared.
-fn begin_clearing(space: &AddressSpace, range: &bindings::mmu_notifier_range, touched: Interval) {
-    space.begin_clearing(key(range), touched);
-    let vmas = space.vmas().lock();
+fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touched: Interval) {
+    mm_state.begin_clearing(key(range), touched);
+    let vmas = mm_state.vmas().lock();
     let mut rest = Some(touched);
     while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
         // Whoever looked before is through with its page table entry now; whoever looks later waits.
@@ -149,7 +151,7 @@ unsafe extern "C" fn invalidate_range_end(
     range: *const bindings::mmu_notifier_range,
 ) {
     // SAFETY: As in `invalidate_range_start`: both are valid during the call.
-    let (space, range) = unsafe { (&*AddressSpace::from_notifier(notifier), &*range) };
+    let (mm_state, range) = unsafe { (&*MmState::from_notifier(notifier), &*range) };
     // SAFETY: The range is valid.
     let blockable = unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) };
     let Ok(cleared) = pages(range.start, range.end) else {
@@ -159,11 +161,11 @@ unsafe extern "C" fn invalidate_range_end(
         return;
     }
     let next = |rest: Interval| {
-        let vmas = space.vmas().lock();
+        let vmas = mm_state.vmas().lock();
         next_cleared(&vmas, rest).map(|(state, part)| (state.clone(), part))
     };
     // What start has noted.
-    let Some(clearing) = space.clearing(key(range)) else {
+    let Some(clearing) = mm_state.clearing(key(range)) else {
         return;
     };
     let mut found: Option<(Arc<VmaState>, Interval)> = next(cleared);
@@ -174,7 +176,7 @@ unsafe extern "C" fn invalidate_range_end(
         }
         found = behind(part, cleared).and_then(next);
     }
-    space.end_clearing(key(range));
+    mm_state.end_clearing(key(range));
 }
 
 /// What core mm announces.

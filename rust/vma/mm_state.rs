@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver knows of an address space: its VMAs of the device.
+//! The driver's state of one mm: its VMAs of the device.
 
+use super::{
+    notifier,
+    VmaState, //
+};
 use crate::{
     amap::{
         Amap,
@@ -13,8 +17,6 @@ use crate::{
         Interval,
         IntervalTree, //
     },
-    notifier,
-    vma::VmaState,
     wait::{
         wake,
         Wait, //
@@ -60,7 +62,7 @@ use kernel::{
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it registers anything.
-    unsafe(uninit) static ALL: SpinLock<Option<RBTree<usize, Arc<AddressSpace>>>> = None;
+    unsafe(uninit) static ALL: SpinLock<Option<RBTree<usize, Arc<MmState>>>> = None;
 }
 
 /// Makes the map of all address spaces usable.
@@ -115,7 +117,7 @@ impl Vmas {
 /// Found by core mm's list of subscriptions: each VMA holds a [`Subscription`], and the last one
 /// takes the address space off that list.
 #[pin_data]
-pub(crate) struct AddressSpace {
+pub(crate) struct MmState {
     #[pin]
     notifier: Opaque<bindings::mmu_notifier>,
     rmap: Arc<RmapMm>,
@@ -130,15 +132,15 @@ pub(crate) struct AddressSpace {
 }
 
 // SAFETY: The subscription is core mm's, which locks it; all else is `Send`.
-unsafe impl Send for AddressSpace {}
+unsafe impl Send for MmState {}
 // SAFETY: As above.
-unsafe impl Sync for AddressSpace {}
+unsafe impl Sync for MmState {}
 
-impl AddressSpace {
+impl MmState {
     /// A new address space, in the list of all; the result is what core mm subscribes, and what
     /// [`Self::release`] must be called with in the end. [`ENOMEM`].
     pub(crate) fn alloc(mm: &Mm) -> Result<*mut bindings::mmu_notifier> {
-        let space = Arc::pin_init(
+        let mm_state = Arc::pin_init(
             try_pin_init!(Self {
                 notifier <- Opaque::ffi_init(|slot: *mut bindings::mmu_notifier| {
                     // SAFETY: The slot is valid for writes, and all zeroes is how a subscription
@@ -161,12 +163,12 @@ impl AddressSpace {
             GFP_KERNEL_ACCOUNT,
         )?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
-        let node = node.into_node(space.key(), space.clone());
+        let node = node.into_node(mm_state.key(), mm_state.clone());
         // One that has lost its last VMA may not have been freed yet.
         let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
-        let notifier = space.notifier.get();
+        let notifier = mm_state.notifier.get();
         // Core mm's reference, until `release`.
-        let _ = Arc::into_raw(space);
+        let _ = Arc::into_raw(mm_state);
         Ok(notifier)
     }
 
@@ -177,13 +179,13 @@ impl AddressSpace {
     /// `notifier` must come from [`Self::alloc`], and must not be used afterwards.
     pub(crate) unsafe fn release(notifier: *mut bindings::mmu_notifier) {
         // SAFETY: The caller promises that this is the field of a live address space.
-        let space = unsafe { Arc::from_raw(Self::from_notifier(notifier)) };
-        let key = space.key();
+        let mm_state = unsafe { Arc::from_raw(Self::from_notifier(notifier)) };
+        let key = mm_state.key();
         let _node = {
             let mut all = ALL.lock();
             let is_this = |all: &RBTree<usize, Arc<Self>>| {
                 all.get(&key)
-                    .is_some_and(|other| Arc::ptr_eq(other, &space))
+                    .is_some_and(|other| Arc::ptr_eq(other, &mm_state))
             };
             match all.as_mut() {
                 Some(all) if is_this(all) => all.remove_node(&key),
@@ -307,8 +309,8 @@ impl AddressSpace {
     /// All address spaces that map the device, looked up one by one: each that stays is found once, whatever becomes of
     /// others meanwhile.
     pub(crate) fn all() -> impl Iterator<Item = Arc<Self>> {
-        successors(Self::first_from(0), |space| {
-            Self::first_from(space.key() + 1)
+        successors(Self::first_from(0), |mm_state| {
+            Self::first_from(mm_state.key() + 1)
         })
     }
 
@@ -445,7 +447,7 @@ impl Clearings {
 /// # Invariants
 ///
 /// Owns one use of the subscription, as counted by core mm.
-pub(crate) struct Subscription(Arc<AddressSpace>);
+pub(crate) struct Subscription(Arc<MmState>);
 
 impl Subscription {
     /// Subscribes to the changes of `mm`, or uses the subscription that there is.
@@ -462,13 +464,13 @@ impl Subscription {
         let notifier = kernel::error::from_err_ptr(unsafe {
             bindings::mmu_notifier_get_locked(notifier::OPS.as_ptr(), mm)
         })?;
-        // SAFETY: A subscription with our operations comes from `AddressSpace::alloc`, and as we
+        // SAFETY: A subscription with our operations comes from `MmState::alloc`, and as we
         // have a use of it, it has not been released.
-        let space = unsafe { Arc::from_raw(AddressSpace::from_notifier(notifier)) };
+        let mm_state = unsafe { Arc::from_raw(MmState::from_notifier(notifier)) };
         // Core mm's reference stays what it is; ours is a new one.
-        let _ = Arc::into_raw(space.clone());
+        let _ = Arc::into_raw(mm_state.clone());
         // INVARIANT: `mmu_notifier_get_locked` has counted this use.
-        Ok(Self(space))
+        Ok(Self(mm_state))
     }
 
     /// As [`Self::new`], but a pending signal is no reason to fail: for fork, which could not say
@@ -499,9 +501,9 @@ impl Subscription {
 }
 
 impl Deref for Subscription {
-    type Target = AddressSpace;
+    type Target = MmState;
 
-    fn deref(&self) -> &AddressSpace {
+    fn deref(&self) -> &MmState {
         &self.0
     }
 }
@@ -513,7 +515,7 @@ impl Drop for Subscription {
     }
 }
 
-#[kunit_tests(anon_rmap_address_space)]
+#[kunit_tests(anon_rmap_mm_state)]
 mod tests {
     use super::*;
 

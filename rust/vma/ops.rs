@@ -2,10 +2,10 @@
 
 //! The hooks that core mm calls for VMAs of the device.
 
+use super::VmaState;
 use crate::{
     fault,
     helpers,
-    vma::VmaState,
     wait::VmFault, //
 };
 use core::ptr::{
