@@ -7,7 +7,7 @@
 //! rely on:
 //!
 //! > Under the amap's lock, the page table entry of an index is empty or maps the anon that the amap holds
-//! > there, unless core mm is [clearing](crate::vma::mm_state::Clearings) the entry, or a fault is
+//! > there, unless core mm is [clearing](crate::vma::clearings) the entry, or a fault is
 //! > [replacing](Replacing) the anon, or mremap is moving the entries of the VMA.
 //!
 //! So entries are installed under the lock, and whoever takes an anon out of the amap first says that it does, then zaps

@@ -241,6 +241,7 @@ impl Fault<'_> {
         if let Some(wait) = self
             .state
             .mm_state()
+            .clearings()
             .is_clearing((self.address >> PAGE_SHIFT) as u64)
         {
             return Some(Look::Wait(wait));
@@ -474,6 +475,7 @@ impl Fault<'_> {
                 || self
                     .state
                     .mm_state()
+                    .clearings()
                     .is_clearing((address >> PAGE_SHIFT) as u64)
                     .is_some()
             {

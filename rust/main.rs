@@ -26,7 +26,7 @@
 //!     i_mmap                       (core mm)
 //!       VMAs of an mm              (vma::mm_state)
 //!         amap                     (amap::Slots)
-//!           clearings              (vma::mm_state)
+//!           clearings              (vma::clearings)
 //!           anon                   (anon::Content)
 //!             anon_vma             (anon_vma::AnonVma)
 //!             page table lock      (core mm)

@@ -65,11 +65,12 @@ use kernel::{
 };
 use mm_state::{
     MmState,
-    Subscription,
     Vmas, //
 };
+use notifier::Subscription;
 
 mod charge;
+pub(crate) mod clearings;
 pub(crate) mod device;
 mod fork;
 pub(crate) mod mm_state;

@@ -3,7 +3,7 @@
 //! fork: a child shares what the parent has, copy-on-write.
 
 use super::{
-    mm_state::Subscription,
+    notifier::Subscription,
     range,
     Unpublished,
     VmaState, //

@@ -3,7 +3,7 @@
 //! The driver's state of one mm: its VMAs of the device.
 
 use super::{
-    notifier,
+    clearings::Clearings,
     VmaState, //
 };
 use crate::{
@@ -12,14 +12,9 @@ use crate::{
         AmapId, //
     },
     anon_vma::rmap_mm::RmapMm,
-    helpers,
     interval_tree::{
         Interval,
         IntervalTree, //
-    },
-    wait::{
-        wake,
-        Wait, //
     }, //
 };
 use core::{
@@ -27,35 +22,21 @@ use core::{
         from_fn,
         successors, //
     },
-    ops::{
-        Deref,
-        Range, //
-    }, //
+    ops::Range, //
 };
 use kernel::{
     bindings,
     mm::Mm,
     new_mutex,
-    new_spinlock,
     prelude::*,
     rbtree::{
         RBTree,
         RBTreeNodeReservation, //
     },
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         global_lock,
         Arc,
-        Mutex,
-        SpinLock, //
-    },
-    task::Task,
-    time::{
-        delay::fsleep,
-        Delta, //
+        Mutex, //
     },
     types::Opaque, //
 };
@@ -114,7 +95,7 @@ impl Vmas {
 
 /// One address space which maps the device, with the driver's subscription to its changes.
 ///
-/// Found by core mm's list of subscriptions: each VMA holds a [`Subscription`], and the last one
+/// Found by core mm's list of subscriptions: each VMA holds a [`Subscription`](super::notifier::Subscription), and the last one
 /// takes the address space off that list.
 #[pin_data]
 pub(crate) struct MmState {
@@ -124,11 +105,8 @@ pub(crate) struct MmState {
     /// Comes after the mmap lock and before the lock of an amap. The mmu notifier takes it.
     #[pin]
     vmas: Mutex<Vmas>,
-    /// Where core mm is clearing page table entries. Comes after the lock of an amap.
     #[pin]
-    clearings: SpinLock<Clearings>,
-    /// How many these are, to look at them only if there are any.
-    nr_clearings: Atomic<usize>,
+    clearings: Clearings,
 }
 
 // SAFETY: The subscription is core mm's, which locks it; all else is `Send`.
@@ -157,8 +135,7 @@ impl MmState {
                     },
                     "anon_rmap_vmas"
                 ),
-                clearings <- new_spinlock!(Clearings::NONE, "anon_rmap_clearings"),
-                nr_clearings: Atomic::new(0),
+                clearings <- Clearings::new(),
             }? Error),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -200,54 +177,6 @@ impl MmState {
         Some(all.as_ref()?.get(&(mm.as_raw() as usize))?.clone())
     }
 
-    /// Whether core mm is clearing the page table entry of page number `page`. To be asked under the lock of the amap
-    /// concerned, which [`Self::begin_clearing`] is followed by.
-    pub(crate) fn is_clearing(&self, page: u64) -> Option<Wait> {
-        if self.nr_clearings.load(Relaxed) == 0 {
-            return None;
-        }
-        let clearings = self.clearings.lock();
-        clearings.has(page).then(|| Wait::new(self))
-    }
-
-    /// Notes that core mm is about to clear the page table entries of `pages`; `key` is the notification's. The caller must
-    /// hold no lock of the driver.
-    ///
-    /// It then takes the lock of each amap concerned once: whoever has it afterwards finds out.
-    pub(crate) fn begin_clearing(&self, key: usize, pages: Interval) {
-        let mut room = None;
-        loop {
-            {
-                let mut clearings = self.clearings.lock();
-                if let Some(room) = room.take() {
-                    clearings.add_room(room);
-                }
-                if clearings.begin(key, pages) {
-                    break;
-                }
-            }
-            match KBox::new(ClearingPlaces::NONE, GFP_ATOMIC | __GFP_NOWARN) {
-                Ok(new) => room = Some(new),
-                // Until one of many others ends, which waits for nobody.
-                Err(_) => fsleep(Delta::from_millis(1)),
-            }
-        }
-        self.nr_clearings.fetch_add(1, Relaxed);
-    }
-
-    /// Whether the notification with this key clears something, and has not been [nested](Self::begin_clearing) in another
-    /// one of the current task.
-    pub(crate) fn clearing(&self, key: usize) -> Option<Clearing> {
-        self.clearings.lock().get(key)
-    }
-
-    /// Ends what [`Self::begin_clearing`] began.
-    pub(crate) fn end_clearing(&self, key: usize) {
-        self.nr_clearings.fetch_sub(1, Relaxed);
-        self.clearings.lock().end(key);
-        wake(self);
-    }
-
     /// The address space whose subscription `notifier` is.
     ///
     /// # Safety
@@ -266,6 +195,16 @@ impl MmState {
     /// The same as the rmap knows it.
     pub(crate) fn rmap_mm(&self) -> &Arc<RmapMm> {
         &self.rmap
+    }
+
+    /// Where core mm is clearing page table entries.
+    pub(crate) fn clearings(&self) -> &Clearings {
+        &self.clearings
+    }
+
+    /// The subscription, for core mm.
+    pub(super) fn notifier(&self) -> *mut bindings::mmu_notifier {
+        self.notifier.get()
     }
 
     /// The lock over the address space's VMAs.
@@ -332,233 +271,5 @@ impl MmState {
             page = covered.last() + 1;
             Some(state)
         })
-    }
-}
-
-/// What core mm is clearing for one notification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clearing {
-    /// The range of the notification.
-    All,
-    /// A smaller range, of another notification within which this one came: a huge page is split, for one.
-    Nested,
-}
-
-/// Where core mm is clearing page table entries: faults there have to wait.
-///
-/// What start notes is found at the end by the notification itself: core mm passes the same `mmu_notifier_range` both times.
-pub(crate) struct Clearings(ClearingPlaces);
-
-/// Places for clearings, and more of them. Those that were needed once stay.
-struct ClearingPlaces {
-    places: [Option<ClearingPlace>; Self::PLACES],
-    more: Option<KBox<ClearingPlaces>>,
-}
-
-/// A clearing that is under way.
-#[derive(Clone, Copy)]
-struct ClearingPlace {
-    key: usize,
-    pages: Interval,
-    task: *const Task,
-    what: Clearing,
-}
-
-// SAFETY: The task pointers are compared, never followed.
-unsafe impl Send for ClearingPlaces {}
-
-impl ClearingPlaces {
-    /// About the number of threads in `madvise()`.
-    const PLACES: usize = 16;
-
-    const NONE: Self = Self {
-        places: [None; Self::PLACES],
-        more: None,
-    };
-}
-
-impl Clearings {
-    const NONE: Self = Self(ClearingPlaces::NONE);
-
-    fn all(&self) -> impl Iterator<Item = &ClearingPlace> {
-        let chunks = successors(Some(&self.0), |chunk| chunk.more.as_deref());
-        chunks.flat_map(|chunk| chunk.places.iter().flatten())
-    }
-
-    fn has(&self, page: u64) -> bool {
-        let point = Interval::point(page);
-        self.all().any(|place| place.pages.contains(point))
-    }
-
-    fn get(&self, key: usize) -> Option<Clearing> {
-        let place = self.all().find(|place| place.key == key);
-        place.map(|place| place.what)
-    }
-
-    /// The first place for which `condition` holds.
-    fn place(
-        &mut self,
-        condition: impl Fn(&Option<ClearingPlace>) -> bool,
-    ) -> Option<&mut Option<ClearingPlace>> {
-        let mut chunk = &mut self.0;
-        loop {
-            if let Some(at) = chunk.places.iter().position(&condition) {
-                return chunk.places.get_mut(at);
-            }
-            chunk = chunk.more.as_deref_mut()?;
-        }
-    }
-
-    /// False if there is no place.
-    fn begin(&mut self, key: usize, pages: Interval) -> bool {
-        let task = Task::current_raw().cast_const().cast();
-        let nested = self.all().any(|place| place.task == task);
-        let what = if nested {
-            Clearing::Nested
-        } else {
-            Clearing::All
-        };
-        let new = ClearingPlace {
-            key,
-            pages,
-            task,
-            what,
-        };
-        self.place(Option::is_none)
-            .map(|place| *place = Some(new))
-            .is_some()
-    }
-
-    fn end(&mut self, key: usize) {
-        let is_this = |place: &Option<ClearingPlace>| place.is_some_and(|place| place.key == key);
-        if let Some(place) = self.place(is_this) {
-            *place = None;
-        }
-    }
-
-    fn add_room(&mut self, mut room: KBox<ClearingPlaces>) {
-        room.more = self.0.more.take();
-        self.0.more = Some(room);
-    }
-}
-
-/// One VMA's part in the subscription of its address space.
-///
-/// # Invariants
-///
-/// Owns one use of the subscription, as counted by core mm.
-pub(crate) struct Subscription(Arc<MmState>);
-
-impl Subscription {
-    /// Subscribes to the changes of `mm`, or uses the subscription that there is.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOMEM`]; [`EINTR`] if a signal is pending and the subscription is new.
-    ///
-    /// # Safety
-    ///
-    /// The caller must hold the mmap lock of `mm` for writing.
-    pub(crate) unsafe fn new(mm: *mut bindings::mm_struct) -> Result<Self> {
-        // SAFETY: The caller holds the lock that this needs.
-        let notifier = kernel::error::from_err_ptr(unsafe {
-            bindings::mmu_notifier_get_locked(notifier::OPS.as_ptr(), mm)
-        })?;
-        // SAFETY: A subscription with our operations comes from `MmState::alloc`, and as we
-        // have a use of it, it has not been released.
-        let mm_state = unsafe { Arc::from_raw(MmState::from_notifier(notifier)) };
-        // Core mm's reference stays what it is; ours is a new one.
-        let _ = Arc::into_raw(mm_state.clone());
-        // INVARIANT: `mmu_notifier_get_locked` has counted this use.
-        Ok(Self(mm_state))
-    }
-
-    /// As [`Self::new`], but a pending signal is no reason to fail: for fork, which could not say
-    /// so, and mmap, which does not for anonymous memory.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::new`].
-    pub(crate) unsafe fn new_uninterruptible(mm: *mut bindings::mm_struct) -> Result<Self> {
-        let mut hidden = None;
-        let result = loop {
-            // SAFETY: The caller promises what `new` requires.
-            match unsafe { Self::new(mm) } {
-                Err(error) if error == EINTR => {
-                    // SAFETY: The current task may hide its own signals from itself.
-                    let notify = unsafe { helpers::anon_rmap_hide_signals() };
-                    hidden = Some(notify || hidden == Some(true));
-                }
-                result => break result,
-            }
-        };
-        if let Some(notify) = hidden {
-            // SAFETY: Undoes the above.
-            unsafe { helpers::anon_rmap_show_signals(notify) };
-        }
-        result
-    }
-}
-
-impl Deref for Subscription {
-    type Target = MmState;
-
-    fn deref(&self) -> &MmState {
-        &self.0
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant one use is ours to give back.
-        unsafe { bindings::mmu_notifier_put(self.0.notifier.get()) };
-    }
-}
-
-#[kunit_tests(anon_rmap_mm_state)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clearing_is_found_by_its_key_whatever_its_range() {
-        let mut clearings = Clearings::NONE;
-        assert!(clearings.begin(1, Interval::point(10)));
-        assert!(clearings.has(10) && !clearings.has(11));
-        assert_eq!(clearings.get(1), Some(Clearing::All));
-        assert_eq!(clearings.get(2), None);
-        clearings.end(1);
-        assert!(!clearings.has(10));
-        assert_eq!(clearings.get(1), None);
-    }
-
-    #[test]
-    fn a_clearing_within_another_of_the_task_discards_nothing() {
-        let mut clearings = Clearings::NONE;
-        assert!(clearings.begin(1, Interval::point(10)));
-        assert!(clearings.begin(2, Interval::ALL));
-        assert!(clearings.has(5000));
-        assert_eq!(clearings.get(2), Some(Clearing::Nested));
-        clearings.end(2);
-        assert_eq!(clearings.get(1), Some(Clearing::All));
-        assert!(!clearings.has(5000));
-    }
-
-    #[test]
-    fn clearings_find_more_places() -> Result {
-        let mut clearings = Clearings::NONE;
-        let many = 3 * ClearingPlaces::PLACES;
-        for key in 0..many {
-            while !clearings.begin(key, Interval::point(key as u64)) {
-                clearings.add_room(KBox::new(ClearingPlaces::NONE, GFP_KERNEL)?);
-            }
-        }
-        for key in 0..many {
-            assert!(clearings.has(key as u64) && clearings.get(key).is_some());
-            clearings.end(key);
-            assert!(!clearings.has(key as u64) && clearings.get(key).is_none());
-        }
-        // What was made room for is used again.
-        assert!((0..many).all(|key| clearings.begin(key, Interval::ALL)));
-        Ok(())
     }
 }

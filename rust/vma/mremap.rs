@@ -11,10 +11,8 @@
 //! give up between the two.
 
 use super::{
-    mm_state::{
-        Move,
-        Subscription, //
-    },
+    mm_state::Move,
+    notifier::Subscription,
     range,
     Unpublished,
     VmaState, //

@@ -20,8 +20,8 @@
 //! the range is known to be ours, and nothing is allocated that could reclaim.
 
 use super::{
+    clearings::Clearing,
     mm_state::{
-        Clearing,
         MmState,
         Vmas, //
     },
@@ -33,8 +33,10 @@ use crate::{
     index::pages,
     interval_tree::Interval, //
 };
+use core::ops::Deref;
 use kernel::{
     bindings,
+    error::from_err_ptr,
     ffi::c_int,
     mm::Mm,
     page::PAGE_SHIFT,
@@ -64,6 +66,78 @@ pub(crate) static OPS: Ops = Ops(bindings::mmu_notifier_ops {
     invalidate_range_end: Some(invalidate_range_end),
     ..pin_init::zeroed()
 });
+
+/// One VMA's part in the subscription of its address space.
+///
+/// # Invariants
+///
+/// Owns one use of the subscription, as counted by core mm.
+pub(crate) struct Subscription(Arc<MmState>);
+
+impl Subscription {
+    /// Subscribes to the changes of `mm`, or uses the subscription that there is.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; [`EINTR`] if a signal is pending and the subscription is new.
+    ///
+    /// # Safety
+    ///
+    /// The caller must hold the mmap lock of `mm` for writing.
+    pub(crate) unsafe fn new(mm: *mut bindings::mm_struct) -> Result<Self> {
+        // SAFETY: The caller holds the lock that this needs.
+        let notifier = unsafe { bindings::mmu_notifier_get_locked(OPS.as_ptr(), mm) };
+        let notifier = from_err_ptr(notifier)?;
+        // SAFETY: A subscription with our operations comes from `MmState::alloc`, and as we
+        // have a use of it, it has not been released.
+        let mm_state = unsafe { Arc::from_raw(MmState::from_notifier(notifier)) };
+        // Core mm's reference stays what it is; ours is a new one.
+        let _ = Arc::into_raw(mm_state.clone());
+        // INVARIANT: `mmu_notifier_get_locked` has counted this use.
+        Ok(Self(mm_state))
+    }
+
+    /// As [`Self::new`], but a pending signal is no reason to fail: for fork, which could not say
+    /// so, and mmap, which does not for anonymous memory.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::new`].
+    pub(crate) unsafe fn new_uninterruptible(mm: *mut bindings::mm_struct) -> Result<Self> {
+        let mut hidden = None;
+        let result = loop {
+            // SAFETY: The caller promises what `new` requires.
+            match unsafe { Self::new(mm) } {
+                Err(error) if error == EINTR => {
+                    // SAFETY: The current task may hide its own signals from itself.
+                    let notify = unsafe { helpers::anon_rmap_hide_signals() };
+                    hidden = Some(notify || hidden == Some(true));
+                }
+                result => break result,
+            }
+        };
+        if let Some(notify) = hidden {
+            // SAFETY: Undoes the above.
+            unsafe { helpers::anon_rmap_show_signals(notify) };
+        }
+        result
+    }
+}
+
+impl Deref for Subscription {
+    type Target = MmState;
+
+    fn deref(&self) -> &MmState {
+        &self.0
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant one use is ours to give back.
+        unsafe { bindings::mmu_notifier_put(self.0.notifier()) };
+    }
+}
 
 /// # Safety
 ///
@@ -133,7 +207,7 @@ unsafe extern "C" fn invalidate_range_start(
 
 /// Makes faults wait in what is going to be cleared.
 fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touched: Interval) {
-    mm_state.begin_clearing(key(range), touched);
+    mm_state.clearings().begin(key(range), touched);
     let vmas = mm_state.vmas().lock();
     let mut rest = Some(touched);
     while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
@@ -165,7 +239,7 @@ unsafe extern "C" fn invalidate_range_end(
         next_cleared(&vmas, rest).map(|(state, part)| (state.clone(), part))
     };
     // What start has noted.
-    let Some(clearing) = mm_state.clearing(key(range)) else {
+    let Some(clearing) = mm_state.clearings().get(key(range)) else {
         return;
     };
     let mut found: Option<(Arc<VmaState>, Interval)> = next(cleared);
@@ -176,7 +250,7 @@ unsafe extern "C" fn invalidate_range_end(
         }
         found = behind(part, cleared).and_then(next);
     }
-    mm_state.end_clearing(key(range));
+    mm_state.clearings().end(key(range));
 }
 
 /// What core mm announces.
