@@ -7,7 +7,6 @@ use crate::{
         rmap_vma::PageId,
         AnonVma, //
     },
-    frame,
     helpers,
     index::Index,
     memory_failure::{
@@ -16,9 +15,10 @@ use crate::{
     },
     pool::{
         device_memory::DeviceMemory,
+        frame,
+        quarantine,
         OwnedPage, //
     },
-    quarantine,
     radix_tree::Slot,
     stats,
     wait::wake, //

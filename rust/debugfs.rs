@@ -15,7 +15,7 @@ use crate::{
         soft_offline,
         Notice, //
     },
-    quarantine,
+    pool::quarantine,
     rmap::Place,
     stats,
     verify, //

@@ -13,7 +13,7 @@
 //! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
 //! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them, with the file
 //!   behind a mapping, and all VMAs that come from it; [`rmap`], the walks; [`verify`], a check of all that.
-//! * [`pool`]: where pages come from; [`frame`]: which page frames are ours; [`quarantine`]: which are out of use.
+//! * [`pool`]: where pages come from, which page frames are ours, and which are out of use.
 //! * [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address; [`debugfs`], [`stats`]: the user's
 //!   side of it.
 //!
@@ -31,7 +31,7 @@
 //!             anon_vma             (anon_vma::AnonVma)
 //!             page table lock      (core mm)
 //!             poisoned pages       (memory_failure::registry)
-//!             frames               (frame)
+//!             frames               (pool::frame)
 //!             noted failures           (memory_failure::queue)
 //!             journal                  (memory_failure::journal)
 //! ```
@@ -55,14 +55,12 @@ mod commit_charge;
 mod contract;
 mod debugfs;
 mod fault;
-mod frame;
 mod helpers;
 mod index;
 pub mod interval_tree;
 mod memory_failure;
 mod pool;
 mod process;
-mod quarantine;
 mod radix_tree;
 mod rmap;
 mod spot;
@@ -100,7 +98,7 @@ struct AnonRmap {
     machine_check: memory_failure::machine_check::MachineCheck,
     watch: memory_failure::kernel_event::Watch,
     failures: memory_failure::queue::Queue,
-    quarantine: quarantine::Quarantine,
+    quarantine: pool::quarantine::Quarantine,
     journal: memory_failure::journal::Journal,
     device_memory: Option<Pin<KBox<DeviceMemory>>>,
     // Goes last.
@@ -111,7 +109,7 @@ impl kernel::InPlaceModule for AnonRmap {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: The module is initialised once, and nothing that uses these is registered yet.
         unsafe {
-            frame::init();
+            pool::frame::init();
             vma::mm_state::init();
             memory_failure::registry::init();
             debugfs::init();
@@ -130,7 +128,7 @@ impl kernel::InPlaceModule for AnonRmap {
             // SAFETY: There is one module, and nothing has a page that could fail yet; all that has is dropped before.
             journal: unsafe { memory_failure::journal::Journal::new() }?,
             // SAFETY: There is one module, and nothing has a page yet; all that has is dropped before.
-            quarantine: unsafe { quarantine::Quarantine::new() }?,
+            quarantine: unsafe { pool::quarantine::Quarantine::new() }?,
             // SAFETY: There is one module. What notes failures is registered below, and unregistered before
             // this is dropped.
             failures: unsafe { memory_failure::queue::Queue::new() }?,

@@ -13,8 +13,8 @@ use crate::{
         Poison, //
     },
     anon_vma::Walk,
+    pool::quarantine,
     process,
-    quarantine,
     rmap::{
         self,
         Place, //

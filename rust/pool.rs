@@ -19,6 +19,8 @@ use kernel::{
 };
 
 pub(crate) mod device_memory;
+pub(crate) mod frame;
+pub(crate) mod quarantine;
 
 /// A page of the pool.
 ///

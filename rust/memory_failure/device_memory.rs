@@ -10,10 +10,12 @@ use super::{
 };
 use crate::{
     anon::Poison,
-    frame,
     helpers,
-    pool::device_memory::DeviceMemory,
-    quarantine, //
+    pool::{
+        device_memory::DeviceMemory,
+        frame,
+        quarantine, //
+    }, //
 };
 use kernel::{
     bindings,

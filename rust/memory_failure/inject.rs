@@ -22,11 +22,13 @@ use crate::{
         Anon,
         Poison, //
     },
-    frame,
     interval_tree::Interval,
-    pool::device_memory::DeviceMemory,
+    pool::{
+        device_memory::DeviceMemory,
+        frame,
+        quarantine, //
+    },
     process,
-    quarantine,
     rmap::{
         self,
         Place, //

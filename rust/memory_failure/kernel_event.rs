@@ -9,9 +9,11 @@
 
 use super::queue;
 use crate::{
-    frame,
     helpers,
-    pool::device_memory::DeviceMemory, //
+    pool::{
+        device_memory::DeviceMemory,
+        frame, //
+    }, //
 };
 use kernel::ffi::c_ulong;
 

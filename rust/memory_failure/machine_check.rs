@@ -25,10 +25,12 @@ use crate::{
         Anon,
         Poison, //
     },
-    frame,
     helpers,
-    pool::device_memory::DeviceMemory,
-    quarantine,
+    pool::{
+        device_memory::DeviceMemory,
+        frame,
+        quarantine, //
+    },
     stats, //
 };
 use kernel::{

@@ -21,8 +21,10 @@ use crate::{
         Anon,
         Poison, //
     },
-    frame,
-    pool::OwnedPage, //
+    pool::{
+        frame,
+        OwnedPage, //
+    }, //
 };
 use core::{
     ops::RangeInclusive,

@@ -28,11 +28,13 @@ use crate::{
         rmap_mm::RmapMm,
         rmap_vma::RmapVma, //
     },
-    frame,
     helpers,
     index::Index,
-    pool::OwnedPage,
-    quarantine,
+    pool::{
+        frame,
+        quarantine,
+        OwnedPage, //
+    },
     rmap,
     stats,
     vma::VmaState, //
