@@ -556,6 +556,26 @@ impl Anon {
     }
 }
 
+/// The anon in page frame `pfn`, if there is one. Takes O(1), does not sleep.
+pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
+    frame::with_owner(pfn, |_, owner| {
+        // SAFETY: Frames are remembered with anons, whose memory is not freed before `forget` has got the lock.
+        unsafe { Anon::get_not_zero(owner.cast().as_ptr()) }
+    })
+}
+
+/// The same, with a reference to the page.
+pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, OwnedPage)> {
+    frame::with_owner(pfn, |page, owner| {
+        // SAFETY: As above.
+        let anon = unsafe { Anon::get_not_zero(owner.cast().as_ptr()) }?;
+        // SAFETY: The anon owns the page, and does not give it up before `forget` has got the lock.
+        unsafe { helpers::anon_rmap_get_page(page.as_ptr()) };
+        // SAFETY: The reference is ours.
+        Some((anon, unsafe { OwnedPage::from_raw(page) }))
+    })
+}
+
 // SAFETY: `inc_ref` increments `refs`, and the anon is freed only when `refs` drops to zero.
 unsafe impl AlwaysRefCounted for Anon {
     fn inc_ref(&self) {

@@ -123,6 +123,7 @@ impl kernel::InPlaceModule for AnonRmap {
                 DeviceMemory::new(
                     module_parameters::pool_start.value(),
                     module_parameters::pool_size.value(),
+                    memory_failure::device_memory::memory_failure,
                 )
             }?,
             // SAFETY: There is one module, and nothing has a page that could fail yet; all that has is dropped before.

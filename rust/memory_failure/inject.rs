@@ -19,13 +19,13 @@ use super::{
 };
 use crate::{
     anon::{
+        self,
         Anon,
         Poison, //
     },
     interval_tree::Interval,
     pool::{
         device_memory::DeviceMemory,
-        frame,
         quarantine, //
     },
     process,
@@ -152,7 +152,7 @@ pub(crate) fn poison_addr(place: Named, is_touched: bool) -> Result {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`poison`].
 pub(crate) fn poison_pfn(pfn: u64) -> Result {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = anon::lookup(pfn).ok_or(ENXIO)?;
     poison(&anon, Failure::simulated(Door::PoisonPfn, Some(pfn)))
 }
 
@@ -265,7 +265,7 @@ pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
         kind: Poison::Hardware,
         ..Failure::simulated(Door::HardOffline, Some(pfn))
     };
-    match frame::lookup(pfn) {
+    match anon::lookup(pfn) {
         Some(anon) => poison(&anon, failure),
         None if DeviceMemory::get().is_none() => Err(ENXIO),
         None if quarantine::kind(pfn).is_some() => Err(EHWPOISON),
@@ -289,7 +289,7 @@ pub(crate) fn dry_run_addr(place: Named) -> Result<RBTree<Place, Notice>> {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`dry_run`].
 pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
-    dry_run(&*frame::lookup(pfn).ok_or(ENXIO)?)
+    dry_run(&*anon::lookup(pfn).ok_or(ENXIO)?)
 }
 
 /// Where page tables map frame `pfn`. Looks at the index of the page only, or at all of `indices`.
@@ -298,7 +298,7 @@ pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`rmap::mapped_at`].
 pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Place, ()>> {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = anon::lookup(pfn).ok_or(ENXIO)?;
     let index = Interval::point(anon.index().0);
     rmap::mapped_at(&anon, indices.unwrap_or(index))
 }
@@ -309,7 +309,7 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Pl
 ///
 /// Those of [`unpoison`] and [`quarantine::take_back`].
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
-    match frame::lookup(pfn) {
+    match anon::lookup(pfn) {
         Some(anon) => unpoison(&anon),
         None => quarantine::take_back(pfn),
     }

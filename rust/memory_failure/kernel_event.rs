@@ -9,11 +9,9 @@
 
 use super::queue;
 use crate::{
+    anon,
     helpers,
-    pool::{
-        device_memory::DeviceMemory,
-        frame, //
-    }, //
+    pool::device_memory::DeviceMemory, //
 };
 use kernel::ffi::c_ulong;
 
@@ -51,7 +49,7 @@ unsafe extern "C" fn failed(pfn: c_ulong) {
         return;
     }
     // The reference is there before `unpoison_memory()` can look at the page: we are called under its lock.
-    if let Some((anon, guard)) = frame::lookup_page(pfn as u64) {
+    if let Some((anon, guard)) = anon::lookup_page(pfn as u64) {
         let _ = queue::note_marked(anon, pfn as u64, guard);
     }
 }

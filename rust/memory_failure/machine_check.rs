@@ -22,13 +22,13 @@ use super::{
 };
 use crate::{
     anon::{
+        self,
         Anon,
         Poison, //
     },
     helpers,
     pool::{
         device_memory::DeviceMemory,
-        frame,
         quarantine, //
     },
     stats, //
@@ -140,7 +140,7 @@ fn is_ours(pfn: u64) -> bool {
         // The kernel will ask for it.
         return false;
     }
-    let Some(anon) = frame::lookup(pfn) else {
+    let Some(anon) = anon::lookup(pfn) else {
         condemn(pfn);
         return false;
     };

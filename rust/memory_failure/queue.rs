@@ -18,13 +18,11 @@ use super::{
 };
 use crate::{
     anon::{
+        self,
         Anon,
         Poison, //
     },
-    pool::{
-        frame,
-        OwnedPage, //
-    }, //
+    pool::OwnedPage, //
 };
 use core::{
     ops::RangeInclusive,
@@ -351,7 +349,7 @@ fn note_or_miss(
 fn note_missed(frames: RangeInclusive<u64>) {
     let last = *frames.end();
     for pfn in frames {
-        let Some(anon) = frame::lookup(pfn) else {
+        let Some(anon) = anon::lookup(pfn) else {
             continue;
         };
         {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     anon::{
+        self,
         Anon,
         Migration, //
     },
@@ -31,7 +32,6 @@ use crate::{
     helpers,
     index::Index,
     pool::{
-        frame,
         quarantine,
         OwnedPage, //
     },
@@ -68,7 +68,7 @@ const ATTEMPTS: usize = 10;
 ///
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = anon::lookup(pfn).ok_or(ENXIO)?;
     // SAFETY: No requirements.
     if !unsafe { helpers::anon_rmap_may_take_offline() } {
         return Err(EOPNOTSUPP);
