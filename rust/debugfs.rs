@@ -3,6 +3,7 @@
 //! The files in debugfs `anon_rmap/`; the README documents them.
 
 use crate::{
+    failure::Place,
     helpers,
     interval_tree::Interval,
     memory_failure::{
@@ -16,7 +17,6 @@ use crate::{
         Notice, //
     },
     pool::quarantine,
-    rmap::Place,
     stats,
     verify, //
 };

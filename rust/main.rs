@@ -14,8 +14,8 @@
 //! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them, with the file
 //!   behind a mapping, and all VMAs that come from it; [`rmap`], the walks; [`verify`], a check of all that.
 //! * [`pool`]: where pages come from, which page frames are ours, and which are out of use.
-//! * [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address; [`debugfs`], [`stats`]: the user's
-//!   side of it.
+//! * [`failure`]: what a failure is; [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address;
+//!   [`debugfs`], [`stats`]: the user's side of it.
 //!
 //! Lock order, outermost first:
 //!
@@ -54,6 +54,7 @@ mod anon_vma;
 mod commit_charge;
 mod contract;
 mod debugfs;
+mod failure;
 mod fault;
 mod helpers;
 mod index;

@@ -13,12 +13,10 @@ use crate::{
         Poison, //
     },
     anon_vma::Walk,
+    failure::Place,
     pool::quarantine,
     process,
-    rmap::{
-        self,
-        Place, //
-    },
+    rmap,
     spot::Spot,
     stats, //
 };

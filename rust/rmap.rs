@@ -29,6 +29,7 @@ use crate::{
         Mapping,
         Walk, //
     },
+    failure::Place,
     helpers,
     index::Index,
     interval_tree::Interval,
@@ -36,16 +37,11 @@ use crate::{
     stats,
     vma::VmaState, //
 };
-use core::{
-    fmt,
-    ops::ControlFlow, //
-};
+use core::ops::ControlFlow;
 use kernel::{
-    mm::Mm,
     prelude::*,
     rbtree::RBTree,
     sync::Arc,
-    task::Pid,
     time::{
         delay::fsleep,
         Delta, //
@@ -154,47 +150,6 @@ impl Unflushed {
     }
 }
 
-/// An address of a process.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    /// `None` if it has gone.
-    pub(crate) process: Option<process::Id>,
-    pub(crate) address: usize,
-}
-
-impl fmt::Display for Place {
-    /// As the current task would name it, with pid 0 if it can't.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid={} address={:#x}", self.pid(), self.address)
-    }
-}
-
-impl Place {
-    /// `address` of the process whose address space `mm` is.
-    pub(crate) fn in_mm(mm: &Mm, address: usize) -> Self {
-        Self {
-            process: process::Id::owner(mm),
-            address,
-        }
-    }
-
-    /// Where `vma` puts `index`.
-    pub(crate) fn new(vma: &RmapVma, index: Index) -> Self {
-        Self::in_mm(vma.mm(), vma.base().address(index))
-    }
-
-    /// The number of the process, see [`process::Id::number`].
-    pub(crate) fn pid(&self) -> Pid {
-        self.process.as_ref().map_or(0, |process| process.number())
-    }
-
-    /// Whether the current task can name the process, and it has memory.
-    pub(crate) fn is_usable(&self) -> bool {
-        let usable = |process: &process::Id| process.number() != 0 && process.has_memory();
-        self.process.as_ref().is_some_and(usable)
-    }
-}
-
 /// Where page tables map `anon`, of the VMAs that cover indices in `range`: at these, whatever the index
 /// of `anon`.
 ///
@@ -234,7 +189,7 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
             ControlFlow::Continue(())
         });
         if let Some(index) = found {
-            places.try_create_and_insert(Place::new(vma, index), (), GFP_KERNEL_ACCOUNT)?;
+            places.try_create_and_insert(vma.place(index), (), GFP_KERNEL_ACCOUNT)?;
         }
     }
     Ok(())
@@ -255,7 +210,7 @@ pub(crate) fn holders(anon: &Anon, mut examine: impl FnMut(&RmapMm, Place) -> Re
     while !walk.is_over && !walk.is_chasing() {
         for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
             if vma.holds(index, anon.id()) {
-                examine(vma.mm(), Place::new(&vma, index))?;
+                examine(vma.mm(), vma.place(index))?;
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::{
         Anon,
         Share, //
     },
+    failure::Place,
     index::{
         pages,
         Index, //
@@ -19,10 +20,7 @@ use crate::{
     interval_tree::Interval,
     process,
     radix_tree::NodePool,
-    rmap::{
-        self,
-        Place, //
-    },
+    rmap,
     vma::{
         mm_state::MmState,
         ops,

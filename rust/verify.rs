@@ -14,6 +14,7 @@ use crate::{
         verify::SeenAvc,
         AnonVma, //
     },
+    failure::Place,
     helpers,
     index::Index,
     interval_tree::{
@@ -22,7 +23,6 @@ use crate::{
     },
     memory_failure,
     process,
-    rmap::Place,
     vma::{
         mm_state::MmState,
         VmaState, //
@@ -151,7 +151,7 @@ pub(crate) fn check() -> Result<Report> {
             }
             report.avcs += 1;
             if !has_vma(tree, avc) {
-                let place = Place::new(&avc.vma, Index(avc.interval.start()));
+                let place = avc.vma.place(Index(avc.interval.start()));
                 report.add(Wrong::Avc(place))?;
             }
             Ok(())
@@ -181,7 +181,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
             let slots = state.amap().lock();
             rest = vma.entries(&i_mmap, indices, |index, entry| {
                 report.entries += 1;
-                let place = || Place::new(vma, index);
+                let place = || vma.place(index);
                 wrong = match entry {
                     Entry::KnownMarker => None,
                     // It stands for what nobody has written.

@@ -13,6 +13,7 @@ use super::{
     zap::zap, //
 };
 use crate::{
+    failure::Place,
     helpers,
     index::{
         Base,
@@ -143,6 +144,11 @@ impl RmapVma {
     /// Where the VMA puts its indices.
     pub(crate) fn base(&self) -> Base {
         self.base
+    }
+
+    /// Where the VMA puts `index`.
+    pub(crate) fn place(&self, index: Index) -> Place {
+        Place::in_mm(&self.mm, self.base.address(index))
     }
 
     /// The window of the VMA.

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     anon::Poison,
+    failure::Place,
     helpers,
     index::Index,
-    process,
-    rmap::Place, //
+    process, //
 };
 use kernel::prelude::*;
 

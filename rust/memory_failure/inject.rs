@@ -23,16 +23,14 @@ use crate::{
         Anon,
         Poison, //
     },
+    failure::Place,
     interval_tree::Interval,
     pool::{
         device_memory::DeviceMemory,
         quarantine, //
     },
     process,
-    rmap::{
-        self,
-        Place, //
-    },
+    rmap,
     spot::Spot, //
 };
 use core::{

@@ -11,10 +11,10 @@ use super::{
     Door, //
 };
 use crate::{
+    failure::Place,
     helpers,
     index::Index,
-    process,
-    rmap::Place, //
+    process, //
 };
 use core::{
     fmt,

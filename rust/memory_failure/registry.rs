@@ -4,8 +4,8 @@
 
 use super::Failure;
 use crate::{
+    failure::Place,
     index::Index,
-    rmap::Place,
     stats, //
 };
 use core::{
