@@ -4,7 +4,7 @@
 //!
 //! Core mm tells our mmu notifier of that, too. It is told from `MADV_DONTNEED` by who does it: the walk of a
 //! family ([`Family::walker`](crate::anon_vma::family::Family::walker)), a fault that replaces a page
-//! ([`Replacing`](crate::amap::Replacing)), or somebody who has locked the VMA for writing.
+//! ([`Replacing`](crate::amap::replacing)), or somebody who has locked the VMA for writing.
 
 use crate::helpers;
 use core::ops::Range;
