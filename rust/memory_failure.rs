@@ -39,6 +39,7 @@ use kill::Victim;
 
 pub(crate) mod copy;
 pub(crate) mod device_memory;
+mod direct_map;
 pub(crate) mod event;
 pub(crate) mod inject;
 pub(crate) mod journal;

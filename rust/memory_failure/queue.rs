@@ -10,7 +10,7 @@
 //! again when one is free: its frame has the kernel's flag for bad pages.
 
 use super::{
-    machine_check,
+    direct_map,
     poison,
     Action,
     Door,
@@ -264,7 +264,7 @@ impl WorkItem for Worker {
             _ if handled.is_err() => failed.give_up(),
             // Its door can be another one by now.
             Some(done) if done.failed.door == Door::MachineCheck => {
-                machine_check::finish(&failed.anon, failed.pfn)
+                direct_map::finish(&failed.anon, failed.pfn)
             }
             _ => (),
         }
