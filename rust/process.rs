@@ -16,6 +16,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    ffi::c_int,
     mm::Mm,
     prelude::*,
     sync::aref::ARef,
@@ -210,6 +211,16 @@ impl Drop for ChargeTo {
 pub(crate) fn is_current_killed() -> bool {
     // SAFETY: The current task may be asked.
     unsafe { helpers::anon_rmap_fatal_signal_pending() }
+}
+
+/// [`EPERM`] unless the current task is privileged over the whole machine, as who sees and hits memory of all must be.
+pub(crate) fn require_capability() -> Result {
+    // SAFETY: May be asked at any time.
+    if unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
 }
 
 #[kunit_tests(anon_rmap_process)]

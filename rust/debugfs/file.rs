@@ -11,11 +11,13 @@ use super::seq_file::{
     Listing,
     ReadOperations, //
 };
-use crate::helpers;
+use crate::{
+    helpers,
+    process::require_capability, //
+};
 use core::ptr;
 use kernel::{
     bindings,
-    ffi::c_int,
     iov::IovIterSource,
     prelude::*, //
 };
@@ -31,17 +33,6 @@ pub(super) trait Command: 'static {
 
     /// Does what `text` says, all of it, or nothing and returns why.
     fn run(text: &[u8]) -> Result;
-}
-
-/// [`EPERM`] unless the current task is privileged over the whole machine: whoever reads or writes these files sees and hits memory
-/// of all. The descriptor may have been opened by somebody else.
-pub(super) fn require_capability() -> Result {
-    // SAFETY: May be asked at any time.
-    if unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } {
-        Ok(())
-    } else {
-        Err(EPERM)
-    }
 }
 
 /// A directory in debugfs; removed, with what is in it, when this is dropped.
@@ -180,6 +171,7 @@ unsafe extern "C" fn write<C: Command>(
 /// [`EPERM`], see [`require_capability`]; [`Command::TOO_LONG`]; [`EFAULT`] if the memory of the writer can't be read;
 /// [`ENOMEM`]; those of [`Command::run`]. Nothing has changed then.
 fn run<C: Command>(from: &mut IovIterSource<'_>) -> Result<usize> {
+    // The descriptor may have been opened by somebody else.
     require_capability()?;
     let size = from.len();
     if size > C::MOST_BYTES {
