@@ -52,6 +52,7 @@ use seq_file::{
 
 mod answers;
 mod file;
+mod lines;
 mod mappings;
 mod parse;
 mod seq_file;
@@ -214,7 +215,7 @@ impl Question for PoisonRandom {
 
     fn show(_: &usize, chosen: &Option<Chosen>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match chosen {
-            Some(chosen) => writeln!(f, "{chosen}"),
+            Some(chosen) => lines::chosen(chosen, f),
             None => Ok(()),
         }
     }
@@ -239,7 +240,7 @@ impl Question for DryRun {
     }
 
     fn show(place: &Place, notice: &Notice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{place} {notice}")
+        lines::dry_run(place, notice, f)
     }
 }
 
@@ -264,7 +265,7 @@ impl Question for Rmap {
     }
 
     fn show(place: &Place, (): &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{place}")
+        lines::place(place, f)
     }
 }
 
@@ -284,7 +285,7 @@ impl Listing for Poisoned {
     }
 
     fn show(pfn: &u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        registry::show(*pfn, f)
+        registry::with(*pfn, |record| lines::poisoned(*pfn, record, f)).unwrap_or(Ok(()))
     }
 }
 
@@ -305,9 +306,9 @@ impl Listing for Events {
 
     fn show((lost, number, record): &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *lost > 0 {
-            writeln!(f, "lost={lost}")?;
+            lines::lost(*lost, f)?;
         }
-        writeln!(f, "number={number} {record}")
+        lines::event(*number, record, f)
     }
 }
 
@@ -338,7 +339,7 @@ impl Listing for Quarantine {
     }
 
     fn show((pfn, kind): &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "pfn={pfn:#x} kind={kind}")
+        lines::quarantined(*pfn, *kind, f)
     }
 }
 
@@ -356,8 +357,10 @@ impl Listing for Stats {
     }
 
     fn show((): &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        stats::show(f)?;
-        writeln!(f, "quarantined {}", quarantine::count())
+        for (name, counter) in stats::ALL {
+            lines::counter(name, counter.get(), f)?;
+        }
+        lines::counter("quarantined", quarantine::count() as i64, f)
     }
 }
 
@@ -376,8 +379,8 @@ impl Listing for Verify {
 
     fn show(report: &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match report {
-            Ok(report) => write!(f, "{report}"),
-            Err(_) => writeln!(f, "no memory for the check: try again"),
+            Ok(report) => lines::verify(report, f),
+            Err(_) => lines::no_verify(f),
         }
     }
 }

@@ -20,9 +20,7 @@ use crate::{
     spot::Spot,
     stats, //
 };
-use core::fmt;
 use kernel::{
-    fmt::Adapter,
     prelude::*,
     rbtree::RBTree,
     sync::{
@@ -44,7 +42,7 @@ pub(crate) mod event;
 pub(crate) mod inject;
 pub(crate) mod journal;
 pub(crate) mod kernel_event;
-mod kill;
+pub(crate) mod kill;
 pub(crate) mod machine_check;
 pub(crate) mod queue;
 pub(crate) mod registry;
@@ -298,17 +296,7 @@ fn take_away(anon: &Anon, marked: Marked, failure: &Failure) {
 
 /// The thread that would be signalled at once by a failure, and how; none if that can wait for an access.
 #[derive(Clone)]
-pub(crate) struct Notice(Option<(process::Id, kill::Code)>);
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tid, signal) = match &self.0 {
-            Some((thread, code)) => (thread.number(), code.name()),
-            None => (0, c"none"),
-        };
-        write!(f, "tid={tid} signal={}", Adapter(signal))
-    }
-}
+pub(crate) struct Notice(pub(crate) Option<(process::Id, kill::Code)>);
 
 /// Who would be hit if the page of `anon` failed now, without anything being changed.
 ///

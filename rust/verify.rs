@@ -28,10 +28,7 @@ use crate::{
         VmaState, //
     }, //
 };
-use core::{
-    fmt,
-    ops::ControlFlow, //
-};
+use core::ops::ControlFlow;
 use kernel::{
     mm::MmWithUser,
     page::PAGE_SHIFT,
@@ -44,7 +41,7 @@ use kernel::{
 type Trees = RBTree<usize, Arc<AnonVma>>;
 
 /// Something that is wrong.
-enum Wrong {
+pub(crate) enum Wrong {
     /// A tree, in itself.
     Tree(Violation),
     /// The links of the VMA at this place: their intervals are not the VMA's, or a tree lacks one.
@@ -59,30 +56,17 @@ enum Wrong {
     Poisoned(Place),
 }
 
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tree(violation) => write!(f, "wrong tree: {violation:?}"),
-            Self::Links(place) => write!(f, "wrong links: {place}"),
-            Self::Avc(place) => write!(f, "wrong avc: {place}"),
-            Self::Entry(place) => write!(f, "wrong page table entry: {place}"),
-            Self::Marker(place) => write!(f, "wrong marker: {place}"),
-            Self::Poisoned(place) => write!(f, "wrong, a failed page is mapped: {place}"),
-        }
-    }
-}
-
 /// What came of a check.
 #[derive(Default)]
 pub(crate) struct Report {
-    vmas: usize,
-    trees: usize,
-    avcs: usize,
-    entries: usize,
+    pub(crate) vmas: usize,
+    pub(crate) trees: usize,
+    pub(crate) avcs: usize,
+    pub(crate) entries: usize,
     /// What is wrong, the first [`MAX_WRONG`] of it.
-    wrong: KVec<Wrong>,
+    pub(crate) wrong: KVec<Wrong>,
     /// How much more is.
-    more_wrong: usize,
+    pub(crate) more_wrong: usize,
 }
 
 /// Things that are wrong which are described; all are counted. Their lines fit into a page.
@@ -97,26 +81,6 @@ impl Report {
             self.more_wrong += 1;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Report {
-    /// A line for each thing that is wrong, or `ok`; then what was looked at.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for wrong in &self.wrong {
-            writeln!(f, "{wrong}")?;
-        }
-        if self.more_wrong > 0 {
-            writeln!(f, "wrong, and not described: {}", self.more_wrong)?;
-        }
-        if self.wrong.is_empty() {
-            write!(f, "ok ")?;
-        }
-        writeln!(
-            f,
-            "vmas={} trees={} avcs={} entries={}",
-            self.vmas, self.trees, self.avcs, self.entries
-        )
     }
 }
 

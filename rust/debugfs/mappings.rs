@@ -2,7 +2,13 @@
 
 //! The file `mappings`.
 
-use super::seq_file::Listing;
+use super::{
+    lines::{
+        self,
+        MappingLine, //
+    },
+    seq_file::Listing, //
+};
 use crate::{
     process,
     stats,
@@ -13,9 +19,7 @@ use crate::{
 };
 use core::fmt;
 use kernel::{
-    fmt::Adapter,
     page::PAGE_SHIFT,
-    str::CStr,
     task::Pid, //
 };
 
@@ -26,7 +30,7 @@ pub(super) struct Mappings;
 #[derive(Default)]
 pub(super) struct Cursor {
     /// The [key](MmState::key) of the address space.
-    mm_state: usize,
+    mm: usize,
     page: u64,
 }
 
@@ -36,7 +40,7 @@ impl Listing for Mappings {
 
     fn next(cursor: &Cursor) -> Option<(Cursor, MappingLine)> {
         let Cursor {
-            mm_state: mut key,
+            mm: mut key,
             mut page,
         } = *cursor;
         loop {
@@ -48,16 +52,10 @@ impl Listing for Mappings {
             if let Some(owner) = process::pid_and_comm(mm_state.mm()) {
                 while let Some((covered, state)) = mm_state.first_vma_from(page) {
                     page = covered.last() + 1;
-                    if let Some(line) = MappingLine::new(owner, &state) {
+                    if let Some(line) = look(owner, &state) {
                         // It may have grown.
                         page = page.max((line.end >> PAGE_SHIFT) as u64);
-                        return Some((
-                            Cursor {
-                                mm_state: key,
-                                page,
-                            },
-                            line,
-                        ));
+                        return Some((Cursor { mm: key, page }, line));
                     }
                 }
             }
@@ -66,65 +64,31 @@ impl Listing for Mappings {
     }
 
     fn show(line: &MappingLine, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{line}")
+        lines::mapping(line, f)
     }
 }
 
-/// What `mappings` says of one VMA.
-pub(super) struct MappingLine {
-    pid: Pid,
-    comm: [u8; 16],
-    start: usize,
-    end: usize,
-    first: u64,
-    last: u64,
-    present: u64,
-    poisoned: u64,
-    avcs: usize,
-}
-
-impl MappingLine {
-    /// Looks at the VMA under its locks; `None` if it has gone.
-    fn new((pid, comm): (Pid, [u8; 16]), state: &VmaState) -> Option<Self> {
-        let (start, end) = state.range()?;
-        let indices = state.base().interval(start, end).ok()?;
-        let (first, last) = (indices.start(), indices.last());
-        let any_poisoned = stats::POISONED.get() > 0;
-        let slots = state.amap().lock();
-        let poisoned = slots
-            .anons
-            .iter_range(first, last)
-            .take_while(|_| any_poisoned)
-            .filter(|(_, slot)| slot.value.lock().poison().is_some());
-        Some(Self {
-            pid,
-            comm,
-            start,
-            end,
-            first,
-            last,
-            present: slots.anons.count_range(first, last),
-            poisoned: poisoned.count() as u64,
-            avcs: state.links(&slots)?.len(),
-        })
-    }
-}
-
-impl fmt::Display for MappingLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let comm = CStr::from_bytes_until_nul(&self.comm).unwrap_or(c"");
-        write!(
-            f,
-            "pid={} range={:#x}-{:#x} index={}-{} present={} poisoned={} avcs={} comm={}",
-            self.pid,
-            self.start,
-            self.end,
-            self.first,
-            self.last,
-            self.present,
-            self.poisoned,
-            self.avcs,
-            Adapter(comm),
-        )
-    }
+/// Looks at a VMA under its locks; `None` if it has gone.
+fn look((pid, comm): (Pid, [u8; 16]), state: &VmaState) -> Option<MappingLine> {
+    let (start, end) = state.range()?;
+    let indices = state.base().interval(start, end).ok()?;
+    let (first, last) = (indices.start(), indices.last());
+    let any_poisoned = stats::POISONED.get() > 0;
+    let slots = state.amap().lock();
+    let poisoned = slots
+        .anons
+        .iter_range(first, last)
+        .take_while(|_| any_poisoned)
+        .filter(|(_, slot)| slot.value.lock().poison().is_some());
+    Some(MappingLine {
+        pid,
+        comm,
+        start,
+        end,
+        first,
+        last,
+        present: slots.anons.count_range(first, last),
+        poisoned: poisoned.count() as u64,
+        avcs: state.links(&slots)?.len(),
+    })
 }

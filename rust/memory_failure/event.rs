@@ -41,7 +41,7 @@ impl From<&Failure> for Action {
 
 impl Action {
     /// What the trace and the journal call it.
-    pub(super) fn name(self) -> &'static CStr {
+    pub(crate) fn name(self) -> &'static CStr {
         match self {
             Self::Poison => c"poison",
             Self::HwPoison => c"hwpoison",

@@ -33,10 +33,7 @@ use crate::{
     rmap,
     spot::Spot, //
 };
-use core::{
-    fmt,
-    ops::Range, //
-};
+use core::ops::Range;
 use kernel::{
     prelude::*,
     rbtree::RBTree,
@@ -170,14 +167,8 @@ pub(crate) fn poison_range(pid: Pid, range: Range<usize>) -> Result {
 /// A page that was chosen at random.
 #[derive(Clone)]
 pub(crate) struct Chosen {
-    place: Place,
-    pfn: u64,
-}
-
-impl fmt::Display for Chosen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} pfn={:#x}", self.place, self.pfn)
-    }
+    pub(crate) place: Place,
+    pub(crate) pfn: u64,
 }
 
 /// Poisons `count` good pages of the process `pid`, and returns which, numbered in the order in which they were chosen; none

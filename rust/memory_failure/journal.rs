@@ -16,13 +16,9 @@ use crate::{
     index::Index,
     process, //
 };
-use core::{
-    fmt,
-    mem, //
-};
+use core::mem;
 use kernel::{
     bindings,
-    fmt::Adapter,
     prelude::*,
     sync::global_lock, //
 };
@@ -50,9 +46,9 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Record {
     /// In nanoseconds since boot.
-    time: u64,
-    pfn: u64,
-    event: Event,
+    pub(crate) time: u64,
+    pub(crate) pfn: u64,
+    pub(crate) event: Event,
 }
 
 /// # Invariants
@@ -131,33 +127,4 @@ pub(crate) fn first_from(from: u64) -> Option<(u64, Record)> {
     let place = ring.places.get((number % RECORDS as u64) as usize)?;
     let record = place.as_ref().filter(|_| number < ring.next)?;
     Some((number, record.clone()))
-}
-
-impl fmt::Display for Record {
-    /// Processes and threads as the current task would name them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NSEC_PER_SEC: u64 = 1_000_000_000;
-
-        let (seconds, rest) = (self.time / NSEC_PER_SEC, self.time % NSEC_PER_SEC);
-        write!(f, "time={seconds}.{:06} pfn={:#x} ", rest / 1000, self.pfn)?;
-        match &self.event {
-            Event::Action {
-                index,
-                action,
-                door,
-            } => write!(
-                f,
-                "index={index} action={} door={}",
-                Adapter(action.name()),
-                Adapter(door.name())
-            ),
-            Event::Hit { place, signal } => {
-                let (tid, signal) = match signal {
-                    Some((thread, code)) => (thread.number(), code.name()),
-                    None => (0, c"none"),
-                };
-                write!(f, "{place} tid={tid} signal={}", Adapter(signal))
-            }
-        }
-    }
 }
