@@ -61,7 +61,7 @@ impl VmaState {
         result
     }
 
-    /// As [`Self::fork`], into `space`.
+    /// As [`Self::fork`], into the address space of `mm_state`.
     ///
     /// # Safety
     ///
