@@ -17,6 +17,7 @@
 
 use super::{
     event,
+    policy,
     Door, //
 };
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
         Migration, //
     },
     frame,
-    helpers,
     index::Index,
     pool::OwnedPage,
     quarantine,
@@ -65,8 +65,7 @@ const ATTEMPTS: usize = 10;
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
     let anon = frame::lookup(pfn).ok_or(ENXIO)?;
-    // SAFETY: No requirements.
-    if !unsafe { helpers::anon_rmap_may_take_offline() } {
+    if !policy::allows_offline() {
         return Err(EOPNOTSUPP);
     }
     // The charge of the old page moves to this one.
