@@ -157,6 +157,7 @@ extern "C" {
     pub(crate) fn anon_rmap_fatal_signal_pending() -> bool;
     pub(crate) fn anon_rmap_early_kill_thread(
         mm: *mut bindings::mm_struct,
+        early: bool,
     ) -> *mut bindings::task_struct;
     pub(crate) fn anon_rmap_trace_action(
         pfn: c_ulong,
@@ -211,6 +212,12 @@ extern "C" {
     pub(crate) fn anon_rmap_clear_page(page: *mut bindings::page);
 }
 
+// Functions of `helpers/policy.c`.
+extern "C" {
+    pub(crate) fn anon_rmap_may_take_offline() -> bool;
+    pub(crate) fn anon_rmap_early_kill() -> bool;
+}
+
 // Functions of `helpers/quarantine.c`.
 #[allow(
     improper_ctypes,
@@ -226,7 +233,6 @@ extern "C" {
     pub(crate) fn anon_rmap_quarantine_sign_marked(page: *mut bindings::page, kind: c_int);
     pub(crate) fn anon_rmap_quarantine_add_signed();
     pub(crate) fn anon_rmap_mark_bad(page: *mut bindings::page, simulated: bool);
-    pub(crate) fn anon_rmap_may_take_offline() -> bool;
     pub(crate) fn anon_rmap_unmark_bad(page: *mut bindings::page) -> c_int;
 }
 

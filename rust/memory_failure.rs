@@ -44,6 +44,7 @@ pub(crate) mod journal;
 pub(crate) mod kernel_event;
 pub(crate) mod kill;
 pub(crate) mod machine_check;
+mod policy;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod soft_offline;
@@ -279,10 +280,11 @@ fn take_away(anon: &Anon, marked: Marked, failure: &Failure) {
     show_in_stats(&rmap::unmap(anon));
     // Not before: who is told must not be able to read the page any more.
     let number = FAILURES.fetch_add(1, Relaxed) + 1;
+    let policy = policy::early_kill();
     let _ = rmap::holders(anon, |mm, place| {
         // What moves during the walk is found at two places.
         if mm.is_first_hit_by(number) {
-            let victim = Victim::of(mm, place.address, failure.action);
+            let victim = Victim::of(mm, place.address, failure.action, policy);
             event::hit(pfn, &place, victim.as_ref());
             registry::add_holder(pfn, place);
             if let Some(victim) = victim {
@@ -308,8 +310,9 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<RBTree<Place, Notice>> {
         return Err(EHWPOISON);
     }
     let mut hits = RBTree::new();
+    let policy = policy::early_kill();
     rmap::holders(anon, |mm, place| {
-        let victim = Victim::of(mm, place.address, Action::Optional);
+        let victim = Victim::of(mm, place.address, Action::Optional, policy);
         let notice = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
         hits.try_create_and_insert(place, Notice(notice), GFP_KERNEL_ACCOUNT)?;
         Ok(())

@@ -13,8 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#define POLICY_OF_KERNEL "/proc/sys/vm/memory_failure_early_kill"
-#define POLICY_OF_MODULE "/sys/module/anon_rmap/parameters/memory_failure_early_kill"
+#define POLICY "/proc/sys/vm/memory_failure_early_kill"
 #define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
 #define WORD 0x1234567890abcdefUL
 
@@ -414,8 +413,7 @@ static bool plays_the_same(const struct row *row, bool with_pool)
 
 static void set_policy(bool early)
 {
-	print_to_file(POLICY_OF_KERNEL, "%d", early);
-	print_to_file(POLICY_OF_MODULE, "%d", early);
+	print_to_file(POLICY, "%d", early);
 }
 
 int main(void)

@@ -7,7 +7,6 @@
 #include <linux/leafops.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
-#include <linux/module.h>
 #include <linux/pgtable.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -16,12 +15,6 @@
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
-
-/* vm.memory_failure_early_kill is not for modules to read. */
-static bool memory_failure_early_kill;
-module_param(memory_failure_early_kill, bool, 0644);
-MODULE_PARM_DESC(memory_failure_early_kill,
-		 "Signal processes that hold a failed page at once, unless they have chosen otherwise (prctl PR_MCE_KILL)");
 
 /*
  * The entry of @mm's page tables for @address, locked; NULL if there is no
@@ -218,12 +211,12 @@ bool anon_rmap_fatal_signal_pending(void)
  * The thread of the process that owns @mm to be told of a failure that nobody
  * has run into yet, with a reference; NULL if none wants to know. The rules are
  * those of find_early_kill_thread() in mm/memory-failure.c: the first thread
- * that has asked for it (PR_MCE_KILL_EARLY), or, if that is the policy, that
+ * that has asked for it (PR_MCE_KILL_EARLY), or, if the policy is @early, that
  * has not asked for anything. But it must be one that can be told: the first
  * thread of a process may have ended, and has no memory then.
  */
-struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm);
-struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm)
+struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm, bool early);
+struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm, bool early)
 {
 	struct task_struct *found = NULL;
 #ifdef CONFIG_MEMCG
@@ -234,10 +227,9 @@ struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm)
 	if (owner) {
 		for_each_thread(owner, thread) {
 			unsigned int flags = READ_ONCE(thread->flags);
-			bool early = flags & PF_MCE_PROCESS ? flags & PF_MCE_EARLY :
-					READ_ONCE(memory_failure_early_kill);
+			bool told = flags & PF_MCE_PROCESS ? flags & PF_MCE_EARLY : early;
 
-			if (early && !(flags & PF_EXITING) && READ_ONCE(thread->mm) == mm) {
+			if (told && !(flags & PF_EXITING) && READ_ONCE(thread->mm) == mm) {
 				found = tryget_task_struct(thread);
 				break;
 			}

@@ -6,15 +6,11 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/fs_struct.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/nodemask.h>
 #include <linux/pagemap.h>
-#include <linux/path.h>
-#include <linux/pid_namespace.h>
-#include <linux/sched/task.h>
 #include <linux/xarray.h>
 
 /* The frames, each with its kind as the value. */
@@ -191,39 +187,6 @@ void anon_rmap_mark_bad(struct page *page, bool simulated)
 	folio_get(folio);
 	folio->private = NULL;
 	WRITE_ONCE(folio->mapping, NULL);
-}
-
-/* A setting vm.@name of the kernel's, which is 0 or 1; 1 if it can't be read. */
-static bool anon_rmap_sysctl(const char *name)
-{
-	struct task_struct *init = init_pid_ns.child_reaper;
-	char path[64], value = '1';
-	struct file *file;
-	struct path root;
-	loff_t pos = 0;
-
-	/* In the file system of the system's first process, whoever happens to run. */
-	task_lock(init);
-	get_fs_root(init->fs, &root);
-	task_unlock(init);
-	snprintf(path, sizeof(path), "proc/sys/vm/%s", name);
-	file = file_open_root(&root, path, O_RDONLY, 0);
-	path_put(&root);
-	if (IS_ERR(file))
-		return true;
-	kernel_read(file, &value, 1, &pos);
-	fput(file);
-	return value != '0';
-}
-
-/*
- * Whether the administrator allows frames to be taken offline; not if a failure is to panic, which that is to
- * memory_failure().
- */
-bool anon_rmap_may_take_offline(void);
-bool anon_rmap_may_take_offline(void)
-{
-	return anon_rmap_sysctl("enable_soft_offline") && anon_rmap_sysctl("memory_failure_recovery");
 }
 
 /*

@@ -3,12 +3,14 @@
 //! Who is signalled when a page fails: the rules of the kernel's `memory_failure()`.
 //!
 //! A process that holds the page is told at once ("early kill") if it has asked for that by
-//! `prctl(PR_MCE_KILL)`, or has not asked for anything and the module parameter
-//! `memory_failure_early_kill` says so: one thread, `BUS_MCEERR_AO`. If the current task was about to
+//! `prctl(PR_MCE_KILL)`, or has not asked for anything and `vm.memory_failure_early_kill` says so: one thread, `BUS_MCEERR_AO`. If the current task was about to
 //! use the data it gets `BUS_MCEERR_AR` instead. All others learn of it when they touch the page
 //! ("late kill"): the fault raises `BUS_MCEERR_AR`.
 
-use super::Action;
+use super::{
+    policy::EarlyKill,
+    Action, //
+};
 use crate::{
     helpers,
     process, //
@@ -66,10 +68,10 @@ pub(crate) struct Victim {
 
 impl Victim {
     /// The thread to be signalled of the process whose address space `mm` is and which holds the failed
-    /// page at `address`; `None` if none is, until it touches the page.
+    /// page at `address`, if `policy` is the system's; `None` if none is, until it touches the page.
     ///
     /// Takes the time of looking at each thread of that process.
-    pub(crate) fn of(mm: &Mm, address: usize, action: Action) -> Option<Self> {
+    pub(crate) fn of(mm: &Mm, address: usize, action: Action, policy: EarlyKill) -> Option<Self> {
         let address = address & PAGE_MASK;
         let current = current!();
         let own = current
@@ -83,7 +85,8 @@ impl Victim {
             });
         }
         // SAFETY: `mm` is live.
-        let task = unsafe { helpers::anon_rmap_early_kill_thread(mm.as_raw()) };
+        let task =
+            unsafe { helpers::anon_rmap_early_kill_thread(mm.as_raw(), policy == EarlyKill::On) };
         NonNull::new(task).map(|task| Self {
             // SAFETY: The helper has taken a reference for us.
             task: unsafe { ARef::from_raw(task.cast()) },

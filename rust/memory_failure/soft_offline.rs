@@ -17,6 +17,7 @@
 
 use super::{
     event,
+    policy,
     Door, //
 };
 use crate::{
@@ -29,7 +30,6 @@ use crate::{
         rmap_mm::RmapMm,
         rmap_vma::RmapVma, //
     },
-    helpers,
     index::Index,
     pool::{
         quarantine,
@@ -69,8 +69,7 @@ const ATTEMPTS: usize = 10;
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
     let anon = anon::lookup(pfn).ok_or(ENXIO)?;
-    // SAFETY: No requirements.
-    if !unsafe { helpers::anon_rmap_may_take_offline() } {
+    if !policy::allows_offline() {
         return Err(EOPNOTSUPP);
     }
     // The charge of the old page moves to this one.
