@@ -141,9 +141,15 @@ impl Content {
         }
     }
 
-    /// Whether the page may be mapped.
+    /// Whether the current task may map the page. For a core dump all of it would be read.
     pub(crate) fn may_be_mapped(&self) -> bool {
-        matches!(self.poison(), None | Some(Poison::Kept)) && !self.has_failed()
+        // SAFETY: No requirements.
+        let is_dumping = || unsafe { helpers::anon_rmap_is_dumping_core() };
+        match self.poison() {
+            None => !self.has_failed(),
+            Some(Poison::Kept) => !self.has_failed() && !is_dumping(),
+            Some(_) => false,
+        }
     }
 
     /// Whether the page may be read as a whole, to copy or to move it.
