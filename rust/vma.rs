@@ -71,6 +71,7 @@ use kernel::{
 };
 
 mod charge;
+mod core_dump;
 mod fork;
 mod mremap;
 
