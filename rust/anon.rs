@@ -66,11 +66,13 @@ use kernel::{
     }, //
 };
 
-/// Why a page must not be used.
+/// How a page has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Poison {
     /// A drill: the content is intact, and unpoisoning gives it back.
     Simulated,
+    /// A drill in which who has the page keeps it: it may be mapped, but not be read as a whole.
+    Kept,
     /// The hardware has failed: the frame is never used again.
     Hardware,
 }
@@ -79,6 +81,7 @@ impl fmt::Display for Poison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Simulated => "simulated",
+            Self::Kept => "kept",
             Self::Hardware => "hardware",
         })
     }
@@ -109,8 +112,11 @@ impl Content {
     const SOFT_DIRTY: usize = 16;
     /// Tag for a page whose hardware has failed, so that it is about to be taken away.
     const FAILED: usize = 32;
-    const TAGS: usize =
-        Self::POISON | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY | Self::FAILED;
+    /// Tags for [`Poison::Kept`]. There are no other pages with these two: what is poisoned by the hardware is not tagged as failed.
+    const KEPT: usize = Self::HARDWARE | Self::FAILED;
+    /// All tags that say how the page has failed.
+    const STATE: usize = Self::POISON | Self::FAILED;
+    const TAGS: usize = Self::STATE | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY;
 
     fn new(page: OwnedPage) -> Self {
         // INVARIANT: The page is owned, and given back in `drop`.
@@ -128,13 +134,36 @@ impl Content {
         unsafe { BorrowedPage::from_raw(self.raw_page()) }
     }
 
-    /// Why the page must not be mapped or read; `None` if it may.
+    /// How the page has failed; `None` if it is good.
     pub(crate) fn poison(&self) -> Option<Poison> {
-        match self.0 & Self::POISON {
-            0 => None,
-            Self::HARDWARE => Some(Poison::Hardware),
+        match (self.0 & Self::STATE, self.0 & Self::POISON) {
+            (Self::KEPT, _) => Some(Poison::Kept),
+            (_, 0) => None,
+            (_, Self::HARDWARE) => Some(Poison::Hardware),
             _ => Some(Poison::Simulated),
         }
+    }
+
+    /// Whether the current task may map the page. For a core dump all of it would be read.
+    pub(crate) fn may_be_mapped(&self) -> bool {
+        // SAFETY: No requirements.
+        let is_dumping = || unsafe { helpers::anon_rmap_is_dumping_core() };
+        match self.poison() {
+            None => !self.has_failed(),
+            Some(Poison::Kept) => !self.has_failed() && !is_dumping(),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether the page may be read as a whole, to copy or to move it.
+    pub(crate) fn may_be_copied(&self) -> bool {
+        self.poison().is_none() && !self.has_failed()
+    }
+
+    /// Whether no page table has the page any more, once its failure has been handled.
+    pub(crate) fn is_taken_away(&self) -> bool {
+        // What was kept until the hardware failed is still mapped.
+        matches!(self.poison(), Some(Poison::Simulated | Poison::Hardware)) && !self.is_failing()
     }
 
     /// Whether the kernel has marked the page as bad.
@@ -145,35 +174,45 @@ impl Content {
 
     /// Whether the page is known to have failed, so that it must not be mapped or read although it may be poisoned later only.
     pub(crate) fn has_failed(&self) -> bool {
-        self.0 & Self::FAILED != 0 || self.is_marked()
+        self.is_failing() || self.is_marked()
     }
 
     /// Whether the hardware is known to have failed under the page, but nobody has taken it away yet.
     pub(crate) fn is_failing(&self) -> bool {
-        self.0 & Self::FAILED != 0
+        self.0 & Self::FAILED != 0 && self.0 & Self::STATE != Self::KEPT
     }
 
-    /// Notes that the hardware has failed, before the page is poisoned. Does not allocate.
+    /// Notes that the hardware has failed, before the page is poisoned for that. One that was kept no longer is. Does not allocate.
     pub(crate) fn set_failed(&mut self) {
-        // INVARIANT: Only tags change.
-        self.0 |= Self::FAILED;
+        match self.poison() {
+            Some(Poison::Hardware) => (),
+            Some(Poison::Kept) => self.set_state(Self::SIMULATED | Self::FAILED),
+            // INVARIANT: Only tags change.
+            Some(Poison::Simulated) | None => self.0 |= Self::FAILED,
+        }
     }
 
-    /// Sets or clears the poison. The caller zaps the mappings, see [`crate::memory_failure`], and for a failure of the hardware
-    /// has the frame [marked](Anon::mark) then.
-    ///
-    /// That of the hardware is final: no caller may replace it.
-    pub(crate) fn set_poison(&mut self, poison: Option<Poison>) {
+    /// Replaces the tags that say how the page has failed.
+    fn set_state(&mut self, state: usize) {
         // INVARIANT: Only tags change.
-        self.0 &= !Self::POISON;
-        match poison {
-            None => (),
-            Some(Poison::Simulated) => self.0 |= Self::SIMULATED,
-            Some(Poison::Hardware) => {
-                self.0 |= Self::HARDWARE;
-                self.0 &= !Self::FAILED;
-            }
-        }
+        self.0 = self.0 & !Self::STATE | state;
+    }
+
+    /// Sets or clears the poison. The caller zaps the mappings unless the page is kept, see [`crate::memory_failure`], and for a
+    /// failure of the hardware has the frame [marked](Anon::mark) then.
+    ///
+    /// That of the hardware is final: no caller may replace it. Nor may one keep a page that [has failed](Self::has_failed).
+    pub(crate) fn set_poison(&mut self, poison: Option<Poison>) {
+        let failed = match self.is_failing() {
+            true => Self::FAILED,
+            false => 0,
+        };
+        self.set_state(match poison {
+            None => failed,
+            Some(Poison::Simulated) => Self::SIMULATED | failed,
+            Some(Poison::Kept) => Self::KEPT,
+            Some(Poison::Hardware) => Self::HARDWARE,
+        });
     }
 
     /// Whether the page is poisoned by a drill of the kernel's own.
@@ -309,8 +348,8 @@ impl Drop for Content {
 /// One physical page that the driver owns, shared copy-on-write between amaps.
 ///
 /// The lock guards the state *and* the installation of page table entries for the page: an entry is
-/// installed only under the lock and only when the page is not poisoned. So whoever has set the
-/// poison and then finds the mappings through the rmap has found all of them.
+/// installed only under the lock and only when the page [may be mapped](Content::may_be_mapped). So whoever
+/// has set a poison with which it may not, and then finds the mappings through the rmap, has found all of them.
 ///
 /// # Invariants
 ///
@@ -361,7 +400,7 @@ impl Anon {
         loop {
             let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
             let content = source.lock();
-            if content.poison().is_some() || content.has_failed() {
+            if !content.may_be_copied() {
                 return Err(EHWPOISON);
             }
             let copied = copy_page(&page.borrow(), &content.page());
@@ -622,7 +661,7 @@ impl Migration<'_> {
     /// `to` is given back then.
     pub(crate) fn move_to(&self, to: OwnedPage) -> Result<OwnedPage, (Error, OwnedPage)> {
         let mut content = self.0.lock();
-        if content.poison().is_some() || content.has_failed() {
+        if !content.may_be_copied() {
             return Err((EHWPOISON, to));
         }
         // Whoever maps or pins the page has a reference, and one who has unmapped it keeps his until

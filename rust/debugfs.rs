@@ -3,6 +3,7 @@
 //! The files in debugfs `anon_rmap/`; the README documents them.
 
 use crate::{
+    anon::Poison,
     failure::Place,
     helpers,
     interval_tree::Interval,
@@ -119,27 +120,40 @@ pub(crate) fn create() -> Files {
     Files { _dir: dir }
 }
 
-/// `PID ADDRESS` or `PID ADDRESS touched`: poisons the page of a process at an address, touched or not.
+/// The word by which a page is kept.
+const KEEP: &str = "keep";
+
+/// How a page fails in a drill that is followed by that word, or not.
+fn kind(is_kept: bool) -> Poison {
+    match is_kept {
+        true => Poison::Kept,
+        false => Poison::Simulated,
+    }
+}
+
+/// `PID ADDRESS`, and perhaps `touched` or `keep`: poisons the page of a process at an address; without a word, touched or not.
 struct PoisonAddr;
 
 impl Command for PoisonAddr {
     fn run(text: &[u8]) -> Result {
-        let ([pid, address], is_touched) = numbers_and(b"touched", text)?;
-        inject::poison_addr(parse::place(pid, address)?, is_touched)
+        let ([pid, address], word) = numbers_and(&["touched", KEEP], text)?;
+        let place = parse::place(pid, address)?;
+        inject::poison_addr(place, kind(word == Some(KEEP)), word.is_some())
     }
 }
 
-/// `PFN`: poisons the page in a frame.
+/// `PFN` or `PFN keep`: poisons the page in a frame.
 struct PoisonPfn;
 
 impl Command for PoisonPfn {
     fn run(text: &[u8]) -> Result {
-        let [pfn] = numbers(text)?;
-        inject::poison_pfn(pfn)
+        let ([pfn], word) = numbers_and(&[KEEP], text)?;
+        inject::poison_pfn(pfn, kind(word.is_some()))
     }
 }
 
-/// `PID START END`, `PID START-END` or a line as `mappings` has them: poisons all pages of a process in a range of addresses.
+/// `PID START END` or `PID START-END`, and perhaps `keep`; or a line as `mappings` has them: poisons all pages of a process in a
+/// range of addresses.
 struct PoisonRange;
 
 impl Command for PoisonRange {
@@ -147,8 +161,8 @@ impl Command for PoisonRange {
     const MOST_BYTES: usize = 256;
 
     fn run(text: &[u8]) -> Result {
-        let (pid, range) = parse::range(text)?;
-        inject::poison_range(pid, range)
+        let (pid, range, word) = parse::range(&[KEEP], text)?;
+        inject::poison_range(pid, range, kind(word.is_some()))
     }
 }
 

@@ -356,6 +356,7 @@ impl Fault<'_> {
         };
         {
             let content = source.lock();
+            // It has failed since it was copied.
             if content.poison().is_some() {
                 return Err(Look::Done(HWPOISON));
             }
@@ -419,7 +420,7 @@ impl Fault<'_> {
         }
         let result = {
             let mut content = anon.lock();
-            if content.poison().is_some() || content.has_failed() {
+            if !content.may_be_mapped() {
                 return Look::Done(HWPOISON);
             }
             if content.is_migrating() {
@@ -484,8 +485,7 @@ impl Fault<'_> {
             let Some(content) = slot.value.try_lock() else {
                 continue;
             };
-            let is_good = content.poison().is_none() && !content.has_failed();
-            if !is_good || content.is_migrating() || content.is_soft_dirty() {
+            if !content.may_be_mapped() || content.is_migrating() || content.is_soft_dirty() {
                 continue;
             }
             around.__bindgen_anon_1.address = address;

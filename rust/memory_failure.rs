@@ -6,6 +6,10 @@
 //! through the rmap: a fault either sees the poison, or has installed an entry that the walk finds.
 //! When it returns nobody can read the page through the device any more; whoever touches it gets a
 //! SIGBUS from the fault.
+//!
+//! A drill can be one in which the page is [kept](Poison::Kept), as the owner of a memfd may choose by
+//! `MFD_MF_KEEP_UE_MAPPED`, as proposed for Linux: it stays mapped, and only what would read all of it is refused. Any
+//! failure that is no drill of the driver's takes it away.
 
 use crate::{
     anon::{
@@ -96,6 +100,11 @@ impl Door {
             Self::MemoryFailure => c"memory_failure",
         }
     }
+
+    /// Whether a failure of that kind is a drill of the kernel's own.
+    fn is_kernels_drill(self, kind: Poison) -> bool {
+        matches!(self, Self::DeviceMemory | Self::MemoryFailure) && kind == Poison::Simulated
+    }
 }
 
 /// Whether the current process can go on, in the terms of `memory_failure()`.
@@ -119,14 +128,15 @@ pub(crate) struct Failure {
     pub(crate) place: Option<Place>,
 }
 
-/// Takes the page of `anon` away from all who use it.
+/// Takes the page of `anon` away from all who use it, unless it is to be kept, and tells them.
 ///
 /// Takes O(log n + k), however many processes there are, and waits for none of them. Sleeps; the caller must hold no
 /// lock of the driver.
 ///
 /// # Errors
 ///
-/// * [`EHWPOISON`]: the page is poisoned already. A failure of the hardware takes a drill's place.
+/// * [`EHWPOISON`]: the page is poisoned already. A failure of the hardware takes a drill's place, and a drill of the kernel's own
+///   that of one in which the page is kept.
 /// * [`ENXIO`]: the page has left the frame that has failed.
 /// * [`ENOMEM`].
 ///
@@ -135,7 +145,7 @@ pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
     let record = registry::Reservation::new(failure.clone())?;
     let marked = mark(anon, &failure, record).inspect_err(|_| anon.take_mark())?;
-    take_away(anon, marked, &failure);
+    follow_up(anon, marked, &failure);
     Ok(())
 }
 
@@ -177,12 +187,12 @@ impl Prepared {
             stats::POISONINGS.inc();
             event::action(marked.pfn, anon.index(), (&failure).into(), failure.door);
         } else {
-            take_away(&anon, marked, &failure);
+            follow_up(&anon, marked, &failure);
         }
         Ok(())
     }
 
-    /// Takes the page away that is there now; returns its frame.
+    /// As the function [`poison`], for the page that is there now; returns its frame.
     ///
     /// # Errors
     ///
@@ -200,7 +210,7 @@ impl Prepared {
         // With the amap locked nobody replaces what is there.
         let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, &failure, record)?)))?;
         let anon: ARef<Anon> = anon;
-        take_away(&anon, marked, &failure);
+        follow_up(&anon, marked, &failure);
         Ok(marked.pfn)
     }
 }
@@ -236,7 +246,7 @@ struct Marked {
     was_drill: bool,
 }
 
-/// Marks the page of `anon` as poisoned: from now on nobody maps it any more. Errors as those of [`poison`].
+/// Marks the page of `anon` as poisoned: from now on nobody maps it any more, unless it is kept. Errors as those of [`poison`].
 fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result<Marked> {
     let mut content = anon.lock();
     let pfn = content.pfn();
@@ -244,21 +254,29 @@ fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result
     if failure.pfn.is_some_and(|failed| failed != pfn) {
         return Err(ENXIO);
     }
-    match (content.poison(), failure.kind) {
-        (None, _) | (Some(Poison::Simulated), Poison::Hardware) => {
-            content.set_poison(Some(failure.kind))
+    let is_new = match content.poison() {
+        // There is nothing to keep of what is about to be taken away.
+        None => failure.kind != Poison::Kept || !content.has_failed(),
+        Some(Poison::Simulated) => failure.kind == Poison::Hardware,
+        Some(Poison::Kept) => {
+            failure.kind == Poison::Hardware || failure.door.is_kernels_drill(failure.kind)
         }
-        _ => return Err(EHWPOISON),
+        Some(Poison::Hardware) => false,
+    };
+    if !is_new {
+        return Err(EHWPOISON);
     }
+    content.set_poison(Some(failure.kind));
     // Before anybody can undo the drill.
     content.take_mark();
     registry::insert(pfn, anon.index(), record);
     Ok(Marked { pfn, was_drill })
 }
 
-/// Puts the frame of `anon`, which is mapped nowhere, out of use if it has to be. The caller must hold no lock.
+/// Puts the frame of `anon`, which is mapped nowhere unless it is kept, out of use if it has to be. The caller must hold no lock.
 fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
     match failure.kind {
+        Poison::Kept => (),
         Poison::Simulated => anon.take_mark(),
         Poison::Hardware => {
             let source = match failure.door {
@@ -270,15 +288,17 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
     }
 }
 
-/// Takes the page of `anon`, which is marked, away from those who map it, and tells them.
-fn take_away(anon: &Anon, marked: Marked, failure: &Failure) {
+/// What comes after [`mark`]: takes the page of `anon` away from those who map it, unless it is kept, and tells them.
+fn follow_up(anon: &Anon, marked: Marked, failure: &Failure) {
     static FAILURES: Atomic<u64> = Atomic::new(0);
 
     let pfn = marked.pfn;
     stats::POISONINGS.inc();
     event::action(pfn, anon.index(), failure.into(), failure.door);
-    show_in_stats(&rmap::unmap(anon));
-    // Not before: who is told must not be able to read the page any more.
+    if failure.kind != Poison::Kept {
+        show_in_stats(&rmap::unmap(anon));
+    }
+    // Not before: who is told must not be able to read the page any more, unless it is kept.
     let number = FAILURES.fetch_add(1, Relaxed) + 1;
     let policy = policy::early_kill();
     let _ = rmap::holders(anon, |mm, place| {
@@ -343,7 +363,7 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
             Some(Poison::Hardware) => return Err(EPERM),
             // The kernel has marked it right now.
             Some(Poison::Simulated) if content.is_kernels_drill() => return Err(EBUSY),
-            Some(Poison::Simulated) => content.set_poison(None),
+            Some(Poison::Simulated | Poison::Kept) => content.set_poison(None),
         }
         event::action(
             content.pfn(),

@@ -158,7 +158,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
                         let content = slot.as_ref().map(|slot| slot.value.lock());
                         match content {
                             // When no failure is under way any more, and the entry is still there.
-                            Some(content) if content.pfn() == pfn => (content.poison().is_some()
+                            Some(content) if content.pfn() == pfn => (content.is_taken_away()
                                 && !memory_failure::is_under_way()
                                 && vma.maps(&i_mmap, index, pfn))
                             .then(|| Wrong::Poisoned(place())),

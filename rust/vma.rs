@@ -71,6 +71,7 @@ use notifier::Subscription;
 
 mod charge;
 pub(crate) mod clearings;
+mod core_dump;
 pub(crate) mod device;
 mod fork;
 pub(crate) mod mm_state;

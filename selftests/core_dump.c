@@ -56,8 +56,8 @@ static const char *in_core(const char *core, const void *address)
 	return NULL;
 }
 
-/* The core file of a child that was killed, and its attributes; NULL if there is none. */
-static char *core_of_a_child(struct stat *status)
+/* The core file of a child that was killed when it had read at @address, and its attributes; NULL if there is none. */
+static char *core_of_a_child(const char *address, struct stat *status)
 {
 	static const char pattern[] = "/tmp/anon_rmap.core";
 	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
@@ -70,6 +70,7 @@ static char *core_of_a_child(struct stat *status)
 	if (!pid) {
 		setrlimit(RLIMIT_CORE, &unlimited);
 		signal(SIGQUIT, SIG_DFL);
+		load(address);
 		kill(getpid(), SIGQUIT);
 		_exit(0);
 	}
@@ -91,13 +92,17 @@ TEST_F(core_dump, has_what_was_touched)
 	ASSERT_EQ(0, madvise(self->memory + STRIDE * PAGE, PAGE, MADV_DONTDUMP));
 	if (variant->device) {
 		ASSERT_EQ(0, poison_addr(getpid(), self->memory + 2 * STRIDE * PAGE));
+		for (size_t i = 3; i <= 4; i++)
+			EXPECT_EQ(0, print_to_file(DEBUGFS "poison_addr", "%d %p keep", getpid(),
+						   self->memory + i * STRIDE * PAGE));
 	}
-	core = core_of_a_child(&status);
+	/* One of those that are kept is in its page table. */
+	core = core_of_a_child(self->memory + 3 * STRIDE * PAGE, &status);
 	if (!core)
 		SKIP(return, "no core dumps");
 	for (size_t i = 0; i < PAGES; i += STRIDE / 2) {
 		const char *dumped = in_core(core, self->memory + i * PAGE);
-		bool is_hole = i % STRIDE || (variant->device && i == 2 * STRIDE);
+		bool is_hole = i % STRIDE || (variant->device && i >= 2 * STRIDE && i <= 4 * STRIDE);
 
 		if (i == STRIDE) {
 			EXPECT_EQ(NULL, dumped);
@@ -113,6 +118,9 @@ TEST_F(core_dump, has_what_was_touched)
 		EXPECT_GT(PAGES * PAGE / 4, (size_t)status.st_blocks * 512);
 	}
 	if (variant->device) {
+		/* Only the dump lacks what is kept. */
+		for (size_t i = 3; i <= 4; i++)
+			EXPECT_TRUE(filled(self->memory + i * STRIDE * PAGE, 0, 1, i * STRIDE));
 		EXPECT_GT(2 * PAGES, counter("faults_total") - faults);
 		EXPECT_GT(PAGES / 4, counter("anons"));
 	}
@@ -130,7 +138,7 @@ TEST_F(core_dump, has_what_the_filter_says)
 		char *core;
 
 		ASSERT_EQ(0, write_file("/proc/self/coredump_filter", filters[i], strlen(filters[i])));
-		core = core_of_a_child(&status);
+		core = core_of_a_child(self->memory, &status);
 		if (!core)
 			SKIP(return, "no core dumps");
 		EXPECT_EQ(is_wanted, in_core(core, self->memory) != NULL) {

@@ -231,6 +231,21 @@ TEST_F(machine_check, takes_the_place_of_a_drill)
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 }
 
+TEST_F(machine_check, takes_a_page_away_that_is_kept)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	ASSERT_EQ(0, print_to_file(DEBUGFS "poison_pfn", "%#lx keep", pfn));
+	EXPECT_WORD(7, store(self->memory, 7));
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_bad_hardware, pfn));
+	EXPECT_TRUE(await(is_taken_away, pfn));
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	EXPECT_EQ(1, counter("poisoned"));
+	EXPECT_TRUE(verified());
+}
+
 TEST_F(machine_check, memory_of_others_is_the_kernels)
 {
 	char *anonymous = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -2,7 +2,10 @@
 
 //! What is written to the files: numbers, and lists of places.
 
-use crate::memory_failure::inject::Named;
+use crate::{
+    anon::Poison,
+    memory_failure::inject::Named, //
+};
 use core::ops::Range;
 use kernel::{
     prelude::*,
@@ -24,9 +27,13 @@ pub(super) fn numbers_in<const N: usize>(
     text: &[u8],
     counts: &[usize],
 ) -> Result<([u64; N], usize)> {
+    numbers_in_str(utf8(text)?, counts)
+}
+
+fn numbers_in_str<const N: usize>(text: &str, counts: &[usize]) -> Result<([u64; N], usize)> {
     let mut numbers = [Some(0); N];
     let mut count = 0;
-    for word in utf8(text)?.split_ascii_whitespace() {
+    for word in text.split_ascii_whitespace() {
         *numbers.get_mut(count).ok_or(EINVAL)? = number(word)?;
         count += 1;
     }
@@ -36,12 +43,25 @@ pub(super) fn numbers_in<const N: usize>(
     Ok((in_range(numbers)?, count))
 }
 
-/// Exactly `N` numbers, and whether `word` follows. Errors as for [`numbers`].
-pub(super) fn numbers_and<const N: usize>(word: &[u8], text: &[u8]) -> Result<([u64; N], bool)> {
-    let rest = text.trim_ascii_end().strip_suffix(word);
-    // It is a word of its own.
-    let rest = rest.filter(|rest| rest.last().is_some_and(u8::is_ascii_whitespace));
-    Ok((numbers(rest.unwrap_or(text))?, rest.is_some()))
+/// Exactly `N` numbers, and which of `words` follows, if one does. Errors as for [`numbers`].
+pub(super) fn numbers_and<'a, const N: usize>(
+    words: &[&'a str],
+    text: &[u8],
+) -> Result<([u64; N], Option<&'a str>)> {
+    let (rest, word) = split_last(words, utf8(text)?);
+    Ok((numbers_in_str(rest, &[N])?.0, word))
+}
+
+/// `text` without the last word, and which of `words` that is; all of it if it is none.
+fn split_last<'a, 'b>(words: &[&'a str], text: &'b str) -> (&'b str, Option<&'a str>) {
+    let end = text.trim_ascii_end();
+    let found = words.iter().find_map(|word| {
+        let rest = end.strip_suffix(word)?;
+        // It is a word of its own.
+        rest.ends_with(|c: char| c.is_ascii_whitespace())
+            .then_some((rest, Some(*word)))
+    });
+    found.unwrap_or((text, None))
 }
 
 /// As a pid; [`ERANGE`] if no process can have it.
@@ -57,14 +77,18 @@ pub(super) fn place(pid_number: u64, address: u64) -> Result<Named> {
     })
 }
 
-/// A range of addresses of a process, which is not empty: `PID START END`, `PID START-END`, or a line with the words `pid=` and
-/// `range=`, among others.
+/// A range of addresses of a process, which is not empty: `PID START END` or `PID START-END`, and which of `words` follows, if one
+/// does; or a line with the words `pid=` and `range=`, among others.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if it is none of these, or the line lacks its end, or the range is empty; else [`ERANGE`] if a number is too large.
-pub(super) fn range(text: &[u8]) -> Result<(Pid, Range<usize>)> {
+pub(super) fn range<'a>(
+    words: &[&'a str],
+    text: &[u8],
+) -> Result<(Pid, Range<usize>, Option<&'a str>)> {
     let text = utf8(text)?;
+    let mut last = None;
     let (pid_word, start, end) = if text.contains('=') {
         let line = whole_lines(text)?;
         if line.contains('\n') {
@@ -73,7 +97,9 @@ pub(super) fn range(text: &[u8]) -> Result<(Pid, Range<usize>)> {
         let (start, end) = word(line, "range=")?.split_once('-').ok_or(EINVAL)?;
         (word(line, "pid=")?, start, end)
     } else {
-        let mut words = text.split_ascii_whitespace();
+        let rest;
+        (rest, last) = split_last(words, text);
+        let mut words = rest.split_ascii_whitespace();
         match [(); 4].map(|()| words.next()) {
             [Some(pid), Some(start), Some(end), None] => (pid, start, end),
             [Some(pid), Some(range), None, None] => {
@@ -90,15 +116,17 @@ pub(super) fn range(text: &[u8]) -> Result<(Pid, Range<usize>)> {
     Ok((
         pid(pid_number)?,
         place(pid_number, start)?.address..place(pid_number, end)?.address,
+        last,
     ))
 }
 
-/// The places in `text`, which has one a line: the words `pid=` and `address=`, among others.
+/// The places in `text`, which has one a line: the words `pid=` and `address=`, among others; and how the page there is to fail,
+/// by the word `kind=`: it is kept if it was.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if a line lacks one of them or its end, or a number is none; else [`ERANGE`] if one is too large; [`ENOMEM`].
-pub(super) fn places(text: &[u8]) -> Result<KVVec<Named>> {
+pub(super) fn places(text: &[u8]) -> Result<KVVec<(Named, Poison)>> {
     let lines = whole_lines(utf8(text)?)?.split('\n');
     let mut places = KVVec::new();
     let mut is_in_range = true;
@@ -108,7 +136,13 @@ pub(super) fn places(text: &[u8]) -> Result<KVVec<Named>> {
             number(word(line, "address=")?)?,
         ];
         match in_range(numbers).and_then(|[pid, address]| place(pid, address)) {
-            Ok(place) => places.push(place, GFP_KERNEL)?,
+            Ok(place) => {
+                let kind = match word(line, "kind=") {
+                    Ok("kept") => Poison::Kept,
+                    _ => Poison::Simulated,
+                };
+                places.push((place, kind), GFP_KERNEL)?
+            }
             Err(_) => is_in_range = false,
         }
     }
@@ -192,10 +226,16 @@ mod tests {
 
     #[test]
     fn a_word_can_follow() {
-        assert_eq!(numbers_and(b"touched", b"1 2\n"), Ok(([1, 2], false)));
+        const WORDS: [&str; 2] = ["touched", "keep"];
+
+        assert_eq!(numbers_and(&WORDS, b"1 2\n"), Ok(([1, 2], None)));
         assert_eq!(
-            numbers_and(b"touched", b"1 2 touched\n"),
-            Ok(([1, 2], true))
+            numbers_and(&WORDS, b"1 2 touched\n"),
+            Ok(([1, 2], Some("touched")))
+        );
+        assert_eq!(
+            numbers_and(&WORDS, b"1 2\tkeep"),
+            Ok(([1, 2], Some("keep")))
         );
         for text in [
             &b"1 touched"[..],
@@ -203,8 +243,11 @@ mod tests {
             b"1 2 touched 3",
             b"touched",
             b"1 2 touched touched",
+            b"1 2 touched keep",
+            b"1 2 keeper",
+            b"1 2 k",
         ] {
-            assert_eq!(numbers_and::<2>(b"touched", text), Err(EINVAL));
+            assert_eq!(numbers_and::<2>(&WORDS, text), Err(EINVAL));
         }
     }
 
@@ -230,7 +273,7 @@ mod tests {
             numbers_in::<3>(b"99999999999999999999999999 1", &[1, 3]),
             Err(EINVAL)
         );
-        assert_eq!(range(b"4294967296 2 2").err(), Some(EINVAL));
+        assert_eq!(range(&[], b"4294967296 2 2").err(), Some(EINVAL));
         assert_eq!(
             places(b"pid=4294967296 address=1\npid=1\n").err(),
             Some(EINVAL)
@@ -247,8 +290,18 @@ mod tests {
             b"pid=7 range=0x1000-0x2000 index=0-0 present=1 poisoned=0 avcs=1 comm=a pid=8 b\n",
             b"pid=7 range=0x1000-0x2000\n",
         ] {
-            assert_eq!(range(text), Ok((7, 4096..8192)));
+            assert_eq!(range(&["keep"], text), Ok((7, 4096..8192, None)));
         }
+    }
+
+    #[test]
+    fn a_word_can_follow_a_range_but_not_a_line() {
+        for text in [&b"7 4096 8192 keep\n"[..], b"7 0x1000-8192 keep"] {
+            assert_eq!(range(&["keep"], text), Ok((7, 4096..8192, Some("keep"))));
+        }
+        // There it belongs to the name of a command.
+        let line = b"pid=7 range=0x1000-0x2000 comm=a keep\n";
+        assert_eq!(range(&["keep"], line), Ok((7, 4096..8192, None)));
     }
 
     #[test]
@@ -273,8 +326,12 @@ mod tests {
             b"range=0x1000-0x2000\n",
             b"pid=7 range=0x1000-0x2000\npid=7 range=0x1000-0x2000\n",
             b"pid=7 range=0x1000-0x2000\n\n",
+            b"7 4096 keep",
+            b"7 4096 8192keep",
+            b"7 4096-8192keep",
+            b"7 4096 8192 keep keep",
         ] {
-            assert_eq!(range(text), Err(EINVAL));
+            assert_eq!(range(&["keep"], text), Err(EINVAL));
         }
     }
 
@@ -282,17 +339,25 @@ mod tests {
     fn a_line_names_a_place_by_two_of_its_words() {
         let text = b"pid=7 address=0x1000\npfn=0x1 pids=8,9 pid=8 address=4096\n";
         let places = places(text);
-        assert!(places.is_ok_and(|places| *places
-            == [
-                Named {
-                    pid: 7,
-                    address: 4096
-                },
-                Named {
-                    pid: 8,
-                    address: 4096
-                }
-            ]));
+        let named = |pid| Named { pid, address: 4096 };
+        assert!(places.is_ok_and(
+            |places| *places == [(named(7), Poison::Simulated), (named(8), Poison::Simulated)]
+        ));
+    }
+
+    #[test]
+    fn a_line_says_whether_the_page_was_kept() {
+        for (text, kind) in [
+            (&b"kind=kept pid=7 address=1\n"[..], Poison::Kept),
+            (b"pid=7 address=1 kind=kept\n", Poison::Kept),
+            (b"kind=simulated pid=7 address=1\n", Poison::Simulated),
+            (b"kind=hardware pid=7 address=1\n", Poison::Simulated),
+            (b"kind=kept2 pid=7 address=1\n", Poison::Simulated),
+            (b"kept pid=7 address=1\n", Poison::Simulated),
+        ] {
+            let named = Named { pid: 7, address: 1 };
+            assert!(places(text).is_ok_and(|places| *places == [(named, kind)]));
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ use kernel::prelude::*;
 pub(crate) enum Action {
     /// Taken away, as a drill.
     Poison,
+    /// Poisoned, as a drill in which it is kept.
+    Keep,
     /// Taken away for good.
     HwPoison,
     /// Given back.
@@ -34,6 +36,7 @@ impl From<&Failure> for Action {
     fn from(failure: &Failure) -> Self {
         match failure.kind {
             Poison::Simulated => Self::Poison,
+            Poison::Kept => Self::Keep,
             Poison::Hardware => Self::HwPoison,
         }
     }
@@ -44,6 +47,7 @@ impl Action {
     pub(crate) fn name(self) -> &'static CStr {
         match self {
             Self::Poison => c"poison",
+            Self::Keep => c"keep",
             Self::HwPoison => c"hwpoison",
             Self::Unpoison => c"unpoison",
             Self::SoftOffline => c"soft_offline",

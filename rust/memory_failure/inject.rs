@@ -45,29 +45,27 @@ use kernel::{
 const MAX_PAGES: usize = 1 << 16;
 
 impl Failure {
-    /// A drill's failure.
-    fn simulated(door: Door, pfn: Option<u64>) -> Self {
+    /// An injected failure.
+    fn injected(door: Door, kind: Poison, pfn: Option<u64>) -> Self {
         Self {
-            kind: Poison::Simulated,
+            kind,
             door,
             action: Action::Optional,
             pfn,
             place: None,
         }
     }
-}
 
-impl Failure {
-    /// A drill's failure of what is at `spot`.
-    fn at(spot: &Spot, door: Door) -> Self {
+    /// An injected failure of what is at `spot`.
+    fn at(spot: &Spot, door: Door, kind: Poison) -> Self {
         Self {
             place: Some(spot.place()),
-            ..Self::simulated(door, None)
+            ..Self::injected(door, kind, None)
         }
     }
 }
 
-/// Poisons what is at `spots`, but for what is poisoned already or has gone meanwhile. Calls `done` for each
+/// Poisons what is at `spots`, each as it says, but for what is poisoned already or has gone meanwhile. Calls `done` for each
 /// page that was poisoned, with its frame.
 ///
 /// # Errors
@@ -77,13 +75,18 @@ impl Failure {
 /// * [`ENOMEM`].
 ///
 /// Nothing has changed then.
-fn poison_all(spots: KVVec<Spot>, door: Door, mut done: impl FnMut(Place, u64)) -> Result {
+fn poison_all(
+    spots: KVVec<Spot>,
+    door: Door,
+    kind: impl Fn(usize) -> Poison,
+    mut done: impl FnMut(Place, u64),
+) -> Result {
     if spots.len() > MAX_PAGES {
         return Err(E2BIG);
     }
     let mut prepared = KVVec::with_capacity(spots.len(), GFP_KERNEL)?;
-    for spot in spots {
-        let (place, failure) = (spot.place(), Failure::at(&spot, door));
+    for (i, spot) in spots.into_iter().enumerate() {
+        let (place, failure) = (spot.place(), Failure::at(&spot, door, kind(i)));
         prepared.push((place, Prepared::new(spot, failure)?), GFP_KERNEL)?;
     }
     let mut poisoned = false;
@@ -124,15 +127,16 @@ impl Named {
     }
 }
 
-/// Poisons the page at `place`, also in advance, before it is touched for the first time; with `is_touched`, only if it has been.
+/// Poisons the page at `place` as `kind` says, also in advance, before it is touched for the first time; with `is_touched`, only
+/// if it has been.
 ///
 /// # Errors
 ///
 /// Those of [`Named::spot`], [`Prepared::poison`] and [`Prepared::poison_in_advance`].
-pub(crate) fn poison_addr(place: Named, is_touched: bool) -> Result {
+pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Result {
     let prepared = || {
         let spot = place.spot()?;
-        let failure = Failure::at(&spot, Door::PoisonAddr);
+        let failure = Failure::at(&spot, Door::PoisonAddr, kind);
         Prepared::new(spot, failure)
     };
     match prepared()?.poison() {
@@ -141,27 +145,27 @@ pub(crate) fn poison_addr(place: Named, is_touched: bool) -> Result {
     }
 }
 
-/// Poisons the page in frame `pfn`.
+/// Poisons the page in frame `pfn` as `kind` says.
 ///
 /// # Errors
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`poison`].
-pub(crate) fn poison_pfn(pfn: u64) -> Result {
+pub(crate) fn poison_pfn(pfn: u64, kind: Poison) -> Result {
     let anon = anon::lookup(pfn).ok_or(ENXIO)?;
-    poison(&anon, Failure::simulated(Door::PoisonPfn, Some(pfn)))
+    poison(&anon, Failure::injected(Door::PoisonPfn, kind, Some(pfn)))
 }
 
-/// Poisons all pages of the process `pid` of which bytes in `range` are a part.
+/// Poisons all pages of the process `pid` of which bytes in `range` are a part, as `kind` says.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if the range is empty; those of [`process::Id::find`], [`Spot::good_in`] and [`poison_all`].
-pub(crate) fn poison_range(pid: Pid, range: Range<usize>) -> Result {
+pub(crate) fn poison_range(pid: Pid, range: Range<usize>, kind: Poison) -> Result {
     if range.is_empty() {
         return Err(EINVAL);
     }
     let spots = Spot::good_in(&process::Id::find(pid)?, range)?;
-    poison_all(spots, Door::PoisonRange, |_, _| ())
+    poison_all(spots, Door::PoisonRange, |_| kind, |_, _| ())
 }
 
 /// A page that was chosen at random.
@@ -201,7 +205,8 @@ pub(crate) fn poison_random(
     }
     pages.truncate(count);
     let mut places = chosen.values_mut();
-    poison_all(pages, Door::PoisonRandom, |place, pfn| {
+    let simulated = |_| Poison::Simulated;
+    poison_all(pages, Door::PoisonRandom, simulated, |place, pfn| {
         // There is one for each of them.
         if let Some(chosen) = places.next() {
             *chosen = Some(Chosen { place, pfn });
@@ -224,22 +229,22 @@ impl Random {
     }
 }
 
-/// Poisons the pages at `places`.
+/// Poisons the pages at `places`, each as it says.
 ///
 /// # Errors
 ///
 /// [`EINVAL`] if there are none; [`ENODATA`] if a mapping has no page there, since it was not touched; those of [`Named::spot`] and
 /// [`poison_all`].
-pub(crate) fn replay(places: &[Named]) -> Result {
+pub(crate) fn replay(places: &[(Named, Poison)]) -> Result {
     if places.is_empty() {
         return Err(EINVAL);
     }
     let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
-    for place in places {
+    for (place, _) in places {
         place.spot()?.with(|_| Ok(()))?;
         spots.push(place.spot()?, GFP_KERNEL)?;
     }
-    poison_all(spots, Door::Replay, |_, _| ())
+    poison_all(spots, Door::Replay, |i| places[i].1, |_, _| ())
 }
 
 /// Takes the page in frame `pfn` away for good, as if the hardware had failed; or a frame of the pool that holds none out of use.
@@ -250,10 +255,7 @@ pub(crate) fn replay(places: &[Named]) -> Result {
 /// * [`EHWPOISON`]: it is out of use already.
 /// * Those of [`poison`].
 pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
-    let failure = Failure {
-        kind: Poison::Hardware,
-        ..Failure::simulated(Door::HardOffline, Some(pfn))
-    };
+    let failure = Failure::injected(Door::HardOffline, Poison::Hardware, Some(pfn));
     match anon::lookup(pfn) {
         Some(anon) => poison(&anon, failure),
         None if DeviceMemory::get().is_none() => Err(ENXIO),

@@ -189,7 +189,8 @@ impl VmaState {
             return Ok(());
         };
         let copy = match Anon::copy_of(&anon, child.anon_vma().clone()) {
-            // Nobody can use it; that the child inherits it makes no difference to the parent.
+            // Nobody can use it, so that the child inherits it makes no difference to the parent. If it is kept, who writes to it
+            // is refused, too, until one of them is left.
             Err(error) if error == EHWPOISON => {
                 anon.lock().set_exclusive(false);
                 return Ok(());

@@ -179,10 +179,20 @@ unsafe extern "C" fn map_pages(
 /// A name makes the mapping a part of core dumps, and is used for nothing else. Core mm takes all our memory for shared, so
 /// what is private to the user is told by this, as `coredump_filter` says of private anonymous memory.
 ///
+/// Who writes a core dump asks each VMA before it reads any.
+///
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.name`.
 unsafe extern "C" fn name(vma: *mut bindings::vm_area_struct) -> *const c_char {
+    // SAFETY: No requirements.
+    if unsafe { helpers::anon_rmap_is_dumping_core() } {
+        // SAFETY: `dump_vma_snapshot()` holds the mmap lock for writing.
+        if let Some(state) = unsafe { VmaState::of(vma) } {
+            // SAFETY: As above.
+            unsafe { state.hide_kept() };
+        }
+    }
     // SAFETY: Core mm holds the mmap lock.
     if unsafe { helpers::anon_rmap_vma_is_dumped_if_private(vma) } {
         c"[anon_rmap]".as_char_ptr()
