@@ -7,6 +7,7 @@ use crate::{
         rmap_vma::PageId,
         AnonVma, //
     },
+    failure::Poison,
     helpers,
     index::Index,
     memory_failure::{
@@ -24,7 +25,6 @@ use crate::{
     wait::wake, //
 };
 use core::{
-    fmt,
     ops::Deref,
     ptr::{
         self,
@@ -65,27 +65,6 @@ use kernel::{
         Delta, //
     }, //
 };
-
-/// How a page has failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Poison {
-    /// A drill: the content is intact, and unpoisoning gives it back.
-    Simulated,
-    /// A drill in which who has the page keeps it: it may be mapped, but not be read as a whole.
-    Kept,
-    /// The hardware has failed: the frame is never used again.
-    Hardware,
-}
-
-impl fmt::Display for Poison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Simulated => "simulated",
-            Self::Kept => "kept",
-            Self::Hardware => "hardware",
-        })
-    }
-}
 
 /// The page of an anon and what may be done with it; guarded by the anon's lock.
 ///

@@ -3,8 +3,10 @@
 //! The files in debugfs `anon_rmap/`; the README documents them.
 
 use crate::{
-    anon::Poison,
-    failure::Place,
+    failure::{
+        Place,
+        Poison, //
+    },
     helpers,
     interval_tree::Interval,
     memory_failure::{

@@ -12,12 +12,15 @@
 //! failure that is no drill of the driver's takes it away.
 
 use crate::{
-    anon::{
-        Anon,
+    anon::Anon,
+    anon_vma::Walk,
+    failure::{
+        Action,
+        Door,
+        Failure,
+        Place,
         Poison, //
     },
-    anon_vma::Walk,
-    failure::Place,
     pool::quarantine,
     process,
     rmap,
@@ -52,81 +55,6 @@ mod policy;
 pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod soft_offline;
-
-/// How a failure was reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
-    /// debugfs `poison_addr`.
-    PoisonAddr,
-    /// debugfs `poison_pfn`.
-    PoisonPfn,
-    /// debugfs `poison_range`.
-    PoisonRange,
-    /// debugfs `poison_random`.
-    PoisonRandom,
-    /// debugfs `replay`.
-    Replay,
-    /// debugfs `hard_offline`.
-    HardOffline,
-    /// debugfs `soft_offline`.
-    SoftOffline,
-    /// debugfs `unpoison_pfn`.
-    UnpoisonPfn,
-    /// The machine-check decode chain.
-    MachineCheck,
-    /// The kernel's own `memory_failure()`, for a page of device memory.
-    DeviceMemory,
-    /// The copy of a page on a write.
-    Copy,
-    /// The kernel's own `memory_failure()`, which has marked a page in system RAM as bad.
-    MemoryFailure,
-}
-
-impl Door {
-    /// The name of the door, which for one in debugfs is that of its file.
-    pub(crate) fn name(self) -> &'static CStr {
-        match self {
-            Self::PoisonAddr => c"poison_addr",
-            Self::PoisonPfn => c"poison_pfn",
-            Self::PoisonRange => c"poison_range",
-            Self::PoisonRandom => c"poison_random",
-            Self::Replay => c"replay",
-            Self::HardOffline => c"hard_offline",
-            Self::SoftOffline => c"soft_offline",
-            Self::UnpoisonPfn => c"unpoison_pfn",
-            Self::MachineCheck => c"machine_check",
-            Self::DeviceMemory => c"device_memory",
-            Self::Copy => c"copy",
-            Self::MemoryFailure => c"memory_failure",
-        }
-    }
-
-    /// Whether a failure of that kind is a drill of the kernel's own.
-    fn is_kernels_drill(self, kind: Poison) -> bool {
-        matches!(self, Self::DeviceMemory | Self::MemoryFailure) && kind == Poison::Simulated
-    }
-}
-
-/// Whether the current process can go on, in the terms of `memory_failure()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Nobody has used the bad data yet.
-    Optional,
-    /// The current task was about to use it (`MF_ACTION_REQUIRED`).
-    Required,
-}
-
-/// A failure as its door reports it.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: Poison,
-    pub(crate) door: Door,
-    pub(crate) action: Action,
-    /// The frame that has failed, if that is what the door names: the page may have left it.
-    pub(crate) pfn: Option<u64>,
-    /// Where the page was found, if that is what the door names.
-    pub(crate) place: Option<Place>,
-}
 
 /// Takes the page of `anon` away from all who use it, unless it is to be kept, and tells them.
 ///

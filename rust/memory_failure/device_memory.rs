@@ -2,15 +2,13 @@
 
 //! Failures of the pool's device memory, as the kernel's own `memory_failure()` reports them.
 
-use super::{
-    poison,
-    Action,
-    Door,
-    Failure, //
-};
+use super::poison;
 use crate::{
-    anon::{
-        self,
+    anon,
+    failure::{
+        Action,
+        Door,
+        Failure,
         Poison, //
     },
     helpers,

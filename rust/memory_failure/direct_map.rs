@@ -3,10 +3,8 @@
 //! Frames with a machine check, which nobody uses any more, leave the kernel's direct map.
 
 use crate::{
-    anon::{
-        Anon,
-        Poison, //
-    },
+    anon::Anon,
+    failure::Poison,
     helpers,
     pool::quarantine,
     stats, //

@@ -4,13 +4,15 @@
 
 use super::{
     journal,
-    kill::Victim,
-    Door,
-    Failure, //
+    kill::Victim, //
 };
 use crate::{
-    anon::Poison,
-    failure::Place,
+    failure::{
+        Door,
+        Failure,
+        Place,
+        Poison, //
+    },
     helpers,
     index::Index,
     process, //

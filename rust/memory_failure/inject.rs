@@ -11,19 +11,21 @@ use super::{
     dry_run,
     poison,
     unpoison,
-    Action,
-    Door,
-    Failure,
     Notice,
     Prepared, //
 };
 use crate::{
     anon::{
         self,
-        Anon,
+        Anon, //
+    },
+    failure::{
+        Action,
+        Door,
+        Failure,
+        Place,
         Poison, //
     },
-    failure::Place,
     interval_tree::Interval,
     pool::{
         device_memory::DeviceMemory,

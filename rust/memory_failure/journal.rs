@@ -7,11 +7,13 @@
 
 use super::{
     event::Action,
-    kill::Code,
-    Door, //
+    kill::Code, //
 };
 use crate::{
-    failure::Place,
+    failure::{
+        Door,
+        Place, //
+    },
     helpers,
     index::Index,
     process, //

@@ -18,11 +18,11 @@
 
 use super::{
     direct_map,
-    queue,
-    Door, //
+    queue, //
 };
 use crate::{
     anon,
+    failure::Door,
     helpers,
     pool::device_memory::DeviceMemory,
     stats, //

@@ -11,15 +11,17 @@
 
 use super::{
     direct_map,
-    poison,
-    Action,
-    Door,
-    Failure, //
+    poison, //
 };
 use crate::{
     anon::{
         self,
-        Anon,
+        Anon, //
+    },
+    failure::{
+        Action,
+        Door,
+        Failure,
         Poison, //
     },
     pool::OwnedPage, //

@@ -2,9 +2,11 @@
 
 //! Which pages are poisoned, for the debugfs file `poisoned`.
 
-use super::Failure;
 use crate::{
-    failure::Place,
+    failure::{
+        Failure,
+        Place, //
+    },
     index::Index,
     stats, //
 };

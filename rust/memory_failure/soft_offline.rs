@@ -17,8 +17,7 @@
 
 use super::{
     event,
-    policy,
-    Door, //
+    policy, //
 };
 use crate::{
     anon::{
@@ -30,6 +29,7 @@ use crate::{
         rmap_mm::RmapMm,
         rmap_vma::RmapVma, //
     },
+    failure::Door,
     index::Index,
     pool::{
         quarantine,

@@ -4,11 +4,11 @@
 
 use super::VmaState;
 use crate::{
-    anon::Poison,
     anon_vma::{
         zap::zap_write_locked,
         Links, //
     },
+    failure::Poison,
     interval_tree::Interval,
     stats, //
 };
