@@ -10,10 +10,8 @@ use crate::{
     failure::Poison,
     helpers,
     index::Index,
-    memory_failure::{
-        copy,
-        registry, //
-    },
+    memory_failure::copy,
+    poisoned,
     pool::{
         device_memory::DeviceMemory,
         frame,
@@ -609,7 +607,7 @@ unsafe impl AlwaysRefCounted for Anon {
         {
             let content = this.content.lock();
             if content.poison().is_some() {
-                registry::remove(content.pfn());
+                poisoned::remove(content.pfn());
             }
             // SAFETY: The page is this anon's.
             unsafe { frame::forget(content.page().as_ptr()) };

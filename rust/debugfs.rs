@@ -15,10 +15,10 @@ use crate::{
             Chosen, //
         },
         journal,
-        registry,
         soft_offline,
         Notice, //
     },
+    poisoned,
     pool::quarantine,
     stats,
     verify, //
@@ -296,12 +296,12 @@ impl Listing for Poisoned {
     type Line = u64;
 
     fn next(cursor: &u64) -> Option<(u64, u64)> {
-        let pfn = registry::first_from(*cursor)?;
+        let pfn = poisoned::first_from(*cursor)?;
         Some((pfn + 1, pfn))
     }
 
     fn show(pfn: &u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        registry::with(*pfn, |record| lines::poisoned(*pfn, record, f)).unwrap_or(Ok(()))
+        poisoned::with(*pfn, |record| lines::poisoned(*pfn, record, f)).unwrap_or(Ok(()))
     }
 }
 

@@ -30,7 +30,7 @@
 //!           anon                   (anon::Content)
 //!             anon_vma             (anon_vma::AnonVma)
 //!             page table lock      (core mm)
-//!             poisoned pages       (memory_failure::registry)
+//!             poisoned pages       (poisoned)
 //!             frames               (pool::frame)
 //!             noted failures           (memory_failure::queue)
 //!             journal                  (memory_failure::journal)
@@ -60,6 +60,7 @@ mod helpers;
 mod index;
 pub mod interval_tree;
 mod memory_failure;
+mod poisoned;
 mod pool;
 mod process;
 mod radix_tree;
@@ -112,7 +113,7 @@ impl kernel::InPlaceModule for AnonRmap {
         unsafe {
             pool::frame::init();
             vma::mm_state::init();
-            memory_failure::registry::init();
+            poisoned::init();
             debugfs::init();
             wait::init();
         }

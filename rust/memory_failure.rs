@@ -21,6 +21,7 @@ use crate::{
         Place,
         Poison, //
     },
+    poisoned,
     pool::quarantine,
     process,
     rmap,
@@ -53,7 +54,6 @@ pub(crate) mod kill;
 pub(crate) mod machine_check;
 mod policy;
 pub(crate) mod queue;
-pub(crate) mod registry;
 pub(crate) mod soft_offline;
 
 /// Takes the page of `anon` away from all who use it, unless it is to be kept, and tells them.
@@ -71,7 +71,7 @@ pub(crate) mod soft_offline;
 /// Nothing has changed then.
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
-    let record = registry::Reservation::new(failure.clone())?;
+    let record = poisoned::Reservation::new(failure.clone())?;
     let marked = mark(anon, &failure, record).inspect_err(|_| anon.take_mark())?;
     follow_up(anon, marked, &failure);
     Ok(())
@@ -81,14 +81,14 @@ pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
 pub(crate) struct Prepared {
     spot: Spot,
     failure: Failure,
-    record: registry::Reservation,
+    record: poisoned::Reservation,
 }
 
 impl Prepared {
     /// Reserves what failing the page at `spot` needs; [`ENOMEM`].
     pub(crate) fn new(spot: Spot, failure: Failure) -> Result<Self> {
         Ok(Self {
-            record: registry::Reservation::new(failure.clone())?,
+            record: poisoned::Reservation::new(failure.clone())?,
             spot,
             failure,
         })
@@ -175,7 +175,7 @@ struct Marked {
 }
 
 /// Marks the page of `anon` as poisoned: from now on nobody maps it any more, unless it is kept. Errors as those of [`poison`].
-fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result<Marked> {
+fn mark(anon: &Anon, failure: &Failure, record: poisoned::Reservation) -> Result<Marked> {
     let mut content = anon.lock();
     let pfn = content.pfn();
     let was_drill = content.is_kernels_drill();
@@ -197,7 +197,7 @@ fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result
     content.set_poison(Some(failure.kind));
     // Before anybody can undo the drill.
     content.take_mark();
-    registry::insert(pfn, anon.index(), record);
+    poisoned::insert(pfn, anon.index(), record);
     Ok(Marked { pfn, was_drill })
 }
 
@@ -234,7 +234,7 @@ fn follow_up(anon: &Anon, marked: Marked, failure: &Failure) {
         if mm.is_first_hit_by(number) {
             let victim = Victim::of(mm, place.address, failure.action, policy);
             event::hit(pfn, &place, victim.as_ref());
-            registry::add_holder(pfn, place);
+            poisoned::add_holder(pfn, place);
             if let Some(victim) = victim {
                 victim.signal();
             }
@@ -299,7 +299,7 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
             event::Action::Unpoison,
             Door::UnpoisonPfn,
         );
-        registry::remove(content.pfn())
+        poisoned::remove(content.pfn())
     };
     drop(record);
     stats::UNPOISONINGS.inc();

@@ -13,9 +13,9 @@ use crate::{
             Event, //
         },
         kill::Code,
-        registry,
         Notice, //
     },
+    poisoned,
     pool::quarantine,
     process,
     verify::{
@@ -105,7 +105,7 @@ pub(super) fn mapping(line: &MappingLine, f: &mut fmt::Formatter<'_>) -> fmt::Re
 /// `poisoned`: the page in frame `pfn`.
 pub(super) fn poisoned(
     pfn: u64,
-    record: &registry::Record,
+    record: &poisoned::Record,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     let since = Seconds {

@@ -27,7 +27,7 @@ global_lock! {
     unsafe(uninit) static POISONED: Mutex<Option<RBTree<u64, Record>>> = None;
 }
 
-/// Makes the registry usable.
+/// Makes the list usable.
 ///
 /// # Safety
 ///
