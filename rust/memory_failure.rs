@@ -296,7 +296,7 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
         event::action(
             content.pfn(),
             anon.index(),
-            event::Action::Unpoison,
+            journal::Action::Unpoison,
             Door::UnpoisonPfn,
         );
         poisoned::remove(content.pfn())

@@ -5,14 +5,13 @@
 //! It has the last [`RECORDS`] records. Each has a number, by which a reader goes on, and sees how many were overwritten
 //! before he could read them. A record keeps the names of processes, so it outlives them.
 
-use super::{
-    event::Action,
-    kill::Code, //
-};
+use super::kill::Code;
 use crate::{
     failure::{
         Door,
-        Place, //
+        Failure,
+        Place,
+        Poison, //
     },
     helpers,
     index::Index,
@@ -27,6 +26,44 @@ use kernel::{
 
 /// The records that are kept.
 pub(crate) const RECORDS: usize = 1024;
+
+/// What was done to a page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    /// Taken away, as a drill.
+    Poison,
+    /// Poisoned, as a drill in which it is kept.
+    Keep,
+    /// Taken away for good.
+    HwPoison,
+    /// Given back.
+    Unpoison,
+    /// Moved to another frame.
+    SoftOffline,
+}
+
+impl From<&Failure> for Action {
+    fn from(failure: &Failure) -> Self {
+        match failure.kind {
+            Poison::Simulated => Self::Poison,
+            Poison::Kept => Self::Keep,
+            Poison::Hardware => Self::HwPoison,
+        }
+    }
+}
+
+impl Action {
+    /// What the trace and the journal call it.
+    pub(crate) fn name(self) -> &'static CStr {
+        match self {
+            Self::Poison => c"poison",
+            Self::Keep => c"keep",
+            Self::HwPoison => c"hwpoison",
+            Self::Unpoison => c"unpoison",
+            Self::SoftOffline => c"soft_offline",
+        }
+    }
+}
 
 /// What a record is about.
 #[derive(Clone)]

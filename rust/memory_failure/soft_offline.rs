@@ -17,6 +17,7 @@
 
 use super::{
     event,
+    journal,
     policy, //
 };
 use crate::{
@@ -92,7 +93,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
     event::action(
         pfn,
         anon.index(),
-        event::Action::SoftOffline,
+        journal::Action::SoftOffline,
         Door::SoftOffline,
     );
     Ok(())
