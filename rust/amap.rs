@@ -16,8 +16,8 @@
 
 use crate::{
     anon::{
-        Anon,
-        Share, //
+        share::Share,
+        Anon, //
     },
     anon_vma::{
         family::Sharing,

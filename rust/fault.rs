@@ -16,8 +16,8 @@ use crate::{
         SlotsGuard, //
     },
     anon::{
-        Anon,
-        Share, //
+        share::Share,
+        Anon, //
     },
     anon_vma::{
         family::Sharing,

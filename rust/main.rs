@@ -27,7 +27,7 @@
 //!       VMAs of an mm              (vma::mm_state)
 //!         amap                     (amap::Slots)
 //!           clearings              (vma::clearings)
-//!           anon                   (anon::Content)
+//!           anon                   (anon::content)
 //!             anon_vma             (anon_vma::AnonVma)
 //!             page table lock      (core mm)
 //!             poisoned pages       (poisoned)
@@ -117,6 +117,7 @@ impl kernel::InPlaceModule for AnonRmap {
             debugfs::init();
             wait::init();
         }
+        anon::copy::set_failure_handler(memory_failure::copy::failed);
         try_pin_init!(Self {
             // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
             nodes: unsafe { radix_tree::NodeCache::new() }?,

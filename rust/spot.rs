@@ -9,8 +9,8 @@
 use crate::{
     amap::Slots,
     anon::{
-        Anon,
-        Share, //
+        share::Share,
+        Anon, //
     },
     failure::Place,
     index::{

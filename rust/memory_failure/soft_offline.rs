@@ -23,8 +23,8 @@ use super::{
 use crate::{
     anon::{
         self,
-        Anon,
-        Migration, //
+        migration::Migration,
+        Anon, //
     },
     anon_vma::{
         rmap_mm::RmapMm,
