@@ -55,7 +55,6 @@ mod commit_charge;
 mod contract;
 mod debugfs;
 mod failure;
-mod fault;
 mod helpers;
 mod index;
 pub mod interval_tree;

@@ -73,6 +73,7 @@ mod charge;
 pub(crate) mod clearings;
 mod core_dump;
 pub(crate) mod device;
+mod fault;
 mod fork;
 pub(crate) mod mm_state;
 mod mremap;

@@ -2,9 +2,11 @@
 
 //! The hooks that core mm calls for VMAs of the device.
 
-use super::VmaState;
-use crate::{
+use super::{
     fault,
+    VmaState, //
+};
+use crate::{
     helpers,
     wait::VmFault, //
 };

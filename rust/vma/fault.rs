@@ -10,6 +10,7 @@
 //! ([`RETRY`]) is said only when the entry is there, or somebody who is about to clear it needs nothing that the faulter
 //! may hold; what should not be possible gets a SIGBUS and a line in the log.
 
+use super::VmaState;
 use crate::{
     amap::{
         Slots,
@@ -31,7 +32,6 @@ use crate::{
     interval_tree::Interval,
     radix_tree::NodePool,
     stats,
-    vma::VmaState,
     wait::{
         wake,
         VmFault,
