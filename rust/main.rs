@@ -5,17 +5,24 @@
 //! The module owns the memory of processes that map `/dev/anon_rmap`, finds every mapping of a page
 //! through interval trees, and uses that to handle memory failures.
 //!
-//! What is where:
+//! What is where, in layers, the lowest first. A file uses what is in its own layer or in a lower one; what it has to
+//! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
-//! * [`contract`]: what is taken for granted of core mm.
-//! * [`vma`]: the device, what core mm calls, and what becomes of it with [`fault`] and [`wait`]. [`commit_charge`]: what the
-//!   system promises by it.
-//! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
-//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them, with the file
-//!   behind a mapping, and all VMAs that come from it; [`rmap`], the walks; [`verify`], a check of all that.
-//! * [`pool`]: where pages come from, which page frames are ours, and which are out of use.
-//! * [`failure`]: what a failure is; [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address;
-//!   [`debugfs`], [`stats`]: the user's side of it.
+//! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust. [`process`]: how processes are named;
+//!    [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`index`]: positions of
+//!    pages, in an [`interval_tree`] or a [`radix_tree`].
+//! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
+//! 3. [`pool`]: where pages come from, which page frames are ours, and which are out of use.
+//! 4. [`anon_vma`]: where an anon may be mapped. An interval tree of the VMAs as the rmap knows them, with the file behind a
+//!    mapping, and all VMAs that come from it.
+//! 5. [`anon`]: a page with its state, how it is shared, copied and moved to another frame.
+//! 6. [`amap`]: which anon a mapping holds at each index.
+//! 7. [`vma`]: the device, what core mm calls, and what becomes of it: faults, splits, fork, mremap.
+//! 8. [`rmap`], the walks; [`spot`]: a page named by its address.
+//! 9. [`memory_failure`]: poisoning and what follows.
+//! 10. [`verify`], a check of all that; [`debugfs`]: the user's side of it.
+//!
+//! Only files of `interval_tree`, `radix_tree` and `vma` use each other.
 //!
 //! Lock order, outermost first:
 //!
