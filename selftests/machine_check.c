@@ -221,6 +221,12 @@ TEST_F(machine_check, frame_that_soft_offline_has_put_aside)
 	EXPECT_NE(pfn, pfn_of(self->memory));
 }
 
+/* The driver does not find a page by a frame that the kernel is just marking. */
+static bool is_found(uint64_t pfn)
+{
+	return unpoison_pfn(pfn) != ENXIO;
+}
+
 TEST_F(machine_check, takes_the_place_of_a_drill)
 {
 	uint64_t pfn = pfn_of(self->memory);
@@ -228,6 +234,7 @@ TEST_F(machine_check, takes_the_place_of_a_drill)
 	ASSERT_EQ(0, poison_pfn(pfn));
 	machine_check(ACTION_OPTIONAL, pfn);
 	ASSERT_TRUE(await(is_bad_hardware, pfn));
+	EXPECT_TRUE(await(is_found, pfn));
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 }
 
@@ -241,6 +248,7 @@ TEST_F(machine_check, takes_a_page_away_that_is_kept)
 	ASSERT_TRUE(await(is_bad_hardware, pfn));
 	EXPECT_TRUE(await(is_taken_away, pfn));
 	EXPECT_SIGBUS(self->memory, load(self->memory));
+	EXPECT_TRUE(await(is_found, pfn));
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 	EXPECT_EQ(1, counter("poisoned"));
 	EXPECT_TRUE(verified());
