@@ -111,6 +111,14 @@ fn poison_all(
     }
 }
 
+/// The anon in frame `pfn`, if there is one. While the kernel marks a frame none can be looked up in it: so this waits until it has.
+pub(super) fn find(pfn: u64) -> Option<ARef<Anon>> {
+    frame::lookup(pfn).or_else(|| {
+        drop(quarantine::marking());
+        frame::lookup(pfn)
+    })
+}
+
 /// A place as the user names it: the number that a process or one of its threads has in the pid namespace of the current
 /// task, and an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +162,7 @@ pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Resul
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`poison`].
 pub(crate) fn poison_pfn(pfn: u64, kind: Poison) -> Result {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = find(pfn).ok_or(ENXIO)?;
     poison(&anon, Failure::injected(Door::PoisonPfn, kind, Some(pfn)))
 }
 
@@ -265,7 +273,7 @@ pub(crate) fn replay(places: &[(Named, Poison)]) -> Result {
 /// * Those of [`poison`].
 pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
     let failure = Failure::injected(Door::HardOffline, Poison::Hardware, Some(pfn));
-    match frame::lookup(pfn) {
+    match find(pfn) {
         Some(anon) => poison(&anon, failure),
         None if DeviceMemory::get().is_none() => Err(ENXIO),
         None if quarantine::kind(pfn).is_some() => Err(EHWPOISON),
@@ -289,7 +297,7 @@ pub(crate) fn dry_run_addr(place: Named) -> Result<RBTree<Place, Notice>> {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`dry_run`].
 pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
-    dry_run(&*frame::lookup(pfn).ok_or(ENXIO)?)
+    dry_run(&*find(pfn).ok_or(ENXIO)?)
 }
 
 /// Where page tables map frame `pfn`. Looks at the index of the page only, or at all of `indices`.
@@ -298,7 +306,7 @@ pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`rmap::mapped_at`].
 pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Place, ()>> {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = find(pfn).ok_or(ENXIO)?;
     let index = Interval::point(anon.index().0);
     rmap::mapped_at(&anon, indices.unwrap_or(index))
 }
@@ -309,7 +317,7 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Pl
 ///
 /// Those of [`unpoison`] and [`quarantine::take_back`].
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
-    match frame::lookup(pfn) {
+    match find(pfn) {
         Some(anon) => unpoison(&anon),
         None => quarantine::take_back(pfn),
     }

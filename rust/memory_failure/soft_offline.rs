@@ -17,6 +17,7 @@
 
 use super::{
     event,
+    inject::find,
     policy,
     Door, //
 };
@@ -26,7 +27,6 @@ use crate::{
         Anon,
         Migration, //
     },
-    frame,
     index::Index,
     pool::OwnedPage,
     quarantine,
@@ -64,7 +64,7 @@ const ATTEMPTS: usize = 10;
 ///
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = find(pfn).ok_or(ENXIO)?;
     if !policy::allows_offline() {
         return Err(EOPNOTSUPP);
     }
