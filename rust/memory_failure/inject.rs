@@ -10,6 +10,7 @@ use super::{
     device_memory,
     dry_run,
     poison,
+    policy,
     unpoison,
     Action,
     Door,
@@ -92,10 +93,12 @@ fn poison_all(
         let (place, failure) = (spot.place(), Failure::at(&spot, door, kind(i)));
         prepared.push((place, Prepared::new(spot, failure)?), GFP_KERNEL)?;
     }
+    // Once for all: a file is read for it.
+    let policy = policy::early_kill();
     let mut poisoned = false;
     let mut refused = None;
     for (place, failure) in prepared {
-        match failure.poison() {
+        match failure.poison(policy) {
             Ok(pfn) => {
                 poisoned = true;
                 done(place, pfn);
@@ -150,7 +153,7 @@ pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Resul
         let failure = Failure::at(&spot, Door::PoisonAddr, kind);
         Prepared::new(spot, failure)
     };
-    match prepared()?.poison() {
+    match prepared()?.poison(policy::early_kill()) {
         Err(error) if error == ENODATA && !is_touched => prepared()?.poison_in_advance(),
         result => result.map(|_| ()),
     }
