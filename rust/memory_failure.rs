@@ -42,6 +42,7 @@ use kernel::{
     }, //
 };
 use kill::Victim;
+use policy::EarlyKill;
 
 pub(crate) mod copy;
 pub(crate) mod device_memory;
@@ -73,7 +74,7 @@ pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
     let record = poisoned::Reservation::new(failure.clone())?;
     let marked = mark(anon, &failure, record).inspect_err(|_| anon.take_mark())?;
-    follow_up(anon, marked, &failure);
+    follow_up(anon, marked, &failure, policy::early_kill());
     Ok(())
 }
 
@@ -115,12 +116,12 @@ impl Prepared {
             stats::POISONINGS.inc();
             event::action(marked.pfn, anon.index(), (&failure).into(), failure.door);
         } else {
-            follow_up(&anon, marked, &failure);
+            follow_up(&anon, marked, &failure, policy::early_kill());
         }
         Ok(())
     }
 
-    /// As the function [`poison`], for the page that is there now; returns its frame.
+    /// As the function [`poison`], for the page that is there now, with the `policy` that is given; returns its frame.
     ///
     /// # Errors
     ///
@@ -128,7 +129,7 @@ impl Prepared {
     /// * [`EHWPOISON`]: the page is poisoned already.
     ///
     /// Nothing has changed then.
-    pub(crate) fn poison(self) -> Result<u64> {
+    pub(crate) fn poison(self, policy: EarlyKill) -> Result<u64> {
         let Self {
             spot,
             failure,
@@ -138,7 +139,7 @@ impl Prepared {
         // With the amap locked nobody replaces what is there.
         let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, &failure, record)?)))?;
         let anon: ARef<Anon> = anon;
-        follow_up(&anon, marked, &failure);
+        follow_up(&anon, marked, &failure, policy);
         Ok(marked.pfn)
     }
 }
@@ -216,8 +217,8 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
     }
 }
 
-/// What comes after [`mark`]: takes the page of `anon` away from those who map it, unless it is kept, and tells them.
-fn follow_up(anon: &Anon, marked: Marked, failure: &Failure) {
+/// What comes after [`mark`]: takes the page of `anon` away from those who map it, unless it is kept, and tells them, as `policy` says.
+fn follow_up(anon: &Anon, marked: Marked, failure: &Failure, policy: EarlyKill) {
     static FAILURES: Atomic<u64> = Atomic::new(0);
 
     let pfn = marked.pfn;
@@ -228,7 +229,6 @@ fn follow_up(anon: &Anon, marked: Marked, failure: &Failure) {
     }
     // Not before: who is told must not be able to read the page any more, unless it is kept.
     let number = FAILURES.fetch_add(1, Relaxed) + 1;
-    let policy = policy::early_kill();
     let _ = rmap::holders(anon, |mm, place| {
         // What moves during the walk is found at two places.
         if mm.is_first_hit_by(number) {

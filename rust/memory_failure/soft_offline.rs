@@ -17,12 +17,12 @@
 
 use super::{
     event,
+    inject::find,
     journal,
     policy, //
 };
 use crate::{
     anon::{
-        self,
         migration::Migration,
         Anon, //
     },
@@ -69,7 +69,7 @@ const ATTEMPTS: usize = 10;
 ///
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
-    let anon = anon::lookup(pfn).ok_or(ENXIO)?;
+    let anon = find(pfn).ok_or(ENXIO)?;
     if !policy::allows_offline() {
         return Err(EOPNOTSUPP);
     }
