@@ -7,6 +7,10 @@ use crate::{
         rmap_vma::PageId,
         AnonVma, //
     },
+    bit_mutex::{
+        BitMutex,
+        BitMutexGuard, //
+    },
     failure::Poison,
     helpers,
     index::Index,
@@ -15,6 +19,10 @@ use crate::{
         frame,
         quarantine,
         OwnedPage, //
+    },
+    slab_cache::{
+        Created,
+        SlabCache, //
     },
     stats, //
 };
@@ -25,21 +33,16 @@ use core::ptr::{
 };
 use kernel::{
     alloc::Flags,
-    new_mutex,
     page::BorrowedPage,
     prelude::*,
+    static_lock_class,
     sync::{
         aref::{
             ARef,
             AlwaysRefCounted, //
         },
         atomic::Atomic,
-        lock::{
-            mutex::MutexBackend,
-            Guard, //
-        },
         Arc,
-        Mutex,
         Refcount, //
     },
     time::{
@@ -68,16 +71,37 @@ pub(crate) struct Anon {
     refs: Refcount,
     shares: Atomic<i32>,
     #[pin]
-    content: Mutex<Content>,
+    content: BitMutex<Content>,
     anon_vma: Arc<AnonVma>,
     index: Index,
 }
 
-#[cfg(not(CONFIG_DEBUG_MUTEXES))]
-static_assert!(size_of::<Anon>() <= 64);
+#[cfg(not(CONFIG_DEBUG_LOCK_ALLOC))]
+static_assert!(size_of::<Anon>() == 40);
+
+static CACHE: SlabCache<Anon> = SlabCache::new();
+
+/// As long as this lives, anons come from a slab cache, charged to the memory cgroup.
+pub(crate) struct AnonCache {
+    _cache: Created<Anon>,
+}
+
+impl AnonCache {
+    /// Creates the cache; [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// There must be no other. It must be dropped after the last anon that was made meanwhile, and when no other can be any more.
+    pub(crate) unsafe fn new() -> Result<Self> {
+        Ok(Self {
+            // SAFETY: The caller promises what is asked for.
+            _cache: unsafe { CACHE.create(c"anon_rmap_anon") }?,
+        })
+    }
+}
 
 /// Evidence of an anon's lock.
-pub(crate) type AnonGuard<'a> = Guard<'a, Content, MutexBackend>;
+pub(crate) type AnonGuard<'a> = BitMutexGuard<'a, Content>;
 
 impl Anon {
     /// A page filled with zeroes, at `index` of `anon_vma`, charged to the memory cgroup of the current
@@ -103,16 +127,13 @@ impl Anon {
         flags: Flags,
     ) -> Result<Option<ARef<Self>>> {
         let raw = page.borrow().as_ptr();
-        let anon = KBox::pin_init(
-            pin_init!(Self {
-                refs: Refcount::new(1),
-                shares: Atomic::new(0),
-                content <- new_mutex!(Content::new(page), "anon"),
-                anon_vma,
-                index,
-            }),
-            flags,
-        )?;
+        let anon = CACHE.allocate(flags)?.write_pin_init(pin_init!(Self {
+            refs: Refcount::new(1),
+            shares: Atomic::new(0),
+            content <- BitMutex::new(Content::new(page), c"anon", static_lock_class!()),
+            anon_vma,
+            index,
+        }))?;
         // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.
         let anon = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(anon) }));
         // SAFETY: The anon owns the page, and calls `forget` in `dec_ref`, before it is freed.

@@ -18,7 +18,7 @@ pub(crate) const THIS_MODULE: *mut bindings::module = &raw mut bindings::__this_
 
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_page_to_pfn(page: *const bindings::page) -> c_ulong;
@@ -28,6 +28,21 @@ extern "C" {
         fault: *const bindings::vm_fault,
     ) -> bool;
     pub(crate) fn anon_rmap_page_mapcount(page: *const bindings::page) -> c_int;
+    pub(crate) fn anon_rmap_bit_mutex_init(
+        map: *mut bindings::lockdep_map,
+        name: *const c_char,
+        key: *mut bindings::lock_class_key,
+    );
+    pub(crate) fn anon_rmap_bit_mutex_lock(word: *mut c_ulong, map: *mut bindings::lockdep_map);
+    pub(crate) fn anon_rmap_bit_mutex_trylock(
+        word: *mut c_ulong,
+        map: *mut bindings::lockdep_map,
+    ) -> bool;
+    pub(crate) fn anon_rmap_bit_mutex_unlock(word: *mut c_ulong, map: *mut bindings::lockdep_map);
+    pub(crate) fn anon_rmap_bit_mutex_assert_held(
+        word: *const c_ulong,
+        map: *const bindings::lockdep_map,
+    );
     pub(crate) fn anon_rmap_refcount_inc_not_zero(refs: *const bindings::refcount_t) -> bool;
     pub(crate) fn anon_rmap_mmap_write_lock(mm: *mut bindings::mm_struct);
     pub(crate) fn anon_rmap_mmap_write_unlock(mm: *mut bindings::mm_struct);
@@ -100,7 +115,7 @@ extern "C" {
 // Functions of `helpers/frame.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_get_page(page: *mut bindings::page);
@@ -134,7 +149,7 @@ pub(crate) const ENTRY_ZEROES: u32 = 3;
 // Functions of `helpers/memory_failure.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_maps_pfn(
@@ -177,7 +192,7 @@ extern "C" {
 // Functions of `helpers/process.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_get_pid(pid: *mut bindings::pid);
@@ -203,7 +218,7 @@ extern "C" {
 // Functions of `helpers/device_memory.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_is_reserved(start: u64, size: u64) -> bool;
@@ -221,7 +236,7 @@ extern "C" {
 // Functions of `helpers/quarantine.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_quarantine_init() -> c_int;
@@ -239,7 +254,7 @@ extern "C" {
 // Functions of `helpers/journal.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_journal_wait(

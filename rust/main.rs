@@ -9,7 +9,8 @@
 //! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
 //! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust. [`process`]: how processes are named;
-//!    [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`index`]: positions of
+//!    [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
+//!    small objects come from; [`bit_mutex`], a lock in one word. [`index`]: positions of
 //!    pages, in an [`interval_tree`] or a [`radix_tree`].
 //! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
 //! 3. [`pool`]: where pages come from, which page frames are ours, and which are out of use.
@@ -58,6 +59,7 @@ use kernel::{
 mod amap;
 mod anon;
 mod anon_vma;
+mod bit_mutex;
 mod commit_charge;
 mod contract;
 mod debugfs;
@@ -71,6 +73,7 @@ mod pool;
 mod process;
 mod radix_tree;
 mod rmap;
+mod slab_cache;
 mod spot;
 mod stats;
 mod verify;
@@ -109,7 +112,8 @@ struct AnonRmap {
     quarantine: pool::quarantine::Quarantine,
     journal: memory_failure::journal::Journal,
     device_memory: Option<Pin<KBox<DeviceMemory>>>,
-    // Goes last.
+    // Go last.
+    anons: anon::AnonCache,
     nodes: radix_tree::NodeCache,
 }
 
@@ -127,6 +131,8 @@ impl kernel::InPlaceModule for AnonRmap {
         try_pin_init!(Self {
             // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
             nodes: unsafe { radix_tree::NodeCache::new() }?,
+            // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
+            anons: unsafe { anon::AnonCache::new() }?,
             // SAFETY: As above.
             device_memory: unsafe {
                 DeviceMemory::new(

@@ -151,6 +151,33 @@ TEST_F(memory_cgroup, pages)
 	end_peer(user);
 }
 
+/* What keeps track of pages that are written one after the other: bytes for each. */
+TEST_F(memory_cgroup, metadata)
+{
+	const long limit = 72;
+	char *memory = map_private(variant->device, PAGES);
+	struct peer *user;
+	long before, taken = 0;
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	if (!access("/sys/kernel/debug/kmemleak", F_OK))
+		SKIP(return, "the kernel's own checks make each object larger");
+	ASSERT_NE(MAP_FAILED, memory);
+	user = fork_peer();
+	ASSERT_NE(NULL, user);
+	ASSERT_EQ(0, peer_call(user, join_group, NULL, 4 * BYTES));
+	before = number_in(GROUP "/memory.stat", "\nslab ");
+	ASSERT_EQ(0, peer_call(user, fill_here, memory, PAGES));
+	/* The statistics are brought up to date now and then. */
+	for (struct patience patience = patience_for(5); !ran_out(&patience); usleep(10000))
+		taken = number_in(GROUP "/memory.stat", "\nslab ") - before;
+	TH_LOG("%ld.%ld bytes a page", taken / PAGES, taken * 10 / PAGES % 10);
+	EXPECT_GE(limit * PAGES, taken);
+	EXPECT_LT(16 * PAGES, taken);
+	end_peer(user);
+}
+
 /* As many VMAs as there may be, of a page each, and each third one written. */
 static long map_many(void *unused, long count)
 {
