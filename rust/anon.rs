@@ -261,7 +261,9 @@ impl Anon {
         // SAFETY: The caller promises that the memory is that of an anon.
         let refs = unsafe { &(*anon).refs };
         // SAFETY: `Refcount` wraps a `refcount_t`, and this one is live.
-        if !unsafe { helpers::anon_rmap_refcount_inc_not_zero(ptr::from_ref(refs).cast()) } {
+        if !unsafe {
+            helpers::anon_rmap_refcount_inc_not_zero(ptr::from_ref(refs).cast_mut().cast())
+        } {
             return None;
         }
         // SAFETY: We have just taken the reference.

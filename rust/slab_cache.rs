@@ -2,6 +2,7 @@
 
 //! Slab caches, for objects of which there are many: kmalloc would round them up to nearly twice their size.
 
+use crate::helpers;
 use core::{
     alloc::Layout,
     marker::PhantomData,
@@ -14,7 +15,6 @@ use kernel::{
         Flags, //
     },
     bindings,
-    ffi::c_void,
     prelude::*,
     sync::atomic::{
         Acquire,
@@ -22,12 +22,6 @@ use kernel::{
         Release, //
     },
 };
-
-extern "C" {
-    // Not in `bindings`, whose header leaves them out.
-    fn kmem_cache_alloc_noprof(cache: *mut bindings::kmem_cache, flags: u32) -> *mut c_void;
-    fn kmem_cache_destroy(cache: *mut bindings::kmem_cache);
-}
 
 /// Where objects of type `T` are allocated: in a slab cache while there is one, otherwise by kmalloc.
 pub(crate) struct SlabCache<T> {
@@ -80,7 +74,7 @@ impl<T> SlabCache<T> {
             return KBox::new_uninit(flags);
         }
         // SAFETY: The cache lives as long as objects can be allocated.
-        let object = unsafe { kmem_cache_alloc_noprof(cache, to_gfp(flags)) };
+        let object = unsafe { helpers::anon_rmap_cache_alloc(cache, to_gfp(flags)) };
         if object.is_null() {
             return Err(AllocError);
         }
@@ -98,7 +92,7 @@ impl<T> Drop for Created<T> {
         let cache = self.0.cache.load(Acquire);
         self.0.cache.store(ptr::null_mut(), Release);
         // SAFETY: `create` created the cache and put it there; nobody uses it nor has an object of it, as its caller promised.
-        unsafe { kmem_cache_destroy(cache) };
+        unsafe { helpers::anon_rmap_cache_destroy(cache) };
     }
 }
 

@@ -311,11 +311,11 @@ impl RmapVma {
                 &mut pfn,
             )
         };
-        let entry = match kind as u32 {
-            helpers::ENTRY_NONE => None,
-            helpers::ENTRY_PAGE => Some(Entry::Page(pfn as u64)),
-            helpers::ENTRY_ZEROES => Some(Entry::Zeroes),
-            helpers::ENTRY_KNOWN_MARKER => Some(Entry::KnownMarker),
+        let entry = match kind {
+            helpers::ANON_RMAP_ENTRY_NONE => None,
+            helpers::ANON_RMAP_ENTRY_PAGE => Some(Entry::Page(pfn as u64)),
+            helpers::ANON_RMAP_ENTRY_ZEROES => Some(Entry::Zeroes),
+            helpers::ANON_RMAP_ENTRY_KNOWN_MARKER => Some(Entry::KnownMarker),
             _ => Some(Entry::Unknown),
         };
         let index = self.base.index(address);

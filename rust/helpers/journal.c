@@ -8,28 +8,26 @@
 #include <linux/seq_file.h>
 #include <linux/wait.h>
 
+#include "helpers.h"
+
 /* Who has the file open keeps the module, and so this. */
 static DECLARE_WAIT_QUEUE_HEAD(anon_rmap_journal_waiters);
 
-void anon_rmap_journal_wait(struct file *file, struct poll_table_struct *table);
 void anon_rmap_journal_wait(struct file *file, struct poll_table_struct *table)
 {
 	poll_wait(file, &anon_rmap_journal_waiters, table);
 }
 
-void anon_rmap_journal_wake(void);
 void anon_rmap_journal_wake(void)
 {
 	wake_up_interruptible_poll(&anon_rmap_journal_waiters, EPOLLIN | EPOLLRDNORM);
 }
 
-void anon_rmap_seq_lock(struct seq_file *seq);
 void anon_rmap_seq_lock(struct seq_file *seq)
 {
 	mutex_lock(&seq->lock);
 }
 
-void anon_rmap_seq_unlock(struct seq_file *seq);
 void anon_rmap_seq_unlock(struct seq_file *seq)
 {
 	mutex_unlock(&seq->lock);

@@ -8,8 +8,9 @@
 #include <asm/mce.h>
 #include <asm/processor.h>
 
+#include "helpers.h"
+
 /* Whether @data of the decode chain says that memory has failed, and in which frame. */
-bool anon_rmap_mce_pfn(void *data, unsigned long *pfn);
 bool anon_rmap_mce_pfn(void *data, unsigned long *pfn)
 {
 	struct mce *m = data;
@@ -30,7 +31,6 @@ static struct mce *anon_rmap_mce_taken;
 static u8 anon_rmap_mce_severity;
 
 /* Keeps a machine check from uc_decode_notifier(), which handles some severities only, and says that it is handled. */
-void anon_rmap_mce_take(void *data);
 void anon_rmap_mce_take(void *data)
 {
 	struct mce *m = data;
@@ -41,7 +41,6 @@ void anon_rmap_mce_take(void *data)
 	m->severity = 0;
 }
 
-void anon_rmap_mce_restore(void *data);
 void anon_rmap_mce_restore(void *data)
 {
 	struct mce *m = data;
@@ -51,7 +50,6 @@ void anon_rmap_mce_restore(void *data)
 	anon_rmap_mce_taken = NULL;
 }
 
-void anon_rmap_mce_register(struct notifier_block *nb, bool before);
 void anon_rmap_mce_register(struct notifier_block *nb, bool before)
 {
 	/* Around the kernel's own handler: of the same priority, who is registered later comes later. */
@@ -59,14 +57,12 @@ void anon_rmap_mce_register(struct notifier_block *nb, bool before)
 	mce_register_decode_chain(nb);
 }
 
-void anon_rmap_mce_unregister(struct notifier_block *nb);
 void anon_rmap_mce_unregister(struct notifier_block *nb)
 {
 	mce_unregister_decode_chain(nb);
 }
 
 /* Takes a frame out of the kernel's direct map, so that nothing reads it by speculation. */
-void anon_rmap_set_mce_nospec(unsigned long pfn);
 void anon_rmap_set_mce_nospec(unsigned long pfn)
 {
 	set_mce_nospec(pfn);

@@ -11,6 +11,8 @@
 #include <linux/pid_namespace.h>
 #include <linux/sched/task.h>
 
+#include "helpers.h"
+
 /* Whether the setting vm.@name is not 0; @otherwise if it can't be read. */
 static bool anon_rmap_sysctl(const char *name, bool otherwise)
 {
@@ -38,14 +40,12 @@ static bool anon_rmap_sysctl(const char *name, bool otherwise)
  * Whether the administrator allows frames to be taken offline; not if a failure
  * is to panic, which that is to memory_failure().
  */
-bool anon_rmap_may_take_offline(void);
 bool anon_rmap_may_take_offline(void)
 {
 	return anon_rmap_sysctl("enable_soft_offline", true) && anon_rmap_sysctl("memory_failure_recovery", true);
 }
 
 /* Whether processes that have not asked for anything are told of a failure at once. */
-bool anon_rmap_early_kill(void);
 bool anon_rmap_early_kill(void)
 {
 	return anon_rmap_sysctl("memory_failure_early_kill", false);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How processes are named, and what they have. See helpers.rs for the Rust
- * side.
+ * How processes are named, and what they have.
  *
  * A process is any of its threads that live: the first one may have ended, and
  * then is a zombie without memory as long as there are others.
@@ -15,7 +14,8 @@
 #include <linux/sched/task.h>
 #include <linux/string.h>
 
-void anon_rmap_get_pid(struct pid *pid);
+#include "helpers.h"
+
 void anon_rmap_get_pid(struct pid *pid)
 {
 	get_pid(pid);
@@ -25,7 +25,6 @@ void anon_rmap_get_pid(struct pid *pid)
  * The process that has @nr as its id, or as that of one of its threads, in the
  * pid namespace of the current task. With a reference; NULL if there is none.
  */
-struct pid *anon_rmap_find_process(pid_t nr);
 struct pid *anon_rmap_find_process(pid_t nr)
 {
 	struct pid *process = NULL;
@@ -40,7 +39,6 @@ struct pid *anon_rmap_find_process(pid_t nr)
 }
 
 /* The process that owns @mm, with a reference; NULL if there is none (any more). */
-struct pid *anon_rmap_owner(struct mm_struct *mm);
 struct pid *anon_rmap_owner(struct mm_struct *mm)
 {
 	struct pid *process = NULL;
@@ -61,7 +59,6 @@ struct pid *anon_rmap_owner(struct mm_struct *mm)
  * The number of @pid, which names a process or a thread, in the pid namespace
  * of the current task; 0 if it has none there, or nobody has it any more.
  */
-pid_t anon_rmap_pid_vnr(struct pid *pid);
 pid_t anon_rmap_pid_vnr(struct pid *pid)
 {
 	return pid_has_task(pid, PIDTYPE_PID) ? pid_vnr(pid) : 0;
@@ -83,7 +80,6 @@ static struct mm_struct *anon_rmap_grab_mm_of(struct task_struct *task)
 }
 
 /* The same of a process. */
-struct mm_struct *anon_rmap_grab_mm(struct pid *process);
 struct mm_struct *anon_rmap_grab_mm(struct pid *process)
 {
 	struct task_struct *leader, *thread;
@@ -103,7 +99,6 @@ struct mm_struct *anon_rmap_grab_mm(struct pid *process)
 }
 
 /* Whether the address space of a process is @mm; that of any process if @mm is NULL. */
-bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm);
 bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm)
 {
 	struct task_struct *leader, *thread;
@@ -126,7 +121,6 @@ bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm)
 }
 
 /* The command name of a process, which is that of its first thread; empty if it has gone. */
-void anon_rmap_comm(struct pid *process, char *comm);
 void anon_rmap_comm(struct pid *process, char *comm)
 {
 	struct task_struct *leader;
@@ -135,24 +129,4 @@ void anon_rmap_comm(struct pid *process, char *comm)
 	leader = pid_task(process, PIDTYPE_TGID);
 	strscpy_pad(comm, leader ? leader->comm : "", TASK_COMM_LEN);
 	rcu_read_unlock();
-}
-
-/*
- * Lets what the current task allocates be charged to the memory cgroup of @mm,
- * until anon_rmap_end_charge_to(). That is told what is returned, and *@before.
- */
-struct mem_cgroup *anon_rmap_charge_to(struct mm_struct *mm, struct mem_cgroup **before);
-struct mem_cgroup *anon_rmap_charge_to(struct mm_struct *mm, struct mem_cgroup **before)
-{
-	struct mem_cgroup *group = get_mem_cgroup_from_mm(mm);
-
-	*before = set_active_memcg(group);
-	return group;
-}
-
-void anon_rmap_end_charge_to(struct mem_cgroup *group, struct mem_cgroup *before);
-void anon_rmap_end_charge_to(struct mem_cgroup *group, struct mem_cgroup *before)
-{
-	set_active_memcg(before);
-	mem_cgroup_put(group);
 }

@@ -13,6 +13,8 @@
 #include <linux/pagemap.h>
 #include <linux/xarray.h>
 
+#include "helpers.h"
+
 /* The frames, each with its kind as the value. */
 static DEFINE_XARRAY(anon_rmap_frames);
 
@@ -45,7 +47,6 @@ static const struct address_space_operations anon_rmap_failing_aops = {
 /* Without an owner: the module closes the file when it goes. */
 static const struct file_operations anon_rmap_failing_fops = {};
 
-int anon_rmap_quarantine_init(void);
 int anon_rmap_quarantine_init(void)
 {
 	struct address_space *mapping;
@@ -65,7 +66,6 @@ int anon_rmap_quarantine_init(void)
 	return 0;
 }
 
-void anon_rmap_quarantine_exit(void);
 void anon_rmap_quarantine_exit(void)
 {
 	__fput_sync(anon_rmap_failing);
@@ -73,14 +73,12 @@ void anon_rmap_quarantine_exit(void)
 }
 
 /* Adds a frame, or changes its kind. Does not fail. Sleeps. */
-void anon_rmap_quarantine_add(unsigned long pfn, int kind);
 void anon_rmap_quarantine_add(unsigned long pfn, int kind)
 {
 	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_KERNEL | __GFP_NOFAIL);
 }
 
 /* Forgets the frame of @page, unless it is marked as bad. */
-void anon_rmap_quarantine_remove(struct page *page);
 void anon_rmap_quarantine_remove(struct page *page)
 {
 	xa_lock(&anon_rmap_frames);
@@ -91,7 +89,6 @@ void anon_rmap_quarantine_remove(struct page *page)
 }
 
 /* The kind of the first frame from *@pfn on, which is put there; negative if there is none. */
-int anon_rmap_quarantine_find(unsigned long *pfn);
 int anon_rmap_quarantine_find(unsigned long *pfn)
 {
 	void *entry = xa_find(&anon_rmap_frames, pfn, ULONG_MAX, XA_PRESENT);
@@ -100,14 +97,12 @@ int anon_rmap_quarantine_find(unsigned long *pfn)
 }
 
 /* Signs a frame that nobody has any more, for anon_rmap_quarantine_find_signed(). */
-void anon_rmap_quarantine_sign(struct page *page, int kind);
 void anon_rmap_quarantine_sign(struct page *page, int kind)
 {
 	set_page_private(page, ANON_RMAP_SIGN | kind);
 }
 
 /* The same for a frame that the kernel can take back meanwhile: then it is left alone. */
-void anon_rmap_quarantine_sign_marked(struct page *page, int kind);
 void anon_rmap_quarantine_sign_marked(struct page *page, int kind)
 {
 	if (!get_page_unless_zero(page))
@@ -118,7 +113,6 @@ void anon_rmap_quarantine_sign_marked(struct page *page, int kind)
 }
 
 /* Adds the frames that were signed, by whatever module of this name. Looks at all there are. */
-void anon_rmap_quarantine_add_signed(void);
 void anon_rmap_quarantine_add_signed(void)
 {
 	int nid;
@@ -163,7 +157,6 @@ static void anon_rmap_uncharge(struct page *page)
  * nobody maps. The caller has a reference before and after; it is the only one, or somebody uses what is in the
  * frame, which is counted as a failure that was not recovered from. `private`, `index` and `mapping` are lost. Sleeps.
  */
-void anon_rmap_mark_bad(struct page *page, bool simulated);
 void anon_rmap_mark_bad(struct page *page, bool simulated)
 {
 	struct address_space *mapping = anon_rmap_failing->f_mapping;
@@ -193,7 +186,6 @@ void anon_rmap_mark_bad(struct page *page, bool simulated)
  * Undoes what memory_failure() has done to @page, to which there are the caller's reference and that of the mark. The
  * content stays. -EBUSY if somebody else has a reference; other errors as those of unpoison_memory().
  */
-int anon_rmap_unmark_bad(struct page *page);
 int anon_rmap_unmark_bad(struct page *page)
 {
 	struct folio *folio = page_folio(page);

@@ -26,7 +26,7 @@ impl Watch {
     /// To be called once, when there is the [queue], which must go later.
     pub(crate) unsafe fn new() -> Self {
         // SAFETY: The caller promises that there is what `failed` needs.
-        unsafe { helpers::anon_rmap_watch_failures(failed) };
+        unsafe { helpers::anon_rmap_watch_failures(Some(failed)) };
         Self(())
     }
 }

@@ -1,55 +1,75 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * What the driver does with page frames that Rust cannot reach. See helpers.rs
- * for the Rust side.
- */
+/* Pages: their references, flags and charges. */
 
+#include <linux/highmem.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 
-void anon_rmap_get_page(struct page *page);
+#include "helpers.h"
+
+unsigned long anon_rmap_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+bool anon_rmap_page_maybe_dma_pinned(struct page *page)
+{
+	return folio_maybe_dma_pinned(page_folio(page));
+}
+
+int anon_rmap_page_mapcount(const struct page *page)
+{
+	return folio_mapcount(page_folio(page));
+}
+
+/*
+ * Whether there are references to @page besides the owner's, those of page
+ * tables, and that of @fault, if it has one: page_mkwrite() is called with one.
+ */
+bool anon_rmap_page_is_in_use(const struct page *page, const struct vm_fault *fault)
+{
+	const struct folio *folio = page_folio(page);
+
+	return folio_ref_count(folio) > 1 + folio_mapcount(folio) + (fault->page == page);
+}
+
 void anon_rmap_get_page(struct page *page)
 {
 	get_page(page);
 }
 
-void anon_rmap_put_page(struct page *page);
 void anon_rmap_put_page(struct page *page)
 {
 	put_page(page);
 }
 
-int anon_rmap_page_count(const struct page *page);
 int anon_rmap_page_count(const struct page *page)
 {
 	return page_count(page);
 }
 
-bool anon_rmap_page_hwpoison(const struct page *page);
 bool anon_rmap_page_hwpoison(const struct page *page)
 {
 	return PageHWPoison(page);
 }
 
-void anon_rmap_page_set_hwpoison(struct page *page);
 void anon_rmap_page_set_hwpoison(struct page *page)
 {
 	SetPageHWPoison(page);
 }
 
-bool anon_rmap_page_test_clear_hwpoison(struct page *page);
 bool anon_rmap_page_test_clear_hwpoison(struct page *page)
 {
 	return TestClearPageHWPoison(page);
 }
 
 /* Takes the only reference away, so that nobody can get one. False if there are more. */
-bool anon_rmap_page_freeze(struct page *page);
 bool anon_rmap_page_freeze(struct page *page)
 {
 	return folio_ref_freeze(page_folio(page), 1);
 }
 
-void anon_rmap_page_unfreeze(struct page *page);
 void anon_rmap_page_unfreeze(struct page *page)
 {
 	folio_ref_unfreeze(page_folio(page), 1);
@@ -59,18 +79,31 @@ void anon_rmap_page_unfreeze(struct page *page)
 void shake_folio(struct folio *folio);
 
 /* Makes core mm give up the references to @page that it has collected. */
-void anon_rmap_page_shake(struct page *page);
 void anon_rmap_page_shake(struct page *page)
 {
 	shake_folio(page_folio(page));
 }
 
 /* What @from is charged to is charged for @to from now on. */
-void anon_rmap_page_move_charge(struct page *from, struct page *to);
 void anon_rmap_page_move_charge(struct page *from, struct page *to)
 {
 #ifdef CONFIG_MEMCG
 	to->memcg_data = from->memcg_data;
 	from->memcg_data = 0;
 #endif
+}
+
+struct page *anon_rmap_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+void anon_rmap_unlock_page(struct page *page)
+{
+	unlock_page(page);
+}
+
+void anon_rmap_clear_page(struct page *page)
+{
+	clear_highpage(page);
 }

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Static inlines and macros of the kernel that Rust cannot reach and that the kernel's own rust/helpers does not wrap. Rust has
+ * the declarations from here, by bindgen, see Kbuild and helpers.rs.
+ */
+#ifndef ANON_RMAP_HELPERS_H
+#define ANON_RMAP_HELPERS_H
+
+#include <linux/fs.h>
+#include <linux/lockdep_types.h>
+#include <linux/memcontrol.h>
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/notifier.h>
+#include <linux/pid.h>
+#include <linux/poll.h>
+#include <linux/refcount.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/types.h>
+
+/* page.c */
+struct page *anon_rmap_pfn_to_page(unsigned long pfn);
+void anon_rmap_unlock_page(struct page *page);
+void anon_rmap_clear_page(struct page *page);
+void anon_rmap_get_page(struct page *page);
+void anon_rmap_put_page(struct page *page);
+int anon_rmap_page_count(const struct page *page);
+bool anon_rmap_page_hwpoison(const struct page *page);
+void anon_rmap_page_set_hwpoison(struct page *page);
+bool anon_rmap_page_test_clear_hwpoison(struct page *page);
+bool anon_rmap_page_freeze(struct page *page);
+void anon_rmap_page_unfreeze(struct page *page);
+void anon_rmap_page_shake(struct page *page);
+void anon_rmap_page_move_charge(struct page *from, struct page *to);
+unsigned long anon_rmap_page_to_pfn(const struct page *page);
+bool anon_rmap_page_maybe_dma_pinned(struct page *page);
+int anon_rmap_page_mapcount(const struct page *page);
+bool anon_rmap_page_is_in_use(const struct page *page, const struct vm_fault *fault);
+
+/* refcount.c */
+bool anon_rmap_refcount_inc_not_zero(refcount_t *refs);
+
+/* bit_mutex.c */
+void anon_rmap_bit_mutex_init(struct lockdep_map *map, const char *name, struct lock_class_key *key);
+void anon_rmap_bit_mutex_lock(unsigned long *word, struct lockdep_map *map);
+bool anon_rmap_bit_mutex_trylock(unsigned long *word, struct lockdep_map *map);
+void anon_rmap_bit_mutex_unlock(unsigned long *word, struct lockdep_map *map);
+void anon_rmap_bit_mutex_assert_held(const unsigned long *word, const struct lockdep_map *map);
+
+/* slab.c */
+void *anon_rmap_cache_alloc(struct kmem_cache *cache, gfp_t flags);
+void anon_rmap_cache_destroy(struct kmem_cache *cache);
+
+/* vma.c */
+void anon_rmap_mmap_write_lock(struct mm_struct *mm);
+void anon_rmap_mmap_write_unlock(struct mm_struct *mm);
+void anon_rmap_vma_start_write(struct vm_area_struct *vma);
+bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma);
+void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma);
+void anon_rmap_new_vma_set_soft_dirty(struct vm_area_struct *vma);
+bool anon_rmap_vma_is_copied_on_fork(struct vm_area_struct *vma);
+bool anon_rmap_mmu_notifier_range_blockable(const struct mmu_notifier_range *range);
+bool anon_rmap_vma_is_sealed(const struct vm_area_struct *vma);
+bool anon_rmap_vma_is_dumped_if_private(const struct vm_area_struct *vma);
+
+/* i_mmap.c */
+struct file *anon_rmap_new_file(const char *name, const struct file_operations *operations, bool shared);
+void anon_rmap_i_mmap_lock_read(struct file *file);
+void anon_rmap_i_mmap_unlock_read(struct file *file);
+struct vm_area_struct *anon_rmap_i_mmap_find(struct file *file, unsigned long pgoff, const struct mm_struct *mm,
+					     unsigned long address);
+bool anon_rmap_i_mmap_may_write_protect(struct file *file, unsigned long first, unsigned long last, unsigned long most);
+bool anon_rmap_write_protect(struct file *file, unsigned long first, unsigned long nr, unsigned long *bitmap);
+bool anon_rmap_i_mmap_has(struct file *file, unsigned long first, unsigned long last);
+
+/* page_table.c: what anon_rmap_next_entry() finds. */
+enum anon_rmap_entry {
+	ANON_RMAP_ENTRY_NONE,
+	ANON_RMAP_ENTRY_PAGE,
+	ANON_RMAP_ENTRY_KNOWN_MARKER,
+	ANON_RMAP_ENTRY_ZEROES,
+	ANON_RMAP_ENTRY_UNKNOWN,
+};
+
+bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf);
+bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf);
+vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write, bool soft_dirty);
+bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf);
+void anon_rmap_vmf_map_zeroes(const struct vm_fault *vmf);
+bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf);
+bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn, bool *soft_dirty);
+bool anon_rmap_tlb_flush_pending(struct mm_struct *mm);
+unsigned long anon_rmap_zero_pfn(void);
+unsigned long anon_rmap_next_entry(struct mm_struct *mm, unsigned long address, unsigned long end,
+				   enum anon_rmap_entry *kind, unsigned long *pfn);
+
+/* wait.c */
+void anon_rmap_wait_init(void);
+long anon_rmap_wait_ticket(const void *cause);
+void anon_rmap_wake(const void *cause);
+vm_fault_t anon_rmap_vmf_wait(struct vm_fault *vmf, const void *cause, long ticket);
+
+/* signal.c */
+bool anon_rmap_hide_signals(void);
+void anon_rmap_show_signals(bool notify);
+bool anon_rmap_is_dumping_core(void);
+bool anon_rmap_fatal_signal_pending(void);
+
+/* process.c */
+void anon_rmap_get_pid(struct pid *pid);
+struct pid *anon_rmap_find_process(pid_t nr);
+struct pid *anon_rmap_owner(struct mm_struct *mm);
+pid_t anon_rmap_pid_vnr(struct pid *pid);
+struct mm_struct *anon_rmap_grab_mm(struct pid *process);
+bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm);
+void anon_rmap_comm(struct pid *process, char *comm);
+
+/* accounting.c */
+struct file *anon_rmap_charge_file(unsigned long pages);
+void anon_rmap_charge_resize(struct file *file, unsigned long pages);
+struct mem_cgroup *anon_rmap_charge_to(struct mm_struct *mm, struct mem_cgroup **before);
+void anon_rmap_end_charge_to(struct mem_cgroup *group, struct mem_cgroup *before);
+
+/* memory_failure.c */
+void anon_rmap_watch_failures(void (*failed)(unsigned long pfn));
+void anon_rmap_unwatch_failures(void);
+struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm, bool early);
+void anon_rmap_trace_action(unsigned long pfn, u64 index, const char *action, const char *door);
+void anon_rmap_trace_hit(unsigned long pfn, pid_t pid, unsigned long address, pid_t tid, const char *signal);
+
+/* machine_check.c */
+bool anon_rmap_mce_pfn(void *data, unsigned long *pfn);
+void anon_rmap_mce_take(void *data);
+void anon_rmap_mce_restore(void *data);
+void anon_rmap_mce_register(struct notifier_block *nb, bool before);
+void anon_rmap_mce_unregister(struct notifier_block *nb);
+void anon_rmap_set_mce_nospec(unsigned long pfn);
+
+/* policy.c */
+bool anon_rmap_may_take_offline(void);
+bool anon_rmap_early_kill(void);
+
+/* quarantine.c */
+int anon_rmap_quarantine_init(void);
+void anon_rmap_quarantine_exit(void);
+void anon_rmap_quarantine_add(unsigned long pfn, int kind);
+void anon_rmap_quarantine_remove(struct page *page);
+int anon_rmap_quarantine_find(unsigned long *pfn);
+void anon_rmap_quarantine_sign(struct page *page, int kind);
+void anon_rmap_quarantine_sign_marked(struct page *page, int kind);
+void anon_rmap_quarantine_add_signed(void);
+void anon_rmap_mark_bad(struct page *page, bool simulated);
+int anon_rmap_unmark_bad(struct page *page);
+
+/* device_memory.c */
+bool anon_rmap_is_reserved(u64 start, u64 size);
+
+/* journal.c */
+void anon_rmap_journal_wait(struct file *file, struct poll_table_struct *table);
+void anon_rmap_journal_wake(void);
+void anon_rmap_seq_lock(struct seq_file *seq);
+void anon_rmap_seq_unlock(struct seq_file *seq);
+
+#endif
