@@ -5,6 +5,7 @@
 //! Paths, names and signatures are those of Linux, so those files compile here unchanged.
 
 pub mod alloc;
+pub mod bug;
 pub mod error;
 pub mod prelude;
 pub mod sync;
