@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Functions of `helpers/helpers.c`, which are not in `bindings`.
+//! Functions of `helpers/*.c`, which are not in `bindings`; and `THIS_MODULE`.
 
 use kernel::{
     bindings,
@@ -13,9 +13,12 @@ use kernel::{
     }, //
 };
 
+/// `THIS_MODULE`, for what core mm keeps of ours.
+pub(crate) const THIS_MODULE: *mut bindings::module = &raw mut bindings::__this_module;
+
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_page_to_pfn(page: *const bindings::page) -> c_ulong;
@@ -25,6 +28,21 @@ extern "C" {
         fault: *const bindings::vm_fault,
     ) -> bool;
     pub(crate) fn anon_rmap_page_mapcount(page: *const bindings::page) -> c_int;
+    pub(crate) fn anon_rmap_bit_mutex_init(
+        map: *mut bindings::lockdep_map,
+        name: *const c_char,
+        key: *mut bindings::lock_class_key,
+    );
+    pub(crate) fn anon_rmap_bit_mutex_lock(word: *mut c_ulong, map: *mut bindings::lockdep_map);
+    pub(crate) fn anon_rmap_bit_mutex_trylock(
+        word: *mut c_ulong,
+        map: *mut bindings::lockdep_map,
+    ) -> bool;
+    pub(crate) fn anon_rmap_bit_mutex_unlock(word: *mut c_ulong, map: *mut bindings::lockdep_map);
+    pub(crate) fn anon_rmap_bit_mutex_assert_held(
+        word: *const c_ulong,
+        map: *const bindings::lockdep_map,
+    );
     pub(crate) fn anon_rmap_refcount_inc_not_zero(refs: *const bindings::refcount_t) -> bool;
     pub(crate) fn anon_rmap_mmap_write_lock(mm: *mut bindings::mm_struct);
     pub(crate) fn anon_rmap_mmap_write_unlock(mm: *mut bindings::mm_struct);
@@ -97,7 +115,7 @@ extern "C" {
 // Functions of `helpers/frame.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_get_page(page: *mut bindings::page);
@@ -131,7 +149,7 @@ pub(crate) const ENTRY_ZEROES: u32 = 3;
 // Functions of `helpers/memory_failure.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_maps_pfn(
@@ -174,7 +192,7 @@ extern "C" {
 // Functions of `helpers/process.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_get_pid(pid: *mut bindings::pid);
@@ -200,7 +218,7 @@ extern "C" {
 // Functions of `helpers/device_memory.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_is_reserved(start: u64, size: u64) -> bool;
@@ -218,7 +236,7 @@ extern "C" {
 // Functions of `helpers/quarantine.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_quarantine_init() -> c_int;
@@ -236,7 +254,7 @@ extern "C" {
 // Functions of `helpers/journal.c`.
 #[allow(
     improper_ctypes,
-    reason = "a lock class key has no fields in a kernel without lockdep"
+    reason = "a lock class key and a lockdep map have no fields in a kernel without lockdep"
 )]
 extern "C" {
     pub(crate) fn anon_rmap_journal_wait(

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Slab caches, for objects of which there are many: kmalloc would round them up to nearly twice their size.
+
+use core::{
+    alloc::Layout,
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr, //
+};
+use kernel::{
+    alloc::{
+        AllocError,
+        Flags, //
+    },
+    bindings,
+    ffi::c_void,
+    prelude::*,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Release, //
+    },
+};
+
+extern "C" {
+    // Not in `bindings`, whose header leaves them out.
+    fn kmem_cache_alloc_noprof(cache: *mut bindings::kmem_cache, flags: u32) -> *mut c_void;
+    fn kmem_cache_destroy(cache: *mut bindings::kmem_cache);
+}
+
+/// Where objects of type `T` are allocated: in a slab cache while there is one, otherwise by kmalloc.
+pub(crate) struct SlabCache<T> {
+    /// The cache, or null.
+    cache: Atomic<*mut bindings::kmem_cache>,
+    objects: PhantomData<fn() -> T>,
+}
+
+impl<T> SlabCache<T> {
+    /// For a static.
+    pub(crate) const fn new() -> Self {
+        Self {
+            cache: Atomic::new(ptr::null_mut()),
+            objects: PhantomData,
+        }
+    }
+
+    /// Creates the cache, which lasts as long as what is returned. Its objects are charged to the memory cgroup. [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// There must be no other of this type and name. It must be dropped after the last object that was allocated meanwhile, and when
+    /// no other can be any more.
+    pub(crate) unsafe fn create(&'static self, name: &'static CStr) -> Result<Created<T>> {
+        let mut args = bindings::kmem_cache_args::default();
+        // SAFETY: The name is a constant, and `args` lives until the call returns.
+        let cache = unsafe {
+            bindings::__kmem_cache_create_args(
+                name.as_char_ptr(),
+                size_of::<T>() as u32,
+                &mut args,
+                1 << bindings::_slab_flag_bits__SLAB_ACCOUNT,
+            )
+        };
+        if cache.is_null() {
+            return Err(ENOMEM);
+        }
+        self.cache.store(cache, Release);
+        Ok(Created(self))
+    }
+
+    /// Allocates memory for an object. Sleeps if `flags` allow it.
+    pub(crate) fn allocate(&self, flags: Flags) -> Result<KBox<MaybeUninit<T>>, AllocError> {
+        const {
+            // Slab objects are aligned for pointers at least.
+            assert!(Layout::new::<T>().align() <= align_of::<*const ()>());
+        }
+        let cache = self.cache.load(Acquire);
+        if cache.is_null() {
+            return KBox::new_uninit(flags);
+        }
+        // SAFETY: The cache lives as long as objects can be allocated.
+        let object = unsafe { kmem_cache_alloc_noprof(cache, to_gfp(flags)) };
+        if object.is_null() {
+            return Err(AllocError);
+        }
+        // SAFETY: Nobody else has the object, which has the layout of a `T`. A box frees its memory by `kfree`, which takes
+        // objects of any slab cache.
+        Ok(unsafe { KBox::from_raw(object.cast()) })
+    }
+}
+
+/// The slab cache is there as long as this is.
+pub(crate) struct Created<T: 'static>(&'static SlabCache<T>);
+
+impl<T> Drop for Created<T> {
+    fn drop(&mut self) {
+        let cache = self.0.cache.load(Acquire);
+        self.0.cache.store(ptr::null_mut(), Release);
+        // SAFETY: `create` created the cache and put it there; nobody uses it nor has an object of it, as its caller promised.
+        unsafe { kmem_cache_destroy(cache) };
+    }
+}
+
+/// The C value of `flags`, which do not give it away.
+fn to_gfp(flags: Flags) -> u32 {
+    [
+        (GFP_KERNEL, bindings::GFP_KERNEL),
+        (GFP_ATOMIC, bindings::GFP_ATOMIC),
+        (GFP_NOWAIT, bindings::GFP_NOWAIT),
+        (__GFP_NOWARN, bindings::__GFP_NOWARN),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| flags.contains(*flag))
+    .fold(0, |gfp, (_, bits)| gfp | bits)
+}
