@@ -9,11 +9,11 @@
 
 use crate::{
     interval_tree::{
-        Cursor,
         Interval,
         IntervalTree,
-        Linked,
-        Reserved, //
+        IntervalTreeLink,
+        IntervalTreeNode,
+        Position, //
     },
     stats, //
 };
@@ -24,7 +24,8 @@ use kernel::{
     sync::{
         Arc,
         Mutex, //
-    }, //
+    },
+    warn_on, //
 };
 use rmap_vma::RmapVma;
 
@@ -41,9 +42,9 @@ pub(crate) struct Avc {
 
 impl Avc {
     /// Reserves what linking needs; [`ENOMEM`].
-    fn reserve(vma: &Arc<RmapVma>) -> Result<Reserved<Self>> {
+    fn reserve(vma: &Arc<RmapVma>) -> Result<IntervalTreeNode<Self>> {
         let avc = Self { vma: vma.clone() };
-        Ok(Reserved::new(avc, GFP_KERNEL_ACCOUNT)?)
+        Ok(IntervalTreeNode::new(avc, GFP_KERNEL_ACCOUNT)?)
     }
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Mapping {
 /// meanwhile: what covers an index only moves forward in the order of a tree.
 pub(crate) struct Walk {
     range: Interval,
-    cursor: Option<Cursor>,
+    position: Option<Position>,
     portion: [Option<Mapping>; Self::PORTION],
     /// Tree nodes visited so far.
     pub(crate) nodes: u64,
@@ -82,7 +83,7 @@ impl Walk {
         stats::WALKS.inc();
         Self {
             range,
-            cursor: None,
+            position: None,
             portion: [const { None }; Self::PORTION],
             nodes: 0,
             vmas: 0,
@@ -102,12 +103,12 @@ impl Walk {
     pub(crate) fn next(&mut self, anon_vma: &AnonVma) -> impl Iterator<Item = Mapping> + '_ {
         {
             let tree = anon_vma.tree.lock();
-            let mut found = match self.cursor {
+            let mut found = match self.position {
                 None => {
                     self.vmas_at_start = tree.len() as u64;
                     tree.overlapping(self.range)
                 }
-                Some(cursor) => tree.overlapping_behind(self.range, cursor),
+                Some(position) => tree.overlapping_after(self.range, position),
             };
             for place in &mut self.portion {
                 *place = found.next().map(|(covered, avc)| Mapping {
@@ -117,7 +118,7 @@ impl Walk {
                 self.mappings += u64::from(place.is_some());
                 self.is_over = place.is_none();
             }
-            self.cursor = found.cursor().or(self.cursor);
+            self.position = found.resume_position().or(self.position);
             self.nodes += found.visited() as u64;
             self.vmas = tree.len() as u64;
             stats::WALK_NODES.add(found.visited() as u64);
@@ -182,14 +183,14 @@ pub(crate) enum Part {
 /// One link as the VMA sees it.
 struct Link {
     anon_vma: Arc<AnonVma>,
-    avc: Linked<Avc>,
+    avc: IntervalTreeLink<Avc>,
     /// By which parts of the VMA it is used; means something only from [`Links::note_use`] until links are split or pruned.
     used: [bool; 2],
 }
 
 impl Link {
     /// A link of which nothing is known yet.
-    fn new(anon_vma: Arc<AnonVma>, avc: Linked<Avc>) -> Self {
+    fn new(anon_vma: Arc<AnonVma>, avc: IntervalTreeLink<Avc>) -> Self {
         Self {
             anon_vma,
             avc,
@@ -200,7 +201,9 @@ impl Link {
     /// Takes the VMA out of the tree.
     fn unlink(self) {
         // What was linked is dropped without the lock: it can be the last to hold an address space.
-        let _avc = self.anon_vma.tree.lock().remove(self.avc);
+        let avc = self.anon_vma.tree.lock().remove(self.avc);
+        // The link is one of this tree.
+        warn_on!(avc.is_err());
         stats::AVCS.dec();
     }
 }
@@ -215,7 +218,7 @@ pub(crate) struct Links {
 
 /// What linking one VMA into one more tree needs.
 pub(crate) struct LinkReservation {
-    avc: Reserved<Avc>,
+    avc: IntervalTreeNode<Avc>,
     /// Room for one link more than the VMA had; used only if the VMA's own room does not do.
     room: KVVec<Link>,
 }
@@ -233,7 +236,7 @@ impl LinkReservation {
 /// What copying all links of a VMA needs, see [`Links::split_off`].
 #[derive(Default)]
 pub(crate) struct CopyReservation {
-    avcs: KVVec<Reserved<Avc>>,
+    avcs: KVVec<IntervalTreeNode<Avc>>,
     room: KVVec<Link>,
 }
 
@@ -372,8 +375,9 @@ impl Links {
     pub(crate) fn resize(&mut self, interval: Interval) {
         self.interval = interval;
         for link in &mut self.links {
+            let updated = link.anon_vma.tree.lock().update(&link.avc, interval);
             // The link is one of this tree.
-            let _ = link.anon_vma.tree.lock().update(&link.avc, interval);
+            warn_on!(updated.is_err());
         }
     }
 
@@ -391,7 +395,7 @@ impl Links {
         let copy = self.copy_with(new, reservation, |link, tree| {
             if link.used[Part::Rest as usize] {
                 // The link is one of this tree.
-                let _ = tree.update(&link.avc, rest);
+                warn_on!(tree.update(&link.avc, rest).is_err());
             }
             link.used[Part::New as usize]
         })?;

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An interval tree: which of many intervals, that may overlap, overlap a given one?
+//! Interval trees.
 //!
-//! Memory is reserved first ([`Reserved`], which can fail), then linked ([`IntervalTree::insert`],
+//! Which of many intervals, that may overlap, overlap a given one?
+//!
+//! C header: [`include/linux/interval_tree.h`](srctree/include/linux/interval_tree.h), which this tree replaces, not wraps.
+//!
+//! Memory is allocated first ([`IntervalTreeNode`], which can fail), then linked ([`IntervalTree::insert`],
 //! which cannot), so that insertion works under a lock that forbids to sleep. The tree has no lock
 //! inside: it is the content of one, as in `Mutex<IntervalTree<T>>`, and what needs the lock for
 //! writing takes `&mut self`.
@@ -24,81 +28,93 @@
 //! `anon_vma_chain`, for each of log2(n) levels; here it is a few lines that do not depend on each
 //! other, for each of about log10(n) levels.
 //!
-//! Measured beside Linux's template on one machine (a Xeon with 2 MiB of second-level cache for each core, gcc 14,
-//! rustc 1.85), time of this tree divided by that of the template, with the interval in the node / through
-//! a pointer. The range is that of disjoint, nested and shared intervals; an update shrinks an
-//! interval, as a split of a VMA does:
-//!
-//! | intervals | stab                  | insert                | update                | remove                |
-//! | --------- | --------------------- | --------------------- | --------------------- | --------------------- |
-//! | 1,000     | 0.61-0.70 / 0.46-0.57 | 0.27-0.44 / 0.20-0.33 | 0.28-0.34 / 0.23-0.27 | 0.36-0.49 / 0.31-0.44 |
-//! | 10,000    | 0.49-0.57 / 0.26-0.36 | 0.26-0.29 / 0.15-0.17 | 0.23-0.28 / 0.14-0.18 | 0.37-0.49 / 0.25-0.33 |
-//! | 100,000   | 0.37-0.48 / 0.15-0.21 | 0.28-0.32 / 0.11-0.13 | 0.22-0.29 / 0.10-0.13 | 0.47-0.64 / 0.21-0.31 |
-//! | 1,000,000 | 0.29-0.54 / 0.19-0.26 | 0.26-0.29 / 0.14-0.15 | 0.16-0.23 / 0.08-0.13 | 0.34-0.55 / 0.23-0.37 |
-//!
-//! Instructions in the kernel, which know nothing of caches and mispredicted branches, divided by
-//! those of the kernel's `interval_tree_*`. A move is an update to a random other place:
-//!
-//! | intervals | stab      | insert    | update    | move      | remove    | build     |
-//! | --------- | --------- | --------- | --------- | --------- | --------- | --------- |
-//! | 1,024     | 0.65-0.89 | 0.79-0.87 | 0.27-0.48 | 0.86-0.93 | 0.90-0.99 | 0.87-1.00 |
-//! | 4,096     | 0.64-0.89 | 0.83-0.90 | 0.25-0.46 | 0.93-0.96 | 0.89-0.91 | 0.86-0.98 |
-//! | 65,536    | 0.63-0.92 | 0.80-0.87 | 0.23-0.38 | 0.86-0.90 | 0.56-0.85 | 0.82-0.92 |
-//!
-//! What costs most is to split a leaf: some 280 instructions for every tenth insertion into a growing
-//! tree, which is why a small one takes almost as many to build as the red-black tree. A removal looks for another
+//! What costs most is to split a leaf, at every tenth insertion into a growing tree. A removal looks for another
 //! end that is as great, and first behind what is removed, where there mostly is one: to look at all ends in the
-//! order of slots has a branch that nobody can predict, and took twice as long. A stab is limited by one such branch for
-//! each level, and by two cache misses there, one after the other, for the ends
-//! and for the pointer. Ends and pointers in one array were measured to save a twentieth of its time
-//! at a million intervals, and to take a fifth more instructions; to choose the child without a
-//! branch takes a third more. `make bench-tree` measures all this.
+//! order of slots has a branch that nobody can predict. A stab is limited by one such branch for
+//! each level, and by two cache misses there, one after the other, for the ends and for the pointer.
 //!
 //! # Memory
 //!
-//! A [`Reserved`] holds the memory of its value and one node, since it does not know what tree it
-//! will be linked in. The tree keeps as many nodes as its number of intervals can ever need, one in
-//! four, which is 128 bytes for each interval with the kernel's allocator; the others come back as
-//! [`Surplus`]. With the C library's allocator, reserving and freeing take up to 2.5 times as long
-//! as for a node of the red-black tree; they are done outside of the lock.
+//! An [`IntervalTreeNode`] has the memory of its value and that of one node of the tree, since it does not know what
+//! tree it will be linked in. The tree keeps as many as its number of intervals can ever need, one in
+//! four, which is 128 bytes for each interval with the kernel's allocator; the others come back as [`Surplus`].
 //!
 //! # Examples
 //!
 //! ```
-//! # use interval_tree::interval_tree::{Interval, IntervalTree, Reserved};
 //! # use kernel::prelude::*;
-//! let mut tree = IntervalTree::new();
-//! let reserved = Reserved::new("first", GFP_KERNEL)?;
-//! let interval = Interval::new(10, 19).ok_or(EINVAL)?;
-//! let (link, _) = tree.insert(reserved, interval);
+//! use kernel::interval_tree::{Interval, IntervalTree, IntervalTreeNode};
 //!
-//! let (found, value) = tree.overlapping(Interval::point(15)).next().ok_or(ENOENT)?;
-//! assert_eq!((found, *value), (interval, "first"));
+//! let mut tree = IntervalTree::new();
+//! let interval = Interval::from_range(10..20).ok_or(EINVAL)?;
+//!
+//! // Allocates; then the insertion succeeds.
+//! let node = IntervalTreeNode::new("first", GFP_KERNEL)?;
+//! let (link, _surplus) = tree.insert(node, interval);
+//!
+//! // What overlaps [15, 99]?
+//! for (found, value) in tree.overlapping(15..100) {
+//!     assert_eq!((found, *value), (interval, "first"));
+//! }
 //!
 //! let removed = tree.remove(link).map_err(|_| EINVAL)?;
-//! assert_eq!(removed.into_inner(), "first");
+//! assert_eq!(removed.into_value(), "first");
+//! assert!(tree.is_empty());
 //! # Ok::<(), Error>(())
 //! ```
+//!
+//! A tree under a spinlock, into which something is put without sleeping:
+//!
+//! ```
+//! # use kernel::prelude::*;
+//! use kernel::{interval_tree::{Interval, IntervalTree, IntervalTreeNode}, sync::SpinLock};
+//!
+//! fn insert_point(tree: &SpinLock<IntervalTree<u32>>, at: u64, value: u32) -> Result {
+//!     let node = IntervalTreeNode::new(value, GFP_KERNEL)?;
+//!     let inserted = tree.lock().insert(node, Interval::point(at));
+//!     // What was not needed is freed here, without the lock.
+//!     drop(inserted);
+//!     Ok(())
+//! }
+//! ```
 
+mod cursor;
+mod debug;
+mod interval;
+mod kunit;
 mod node;
 mod order;
 mod overlapping;
+mod ptr;
 mod raw;
-mod tests;
-mod verify;
+mod reservation;
 
-pub use overlapping::{
+pub use cursor::{
     Cursor,
-    Overlapping, //
+    CursorMut, //
 };
-pub use verify::Violation;
+pub use debug::Violation;
+pub use interval::Interval;
+pub use overlapping::{
+    Overlapping,
+    OverlappingMut,
+    Position, //
+};
+pub use reservation::{
+    IntervalTreeNode,
+    IntervalTreeNodeReservation,
+    RemovedNode,
+    Surplus, //
+};
 
 use core::{
     fmt,
+    iter::FusedIterator,
     marker::PhantomData,
-    ops::Deref,
+    ops::RangeBounds,
     ptr::NonNull, //
 };
+use cursor::Place;
 use kernel::{
     alloc::{
         AllocError,
@@ -106,141 +122,17 @@ use kernel::{
     },
     prelude::*, //
 };
-use node::{
-    Hook,
-    Node,
-    Ptr, //
-};
+use node::Hook;
+use overlapping::Query;
+use ptr::Stored;
 use raw::RawTree;
-
-/// The integers from `start` to `last`, both included.
-///
-/// # Invariants
-///
-/// `start` is not greater than `last`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Interval {
-    start: u64,
-    last: u64,
-}
-
-impl Interval {
-    /// All integers.
-    // INVARIANT: Zero is the least.
-    pub const ALL: Self = Self {
-        start: 0,
-        last: u64::MAX,
-    };
-
-    /// The integers from `start` to `last`, both included; none if `start` is greater than `last`.
-    #[inline]
-    pub const fn new(start: u64, last: u64) -> Option<Self> {
-        if start > last {
-            return None;
-        }
-        // INVARIANT: Checked just now.
-        Some(Self { start, last })
-    }
-
-    /// One integer.
-    #[inline]
-    pub const fn point(at: u64) -> Self {
-        // INVARIANT: They are equal.
-        Self {
-            start: at,
-            last: at,
-        }
-    }
-
-    /// The first integer.
-    #[inline]
-    pub const fn start(self) -> u64 {
-        self.start
-    }
-
-    /// The last integer.
-    #[inline]
-    pub const fn last(self) -> u64 {
-        self.last
-    }
-
-    /// Whether an integer is in both.
-    #[inline]
-    pub const fn overlaps(self, other: Self) -> bool {
-        self.start <= other.last && other.start <= self.last
-    }
-
-    /// Whether all integers of `other` are in this one.
-    #[inline]
-    pub const fn contains(self, other: Self) -> bool {
-        self.start <= other.start && other.last <= self.last
-    }
-}
 
 /// What is linked: a value, and where the tree has it.
 #[repr(C)]
 struct Entry<T> {
     // First, so that a pointer to it is one to the entry.
-    hook: Hook,
+    hook: Hook<Stored>,
     value: T,
-}
-
-/// A value with all the memory that its insertion into any tree needs.
-pub struct Reserved<T> {
-    entry: KBox<Entry<T>>,
-    node: KBox<Node>,
-}
-
-impl<T> Reserved<T> {
-    /// Reserves memory for `value`.
-    ///
-    /// # Errors
-    ///
-    /// [`AllocError`] if there is no memory; `value` is dropped.
-    pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
-        let hook = Hook {
-            leaf: Ptr::dangling(),
-            slot: 0,
-            serial: 0,
-        };
-        Ok(Self {
-            entry: KBox::new(Entry { hook, value }, flags)?,
-            node: KBox::new(Node::EMPTY, flags)?,
-        })
-    }
-}
-
-impl<T> Deref for Reserved<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.entry.value
-    }
-}
-
-/// Reserved memory that an insertion turned out not to need. Best dropped after the tree's lock.
-pub struct Surplus(#[expect(dead_code, reason = "it is for its drop")] Option<KBox<Node>>);
-
-/// A value that was in a tree, with its memory and what the tree had to spare. It can be dropped after
-/// the tree's lock.
-pub struct Removed<T> {
-    entry: KBox<Entry<T>>,
-    _node: Option<KBox<Node>>,
-}
-
-impl<T> Removed<T> {
-    /// Takes the value out and frees the memory.
-    pub fn into_inner(self) -> T {
-        KBox::into_inner(self.entry).value
-    }
-}
-
-impl<T> Deref for Removed<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.entry.value
-    }
 }
 
 /// Stands for one linked value: the right to change its interval and to remove it.
@@ -248,42 +140,78 @@ impl<T> Deref for Removed<T> {
 /// There is one of it for each value in a tree, and only the tree that made it accepts it. Without it, as
 /// when it is dropped, the value stays linked until the tree is dropped.
 ///
+/// # Examples
+///
+/// ```
+/// # use kernel::prelude::*;
+/// use kernel::interval_tree::{ForeignLink, Interval, IntervalTree};
+///
+/// let mut tree = IntervalTree::new();
+/// let link = tree.try_create_and_insert(Interval::point(1), "one", GFP_KERNEL)?;
+///
+/// let other = IntervalTree::<&str>::new();
+/// assert_eq!(other.value(&link), Err(ForeignLink));
+/// assert_eq!(tree.value(&link), Ok(&"one"));
+/// # Ok::<(), Error>(())
+/// ```
+///
 /// # Invariants
 ///
-/// If the tree whose number is `tree` exists, `entry` points to an [`Entry`] linked in it, and no other
-/// `Linked` does.
+/// If a tree with the number `tree` exists, `entry` points to an [`Entry`] linked in it, and no other
+/// `IntervalTreeLink` does.
 #[must_use = "without it, what is linked can no longer be removed"]
-pub struct Linked<T> {
-    entry: Ptr<Entry<T>>,
+pub struct IntervalTreeLink<T> {
+    entry: NonNull<Entry<T>>,
     tree: u64,
     _value: PhantomData<fn() -> T>,
 }
 
-impl<T> fmt::Debug for Linked<T> {
+// SAFETY: It gives no access to the value: that needs a borrow of the tree.
+unsafe impl<T> Send for IntervalTreeLink<T> {}
+// SAFETY: As above.
+unsafe impl<T> Sync for IntervalTreeLink<T> {}
+
+impl<T> fmt::Debug for IntervalTreeLink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Linked").finish_non_exhaustive()
+        f.debug_struct("IntervalTreeLink").finish_non_exhaustive()
     }
 }
 
-/// The [`Linked`] is of another tree.
+/// The [`IntervalTreeLink`] is of another tree. (A tree that had to warn of a bug in itself may refuse its own, too.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ForeignLink;
 
 /// A tree of intervals, each with a value.
 ///
-/// The tree owns what is linked, and drops it when it is dropped.
+/// The tree owns what is linked, and drops it when it is dropped. Several intervals may be equal.
 ///
 /// # Invariants
 ///
 /// The hooks in `raw` are those of `Entry<T>`s, whose memory came from a `KBox` each and that belong to
-/// the tree.
+/// the tree: who borrows it has borrowed their values.
+#[doc(alias = "interval_tree")]
 pub struct IntervalTree<T> {
     raw: RawTree,
     _entries: PhantomData<Entry<T>>,
 }
 
+// SAFETY: It allows what a collection that owns its values does.
+unsafe impl<T: Send> Send for IntervalTree<T> {}
+// SAFETY: As above.
+unsafe impl<T: Sync> Sync for IntervalTree<T> {}
+
 impl<T> IntervalTree<T> {
     /// An empty tree, without memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::IntervalTree;
+    ///
+    /// let tree = IntervalTree::<u32>::new();
+    /// assert!(tree.is_empty());
+    /// ```
     pub const fn new() -> Self {
         // INVARIANT: There are no hooks.
         Self {
@@ -295,18 +223,65 @@ impl<T> IntervalTree<T> {
     /// Links a value. Among equal starts it comes last.
     ///
     /// O(log n). It does not sleep, and neither allocates nor frees memory.
-    pub fn insert(&mut self, reserved: Reserved<T>, interval: Interval) -> (Linked<T>, Surplus) {
-        let Reserved { entry, node } = reserved;
-        let entry = Ptr::new(NonNull::from(KBox::leak(entry)));
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree, IntervalTreeNode};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let node = IntervalTreeNode::new("all", GFP_KERNEL)?;
+    /// let (link, _surplus) = tree.insert(node, Interval::ALL);
+    /// assert_eq!(tree.value(&link), Ok(&"all"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[doc(alias = "interval_tree_insert")]
+    pub fn insert(
+        &mut self,
+        node: IntervalTreeNode<T>,
+        interval: Interval,
+    ) -> (IntervalTreeLink<T>, Surplus) {
+        let IntervalTreeNode { entry, node } = node;
+        let entry = NonNull::from(KBox::leak(entry));
         // INVARIANT: The hook is that of an entry, which belongs to the tree from now on.
-        let surplus = self.raw.insert(entry.cast(), node, interval);
-        // INVARIANT: The entry has just been linked, so this is the first `Linked` for it.
-        let link = Linked {
+        // SAFETY: It has just been nobody's but ours, and in no tree.
+        let (tree, surplus) = unsafe { self.raw.insert(entry.cast(), node, interval) };
+        // INVARIANT: The entry has just been linked, so this is the first `IntervalTreeLink` for it.
+        let link = IntervalTreeLink {
             entry,
-            tree: self.raw.number(),
+            tree,
             _value: PhantomData,
         };
         (link, Surplus(surplus))
+    }
+
+    /// Allocates memory for a value and links it.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`] if there is no memory; `value` is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::point(7), "seven", GFP_KERNEL)?;
+    /// assert_eq!(tree.interval(&link), Ok(Interval::point(7)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn try_create_and_insert(
+        &mut self,
+        interval: Interval,
+        value: T,
+        flags: Flags,
+    ) -> Result<IntervalTreeLink<T>, AllocError> {
+        Ok(self
+            .insert(IntervalTreeNode::new(value, flags)?, interval)
+            .0)
     }
 
     /// Unlinks a value.
@@ -316,28 +291,74 @@ impl<T> IntervalTree<T> {
     /// # Errors
     ///
     /// Gives `link` back if it is of another tree.
-    pub fn remove(&mut self, link: Linked<T>) -> Result<Removed<T>, Linked<T>> {
-        if self.entry(&link).is_err() {
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::point(7), "seven", GFP_KERNEL)?;
+    /// let removed = tree.remove(link).map_err(|_| EINVAL)?;
+    /// assert_eq!(*removed, "seven");
+    /// assert!(tree.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[doc(alias = "interval_tree_remove")]
+    pub fn remove(
+        &mut self,
+        link: IntervalTreeLink<T>,
+    ) -> Result<RemovedNode<T>, IntervalTreeLink<T>> {
+        if self.linked(&link).is_err() {
             return Err(link);
         }
-        let _node = self.raw.remove(link.entry.cast());
-        // SAFETY: The entry came from a `KBox`, and is neither in the tree any more nor, as `link` ends
-        // here, anybody's.
-        let entry = unsafe { KBox::from_raw(link.entry.as_ptr()) };
-        Ok(Removed { entry, _node })
+        // SAFETY: By the invariant of the link, which ends here.
+        Ok(unsafe { self.take(link.entry) })
+    }
+
+    /// Takes out an entry.
+    ///
+    /// # Safety
+    ///
+    /// It is linked in this tree, and no link of it is used any more.
+    unsafe fn take(&mut self, entry: NonNull<Entry<T>>) -> RemovedNode<T> {
+        // SAFETY: By the precondition.
+        let node = unsafe { self.raw.remove(entry.cast()) };
+        // SAFETY: The entry came from a `KBox`. It is in the tree no more, and by the precondition nobody else's.
+        let entry = unsafe { KBox::from_raw(entry.as_ptr()) };
+        RemovedNode { entry, _node: node }
     }
 
     /// Gives a value another interval. If its start changes, it then comes last among equal starts.
     ///
     /// O(log n), O(1) if what is in front and behind stays so and the end is not the greatest around. It
-    /// does not allocate, does not sleep and frees nothing.
+    /// does not allocate, does not sleep and frees nothing. In C one removes the node, changes it and inserts it again.
     ///
     /// # Errors
     ///
     /// [`ForeignLink`] if `link` is of another tree.
-    pub fn update(&mut self, link: &Linked<T>, interval: Interval) -> Result<(), ForeignLink> {
-        self.entry(link)?;
-        self.raw.update(link.entry.cast(), interval);
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{ForeignLink, Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::ALL, (), GFP_KERNEL)?;
+    /// assert_eq!(tree.update(&link, Interval::point(7)), Ok(()));
+    /// assert_eq!(tree.overlapping(8..).count(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn update(
+        &mut self,
+        link: &IntervalTreeLink<T>,
+        interval: Interval,
+    ) -> Result<(), ForeignLink> {
+        let entry = self.linked(link)?;
+        // SAFETY: It is linked here.
+        unsafe { self.raw.update(entry.cast(), interval) };
         Ok(())
     }
 
@@ -346,9 +367,22 @@ impl<T> IntervalTree<T> {
     /// # Errors
     ///
     /// [`ForeignLink`] if `link` is of another tree.
-    pub fn interval(&self, link: &Linked<T>) -> Result<Interval, ForeignLink> {
-        self.entry(link)?;
-        Ok(self.raw.interval(link.entry.cast()))
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::ALL, (), GFP_KERNEL)?;
+    /// assert_eq!(tree.interval(&link), Ok(Interval::ALL));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn interval(&self, link: &IntervalTreeLink<T>) -> Result<Interval, ForeignLink> {
+        let entry = self.linked(link)?;
+        // SAFETY: It is linked here.
+        Ok(unsafe { self.raw.interval(entry.cast()) })
     }
 
     /// A value. O(1).
@@ -356,75 +390,388 @@ impl<T> IntervalTree<T> {
     /// # Errors
     ///
     /// [`ForeignLink`] if `link` is of another tree.
-    pub fn value(&self, link: &Linked<T>) -> Result<&T, ForeignLink> {
-        Ok(&self.entry(link)?.value)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::ALL, "all", GFP_KERNEL)?;
+    /// assert_eq!(tree.value(&link), Ok(&"all"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn value(&self, link: &IntervalTreeLink<T>) -> Result<&T, ForeignLink> {
+        let entry = self.linked(link)?;
+        // SAFETY: It is linked here, and the tree is borrowed.
+        Ok(unsafe { &entry.as_ref().value })
     }
 
+    /// A value to change. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignLink`] if `link` is of another tree.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::ALL, 1, GFP_KERNEL)?;
+    /// if let Ok(value) = tree.value_mut(&link) {
+    ///     *value += 1;
+    /// }
+    /// assert_eq!(tree.value(&link), Ok(&2));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn value_mut(&mut self, link: &IntervalTreeLink<T>) -> Result<&mut T, ForeignLink> {
+        let entry = self.linked(link)?.as_ptr();
+        // SAFETY: It is linked here, and the tree is borrowed mutably.
+        Ok(unsafe { &mut (*entry).value })
+    }
+
+    /// The entry of a link, which is linked here.
     #[inline]
-    fn entry(&self, link: &Linked<T>) -> Result<&Entry<T>, ForeignLink> {
-        if link.tree != self.raw.number() {
-            return Err(ForeignLink);
+    fn linked(&self, link: &IntervalTreeLink<T>) -> Result<NonNull<Entry<T>>, ForeignLink> {
+        // By the invariant of the link, and no two trees have one number.
+        if link.tree == self.raw.number() {
+            Ok(link.entry)
+        } else {
+            Err(ForeignLink)
         }
-        // SAFETY: By the invariant of `Linked`, and no two trees have one number.
-        Ok(unsafe { &*link.entry.as_ptr() })
     }
 
-    /// The intervals that overlap `range`.
+    /// The intervals that overlap `range`, with their values; none if `range` is empty.
     ///
     /// With n intervals in the tree and k found, a query visits O(log n + k) nodes if those found lie together, as
     /// those around a point mostly do, and never more than O(log n) for each.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// for start in 0..10 {
+    ///     let interval = Interval::new(start, start + 5).ok_or(EINVAL)?;
+    ///     let _link = tree.try_create_and_insert(interval, start, GFP_KERNEL)?;
+    /// }
+    /// let values = tree.overlapping(7..=7).map(|(_, value)| *value);
+    /// assert!(values.eq(2..=7));
+    /// assert_eq!(tree.overlapping(..3).count(), 3);
+    /// assert_eq!(tree.overlapping(7..7).count(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[doc(alias = "interval_tree_iter_first")]
+    #[doc(alias = "interval_tree_iter_next")]
+    #[doc(alias = "interval_tree_subtree_search")]
     #[inline]
-    pub fn overlapping(&self, range: Interval) -> Overlapping<'_, T> {
-        Overlapping::new(&self.raw, range)
+    pub fn overlapping(&self, range: impl RangeBounds<u64>) -> Overlapping<'_, T> {
+        let query = Query::of(&self.raw, Interval::from_range(range));
+        // SAFETY: By the type invariant.
+        unsafe { Overlapping::new(query) }
     }
 
-    /// Those of the intervals that overlap `range` that come behind `cursor` in the order of all: to go on with
+    /// The intervals that overlap `range`, with their values to change.
+    ///
+    /// Otherwise as [`overlapping`](Self::overlapping).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::ALL, 0, GFP_KERNEL)?;
+    /// for (_, hits) in tree.overlapping_mut(7..=7) {
+    ///     *hits += 1;
+    /// }
+    /// assert_eq!(tree.value(&link), Ok(&1));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn overlapping_mut(&mut self, range: impl RangeBounds<u64>) -> OverlappingMut<'_, T> {
+        let query = Query::of(&self.raw, Interval::from_range(range));
+        // SAFETY: By the type invariant; the tree is borrowed mutably.
+        unsafe { OverlappingMut::new(query) }
+    }
+
+    /// Those of the intervals that overlap `range` that come behind `position` in the order of all: to go on with
     /// a query in another critical section.
     ///
-    /// What was in front of the cursor and has got a later start since is found once more. Nothing is left out
+    /// What was in front of the position and has got a later start since is found once more. Nothing is left out
     /// unless its start has become an earlier one.
     ///
     /// The first one takes O(log n log n), the others what they take in [`overlapping`](Self::overlapping).
-    pub fn overlapping_behind(&self, range: Interval, cursor: Cursor) -> Overlapping<'_, T> {
-        Overlapping::behind(&self.raw, range, cursor)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let first = tree.try_create_and_insert(Interval::ALL, "first", GFP_KERNEL)?;
+    /// let _second = tree.try_create_and_insert(Interval::ALL, "second", GFP_KERNEL)?;
+    ///
+    /// let mut found = tree.overlapping(7..=7);
+    /// assert_eq!(found.next().map(|(_, value)| *value), Some("first"));
+    /// let position = found.resume_position().ok_or(EINVAL)?;
+    ///
+    /// // It does not matter that what was found last is gone.
+    /// assert!(tree.remove(first).is_ok());
+    /// let mut found = tree.overlapping_after(7..=7, position);
+    /// assert_eq!(found.next().map(|(_, value)| *value), Some("second"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn overlapping_after(
+        &self,
+        range: impl RangeBounds<u64>,
+        position: Position,
+    ) -> Overlapping<'_, T> {
+        let query = Query::after(&self.raw, Interval::from_range(range), position);
+        // SAFETY: By the type invariant.
+        unsafe { Overlapping::new(query) }
     }
 
-    /// All intervals.
+    /// All intervals with their values, in order of start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// for at in [3, 1, 2] {
+    ///     let _link = tree.try_create_and_insert(Interval::point(at), (), GFP_KERNEL)?;
+    /// }
+    /// assert!(tree.iter().map(|(interval, _)| interval.start()).eq(1..=3));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn iter(&self) -> Overlapping<'_, T> {
-        self.overlapping(Interval::ALL)
+        self.overlapping(..)
     }
 
-    /// The interval that starts first. O(log n).
+    /// All intervals with their values to change, in order of start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let _link = tree.try_create_and_insert(Interval::ALL, 1, GFP_KERNEL)?;
+    /// for (_, value) in tree.iter_mut() {
+    ///     *value *= 10;
+    /// }
+    /// assert_eq!(tree.first(), Some((Interval::ALL, &10)));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[inline]
+    pub fn iter_mut(&mut self) -> OverlappingMut<'_, T> {
+        self.overlapping_mut(..)
+    }
+
+    /// The interval that starts first, and its value. O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// assert!(tree.first().is_none());
+    /// let _link = tree.try_create_and_insert(Interval::point(2), "two", GFP_KERNEL)?;
+    /// let _link = tree.try_create_and_insert(Interval::point(1), "one", GFP_KERNEL)?;
+    /// assert_eq!(tree.first(), Some((Interval::point(1), &"one")));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn first(&self) -> Option<(Interval, &T)> {
-        self.iter().next()
+        Some(self.cursor_front()?.current())
     }
 
-    /// The interval that starts last. O(log n).
+    /// The interval that starts last, and its value. O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let _link = tree.try_create_and_insert(Interval::ALL, "long", GFP_KERNEL)?;
+    /// let _link = tree.try_create_and_insert(Interval::point(1), "late", GFP_KERNEL)?;
+    /// assert_eq!(tree.last(), Some((Interval::point(1), &"late")));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn last(&self) -> Option<(Interval, &T)> {
-        let slot = self.raw.last()?;
-        // SAFETY: By the type invariant the hook is an entry's, which lives as long as it is linked.
-        let entry: &Entry<T> = unsafe { &*slot.hook().cast().as_ptr() };
-        Some((slot.interval(), &entry.value))
+        Some(self.cursor_back()?.current())
+    }
+
+    /// A cursor on the interval that starts first; none if there is none. O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let _link = tree.try_create_and_insert(Interval::point(1), "one", GFP_KERNEL)?;
+    /// let cursor = tree.cursor_front().ok_or(EINVAL)?;
+    /// assert_eq!(cursor.current(), (Interval::point(1), &"one"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cursor_front(&self) -> Option<Cursor<'_, T>> {
+        let place = Place::first(self.raw.shared())?;
+        // SAFETY: By the type invariant.
+        Some(unsafe { Cursor::new(place) })
+    }
+
+    /// A cursor on the interval that starts last; none if there is none. O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// assert!(tree.cursor_back().is_none());
+    /// let _link = tree.try_create_and_insert(Interval::point(1), "one", GFP_KERNEL)?;
+    /// let cursor = tree.cursor_back().ok_or(EINVAL)?;
+    /// assert_eq!(cursor.current(), (Interval::point(1), &"one"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cursor_back(&self) -> Option<Cursor<'_, T>> {
+        let place = Place::last(self.raw.shared())?;
+        // SAFETY: By the type invariant.
+        Some(unsafe { Cursor::new(place) })
+    }
+
+    /// A cursor on the first interval that starts at `start` or later; none if there is none. O(log n).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let _link = tree.try_create_and_insert(Interval::point(1), "one", GFP_KERNEL)?;
+    /// let _link = tree.try_create_and_insert(Interval::point(3), "three", GFP_KERNEL)?;
+    ///
+    /// let cursor = tree.cursor_lower_bound(2).ok_or(EINVAL)?;
+    /// assert_eq!(cursor.current(), (Interval::point(3), &"three"));
+    /// assert_eq!(cursor.peek_prev(), Some((Interval::point(1), &"one")));
+    /// assert!(tree.cursor_lower_bound(4).is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cursor_lower_bound(&self, start: u64) -> Option<Cursor<'_, T>> {
+        let place = Place::lower_bound(self.raw.shared(), start)?;
+        // SAFETY: By the type invariant.
+        Some(unsafe { Cursor::new(place) })
+    }
+
+    /// As [`cursor_front`](Self::cursor_front), a cursor that can change values.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::point(1), 1, GFP_KERNEL)?;
+    /// *tree.cursor_front_mut().ok_or(EINVAL)?.current_mut().1 = 10;
+    /// assert_eq!(tree.value(&link), Ok(&10));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cursor_front_mut(&mut self) -> Option<CursorMut<'_, T>> {
+        let place = Place::first(self.raw.shared())?;
+        // SAFETY: By the type invariant; the tree is borrowed mutably.
+        Some(unsafe { CursorMut::new(place) })
+    }
+
+    /// As [`cursor_back`](Self::cursor_back), a cursor that can change values.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::point(1), 1, GFP_KERNEL)?;
+    /// *tree.cursor_back_mut().ok_or(EINVAL)?.current_mut().1 = 10;
+    /// assert_eq!(tree.value(&link), Ok(&10));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cursor_back_mut(&mut self) -> Option<CursorMut<'_, T>> {
+        let place = Place::last(self.raw.shared())?;
+        // SAFETY: By the type invariant; the tree is borrowed mutably.
+        Some(unsafe { CursorMut::new(place) })
+    }
+
+    /// As [`cursor_lower_bound`](Self::cursor_lower_bound), a cursor that can change values.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::point(5), 1, GFP_KERNEL)?;
+    /// *tree.cursor_lower_bound_mut(3).ok_or(EINVAL)?.current_mut().1 = 10;
+    /// assert_eq!(tree.value(&link), Ok(&10));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn cursor_lower_bound_mut(&mut self, start: u64) -> Option<CursorMut<'_, T>> {
+        let place = Place::lower_bound(self.raw.shared(), start)?;
+        // SAFETY: By the type invariant; the tree is borrowed mutably.
+        Some(unsafe { CursorMut::new(place) })
     }
 
     /// How many intervals there are. O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let _link = tree.try_create_and_insert(Interval::ALL, (), GFP_KERNEL)?;
+    /// assert_eq!(tree.len(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.raw.len()
     }
 
-    /// Whether there is none. O(1).
+    /// Returns whether there is no interval. O(1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::IntervalTree;
+    ///
+    /// assert!(IntervalTree::<u32>::new().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Checks order, augmentation, balance, links and counts. O(n).
-    ///
-    /// # Errors
-    ///
-    /// The first [`Violation`] found.
-    pub fn verify(&self) -> Result<(), Violation> {
-        self.raw.verify()
     }
 }
 
@@ -443,3 +790,70 @@ impl<T> Drop for IntervalTree<T> {
         });
     }
 }
+
+impl<'a, T> IntoIterator for &'a IntervalTree<T> {
+    type Item = (Interval, &'a T);
+    type IntoIter = Overlapping<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a mut IntervalTree<T> {
+    type Item = (Interval, &'a mut T);
+    type IntoIter = OverlappingMut<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+impl<T> IntoIterator for IntervalTree<T> {
+    type Item = (Interval, T);
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        IntoIter { tree: self }
+    }
+}
+
+/// An iterator that takes a tree apart: over its intervals and values, in order of start. Each takes O(log n), and frees
+/// memory.
+///
+/// Links of the tree are worth nothing any more: there is no tree that would accept them.
+///
+/// # Examples
+///
+/// ```
+/// # use kernel::prelude::*;
+/// use kernel::interval_tree::{Interval, IntervalTree};
+///
+/// let mut tree = IntervalTree::new();
+/// for at in [3, 1, 2] {
+///     let _link = tree.try_create_and_insert(Interval::point(at), at, GFP_KERNEL)?;
+/// }
+/// assert!(tree.into_iter().map(|(_, value)| value).eq(1..=3));
+/// # Ok::<(), Error>(())
+/// ```
+pub struct IntoIter<T> {
+    tree: IntervalTree<T>,
+}
+
+impl<T> Iterator for IntoIter<T> {
+    type Item = (Interval, T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let place = Place::first(self.tree.raw.shared())?;
+        let (interval, entry) = (place.interval(), place.hook.as_non_null().cast());
+        // SAFETY: It is linked in this tree, of which links are used no more: nobody can call it with one.
+        Some((interval, unsafe { self.tree.take(entry) }.into_value()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.tree.len(), Some(self.tree.len()))
+    }
+}
+
+impl<T> ExactSizeIterator for IntoIter<T> {}
+impl<T> FusedIterator for IntoIter<T> {}

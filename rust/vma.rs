@@ -36,8 +36,8 @@ use crate::{
     },
     interval_tree::{
         Interval,
-        Linked,
-        Reserved,
+        IntervalTreeLink,
+        IntervalTreeNode,
         Surplus, //
     },
     stats, //
@@ -99,7 +99,7 @@ pub(crate) struct VmaState {
 #[derive(Default)]
 struct Registration {
     /// The place among the VMAs of the address space.
-    place: Option<Linked<Arc<VmaState>>>,
+    place: Option<IntervalTreeLink<Arc<VmaState>>>,
     /// What the next split will need.
     spare: Option<Unpublished>,
     /// Whether mremap is moving pages here, see [`Vmas::moving`].
@@ -113,7 +113,7 @@ struct Registration {
 /// A state with all the memory that it takes to publish it, which therefore cannot fail.
 struct Unpublished {
     state: Arc<VmaState>,
-    place: Reserved<Arc<VmaState>>,
+    place: IntervalTreeNode<Arc<VmaState>>,
     links: CopyReservation,
     /// What becomes of it is the publisher's to say.
     charge: Option<Charge>,
@@ -143,7 +143,7 @@ impl Unpublished {
             },
             GFP_KERNEL_ACCOUNT,
         )?;
-        let place = Reserved::new(state.clone(), GFP_KERNEL_ACCOUNT)?;
+        let place = IntervalTreeNode::new(state.clone(), GFP_KERNEL_ACCOUNT)?;
         Ok(Self {
             state,
             place,

@@ -39,14 +39,14 @@ impl AnonVma {
         const PORTION: usize = 32;
 
         let mut portion = [const { None }; PORTION];
-        let mut cursor = None;
+        let mut position = None;
         let mut rest = 2 * self.tree.lock().len() + PORTION;
         while rest >= PORTION {
             {
                 let tree = self.tree.lock();
-                let mut found = match cursor {
+                let mut found = match position {
                     None => tree.iter(),
-                    Some(cursor) => tree.overlapping_behind(Interval::ALL, cursor),
+                    Some(position) => tree.overlapping_after(.., position),
                 };
                 for place in &mut portion {
                     *place = found.next().map(|(interval, avc)| SeenAvc {
@@ -54,7 +54,7 @@ impl AnonVma {
                         interval,
                     });
                 }
-                cursor = found.cursor();
+                position = found.resume_position();
             }
             for place in &mut portion {
                 match place.take() {

@@ -4,6 +4,11 @@
 
 use super::{
     order::Order,
+    ptr::{
+        Borrow,
+        Ptr,
+        Stored, //
+    },
     Interval, //
 };
 use core::ptr::NonNull;
@@ -24,105 +29,84 @@ const PLACES: usize = CAPACITY + 1;
 /// split, or the reverse, does not undo it.
 pub(super) const MIN: usize = 5;
 
-/// A pointer as plain data: whoever follows it says why that is sound.
-pub(super) struct Ptr<X>(NonNull<X>);
+/// A pointer to a node of a tree.
+pub(super) type NodePtr<B> = Ptr<B, Node<B>>;
 
-impl<X> Ptr<X> {
-    pub(super) fn new(raw: NonNull<X>) -> Self {
-        Self(raw)
-    }
-
-    pub(super) const fn dangling() -> Self {
-        Self(NonNull::dangling())
-    }
-
-    pub(super) fn as_ptr(self) -> *mut X {
-        self.0.as_ptr()
-    }
-
-    pub(super) fn cast<Y>(self) -> Ptr<Y> {
-        Ptr(self.0.cast())
-    }
-}
-
-impl<X> Clone for Ptr<X> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<X> Copy for Ptr<X> {}
-
-impl<X> PartialEq for Ptr<X> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-// SAFETY: An address alone gives no access; following it needs a borrow of the tree.
-unsafe impl<X> Send for Ptr<X> {}
-// SAFETY: As above.
-unsafe impl<X> Sync for Ptr<X> {}
+/// A pointer to a hook that is linked in a tree.
+pub(super) type HookPtr<B> = Ptr<B, Hook<B>>;
 
 /// The tree's part of what is linked: where it is.
-#[derive(Clone, Copy)]
-pub(super) struct Hook {
-    pub(super) leaf: Ptr<Node>,
+#[repr(C)]
+pub(super) struct Hook<B> {
+    /// None if it is in no tree.
+    pub(super) leaf: Option<NodePtr<B>>,
     pub(super) slot: usize,
     /// Among equal starts, the order: what came later has a greater one.
     pub(super) serial: u64,
 }
 
-/// What a slot holds: one interval in a leaf, or one child of an inner node.
-#[derive(Clone, Copy)]
-pub(super) struct Slot {
+impl Hook<Stored> {
+    /// In no tree.
+    pub(super) const UNLINKED: Self = Self {
+        leaf: None,
+        slot: 0,
+        serial: 0,
+    };
+}
+
+/// What a slot in use links.
+pub(super) enum Link<B> {
+    /// In a leaf: the hook of an interval.
+    Hook(HookPtr<B>),
+    /// In an inner node.
+    Child(NodePtr<B>),
+}
+
+impl<B> Clone for Link<B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Link<B> {}
+
+/// What a slot in use holds: one interval in a leaf, or one child of an inner node.
+pub(super) struct Slot<B> {
     /// A leaf's interval starts here; what is below a child starts here or later, and what is below the child before
     /// starts here or earlier.
     pub(super) start: u64,
     /// A leaf's interval ends here; this is the greatest end below a child.
     pub(super) last: u64,
-    /// The [`Hook`] of a leaf's interval, the [`Node`] that is the child.
-    pub(super) link: Ptr<()>,
+    pub(super) link: Link<B>,
 }
 
-impl Slot {
-    /// Not in use. It starts behind whatever is looked for, and ends before.
-    const UNUSED: Self = Self {
-        start: u64::MAX,
-        last: 0,
-        link: Ptr::dangling(),
-    };
-
+impl<B> Slot<B> {
     /// What a leaf has for a hook.
     #[inline]
-    pub(super) fn for_hook(hook: Ptr<Hook>, interval: Interval) -> Self {
+    pub(super) fn for_hook(hook: HookPtr<B>, interval: Interval) -> Self {
         Self {
-            start: interval.start,
-            last: interval.last,
-            link: hook.cast(),
+            start: interval.start(),
+            last: interval.last(),
+            link: Link::Hook(hook),
         }
     }
 
-    /// The interval of a leaf's slot.
+    /// What an inner node has for a child, below which nothing starts before `start` and nothing ends behind `last`.
     #[inline]
-    pub(super) fn interval(&self) -> Interval {
-        // INVARIANT: It was one when it was linked.
-        Interval {
-            start: self.start,
-            last: self.last,
+    pub(super) fn for_child(child: NodePtr<B>, start: u64, last: u64) -> Self {
+        Self {
+            start,
+            last,
+            link: Link::Child(child),
         }
-    }
-
-    #[inline]
-    pub(super) fn child(&self) -> Ptr<Node> {
-        self.link.cast()
-    }
-
-    #[inline]
-    pub(super) fn hook(&self) -> Ptr<Hook> {
-        self.link.cast()
     }
 }
+
+/// Where a slot that is not in use starts: behind whatever is looked for.
+pub(super) const UNUSED_START: u64 = u64::MAX;
+
+/// Where it ends: before whatever is looked for.
+const UNUSED_LAST: u64 = 0;
 
 /// A node.
 ///
@@ -135,31 +119,40 @@ impl Slot {
 /// # Invariants
 ///
 /// - The slots in use are, in a leaf, those that `order` says, in an inner node as many of the first. They are in order of
-///   start. The others start and end like [`Slot::UNUSED`].
+///   start. The others start at [`UNUSED_START`] and end at [`UNUSED_LAST`].
+/// - If the tree is borrowed by `B`, what a slot in use links may be followed by `B`: in a leaf a [`Hook<B>`], above a
+///   [`Node<B>`].
 /// - The first slot of an inner node starts at 0: what it really starts with, the nodes above know.
 #[repr(C)]
-pub(super) struct Node {
-    pub(super) parent: Option<Ptr<Node>>,
+pub(super) struct Node<B> {
+    pub(super) parent: Option<NodePtr<B>>,
     order: Order,
     /// The distance to the leaves.
-    pub(super) level: usize,
+    level: usize,
     start: [u64; PLACES],
     last: [u64; PLACES],
-    link: [Ptr<()>; PLACES],
+    link: [NonNull<()>; PLACES],
 }
 
-impl Node {
+impl Node<Stored> {
     /// A leaf that uses no slot.
     // INVARIANT: It says so.
     pub(super) const EMPTY: Self = Self {
         parent: None,
         order: Order::EMPTY,
         level: 0,
-        start: [Slot::UNUSED.start; PLACES],
-        last: [Slot::UNUSED.last; PLACES],
-        link: [Slot::UNUSED.link; PLACES],
+        start: [UNUSED_START; PLACES],
+        last: [UNUSED_LAST; PLACES],
+        link: [NonNull::dangling(); PLACES],
     };
 
+    /// Pointers to what the slots in use link, in order.
+    pub(super) fn links(&self) -> impl Iterator<Item = NonNull<()>> + '_ {
+        (0..self.len()).map(|rank| self.link[self.nth(rank) % PLACES])
+    }
+}
+
+impl<B> Node<B> {
     /// Makes a node that uses no slot one of `level` without parent, in which slots are used in ascending order.
     pub(super) fn make_fresh(&mut self, level: usize) {
         self.parent = None;
@@ -204,27 +197,102 @@ impl Node {
         self.last[slot % PLACES]
     }
 
+    /// The interval of a leaf's slot.
     #[inline]
-    pub(super) fn link(&self, slot: usize) -> Ptr<()> {
-        self.link[slot % PLACES]
+    pub(super) fn interval(&self, slot: usize) -> Interval {
+        Interval::of_linked(self.start(slot), self.last(slot))
     }
 
-    /// What a slot holds.
+    /// The distance to the leaves.
     #[inline]
-    pub(super) fn slot(&self, slot: usize) -> Slot {
-        Slot {
-            start: self.start(slot),
-            last: self.last(slot),
-            link: self.link(slot),
+    pub(super) fn level(&self) -> usize {
+        self.level
+    }
+
+    /// Whether `slot` is in use.
+    fn uses(&self, slot: usize) -> bool {
+        if self.is_leaf() {
+            self.order.uses(slot)
+        } else {
+            slot < self.len()
         }
     }
 
-    /// Changes what a slot in use holds, but not the order.
+    /// The child that a slot links; none if this is a leaf or does not use the slot.
+    pub(super) fn child(&self, slot: usize) -> Option<NodePtr<B>>
+    where
+        B: Borrow,
+    {
+        // SAFETY: Checked just now.
+        (!self.is_leaf() && self.uses(slot)).then(|| unsafe { self.child_unchecked(slot) })
+    }
+
+    /// The child that a slot links.
+    ///
+    /// # Safety
+    ///
+    /// This is an inner node, and uses `slot`.
     #[inline]
-    pub(super) fn set(&mut self, slot: usize, content: Slot) {
+    pub(super) unsafe fn child_unchecked(&self, slot: usize) -> NodePtr<B>
+    where
+        B: Borrow,
+    {
+        // SAFETY: By the type invariant and the precondition.
+        unsafe { Ptr::new(self.link[slot % PLACES].cast()) }
+    }
+
+    /// The hook that a slot links; none if this is an inner node or does not use the slot.
+    pub(super) fn hook(&self, slot: usize) -> Option<HookPtr<B>>
+    where
+        B: Borrow,
+    {
+        // SAFETY: Checked just now.
+        (self.is_leaf() && self.uses(slot)).then(|| unsafe { self.hook_unchecked(slot) })
+    }
+
+    /// The hook that a slot links.
+    ///
+    /// # Safety
+    ///
+    /// This is a leaf, and uses `slot`.
+    #[inline]
+    pub(super) unsafe fn hook_unchecked(&self, slot: usize) -> HookPtr<B>
+    where
+        B: Borrow,
+    {
+        // SAFETY: By the type invariant and the precondition.
+        unsafe { Ptr::new(self.link[slot % PLACES].cast()) }
+    }
+
+    /// What `raw` is that a slot links.
+    ///
+    /// # Safety
+    ///
+    /// The slot is in use, or was until now.
+    #[inline]
+    unsafe fn link(&self, raw: NonNull<()>) -> Link<B>
+    where
+        B: Borrow,
+    {
+        if self.is_leaf() {
+            // SAFETY: By the type invariant and the precondition.
+            Link::Hook(unsafe { Ptr::new(raw.cast()) })
+        } else {
+            // SAFETY: As above.
+            Link::Child(unsafe { Ptr::new(raw.cast()) })
+        }
+    }
+
+    /// Changes what a slot in use holds, but not the order. In a leaf it is to be for a hook, above for a child.
+    #[inline]
+    pub(super) fn set(&mut self, slot: usize, content: Slot<B>) {
         self.start[slot % PLACES] = content.start;
         self.last[slot % PLACES] = content.last;
-        self.link[slot % PLACES] = content.link;
+        // INVARIANT: `B` allows to follow it.
+        self.link[slot % PLACES] = match content.link {
+            Link::Hook(hook) => hook.as_non_null().cast(),
+            Link::Child(child) => child.as_non_null().cast(),
+        };
     }
 
     /// Changes the greatest end below a slot of an inner node.
@@ -236,11 +304,12 @@ impl Node {
     /// Gives a slot in use an interval that leaves it where it is in the order.
     #[inline]
     pub(super) fn set_interval(&mut self, slot: usize, interval: Interval) {
-        self.start[slot % PLACES] = interval.start;
-        self.last[slot % PLACES] = interval.last;
+        self.start[slot % PLACES] = interval.start();
+        self.last[slot % PLACES] = interval.last();
     }
 
     /// The slot at `rank` in the order.
+    #[inline]
     pub(super) fn nth(&self, rank: usize) -> usize {
         if self.is_leaf() {
             self.order.slot(rank)
@@ -249,12 +318,13 @@ impl Node {
         }
     }
 
-    /// What the slots in use hold, in order.
-    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        (0..self.len()).map(|rank| self.slot(self.nth(rank)))
+    /// The slot that is last in the order; any if none is in use.
+    #[inline]
+    pub(super) fn last_slot(&self) -> usize {
+        self.nth(self.len().wrapping_sub(1))
     }
 
-    /// How many slots of a leaf start at `start` or before. Not for `u64::MAX`, where unused ones start.
+    /// How many slots of a leaf start at `start` or before. Not for [`UNUSED_START`].
     ///
     /// It looks at all of them, without waiting for one to be able to look at the next.
     #[inline]
@@ -264,8 +334,8 @@ impl Node {
         self.start.iter().skip(1).fold(0, count)
     }
 
-    /// The slot of an inner node below which something that starts at `start` belongs. Not for `u64::MAX`, where unused
-    /// ones start.
+    /// The slot of an inner node below which something that starts at `start` belongs. It is in use unless `start` is
+    /// [`UNUSED_START`].
     ///
     /// The first three comparisons choose four slots, three more choose one of these.
     #[inline]
@@ -284,24 +354,24 @@ impl Node {
             .wrapping_add(is_before(first.wrapping_add(3)))
     }
 
-    /// The first slot of an inner node below which something ends at `last` or later, if there is one.
+    /// The first slot of an inner node below which something ends at `last` or later, if there is one. It is in use.
     #[inline]
     pub(super) fn first_reaching(&self, last: u64) -> Option<usize> {
-        // Unused slots end at 0, which is asked for only if any slot will do.
+        // Those that are not in use end at 0: that is asked for only if any will do, and the first is in use.
         self.last.iter().position(|end| *end >= last)
     }
 
-    /// The first such slot behind `slot`, if there is one.
+    /// The first such slot behind `slot`, if there is one. It is in use.
     #[inline]
     pub(super) fn next_reaching(&self, mut slot: usize, last: u64) -> Option<usize> {
         slot = slot.wrapping_add(1);
         // Two at a time: there is a place behind the last slot, and it does not reach anywhere the last slot does not.
         while slot < self.len() {
             let next = slot.wrapping_add(1);
-            if *self.last.get(slot)? >= last {
+            if self.last(slot) >= last {
                 return Some(slot);
             }
-            if *self.last.get(next)? >= last {
+            if self.last(next) >= last {
                 return Some(next);
             }
             slot = next.wrapping_add(1);
@@ -311,8 +381,9 @@ impl Node {
 
     /// The slot of an inner node that links `child`.
     #[inline]
-    pub(super) fn slot_of(&self, child: Ptr<Node>) -> Option<usize> {
-        self.link.iter().position(|link| *link == child.cast())
+    pub(super) fn slot_of(&self, child: NodePtr<B>) -> Option<usize> {
+        let child = child.as_non_null().cast();
+        self.link.iter().position(|link| *link == child)
     }
 
     /// The greatest end.
@@ -321,13 +392,13 @@ impl Node {
         self.last.iter().copied().fold(0, u64::max)
     }
 
-    /// Whether no place that is not in use looks as if it was.
+    /// Whether every place that is not in use looks so.
     pub(super) fn unused_are_empty(&self) -> bool {
         (self.len()..CAPACITY)
             .map(|rank| self.nth(rank))
             .chain([if self.is_leaf() { 0 } else { CAPACITY }])
             .map(|slot| (self.start(slot), self.last(slot)))
-            .all(|unused| unused == (Slot::UNUSED.start, Slot::UNUSED.last))
+            .all(|unused| unused == (UNUSED_START, UNUSED_LAST))
     }
 
     /// Whether a slot of an inner node ends at `last` or later.
@@ -342,11 +413,11 @@ impl Node {
         self.last.iter().skip(1).any(|end| *end >= last)
     }
 
-    /// Puts `content` at `rank` into a leaf that is not full; returns the slot.
+    /// Puts a hook at `rank` into a leaf that is not full; returns the slot.
     #[inline]
-    pub(super) fn put(&mut self, rank: usize, content: Slot) -> usize {
+    pub(super) fn put(&mut self, rank: usize, hook: HookPtr<B>, interval: Interval) -> usize {
         let slot = self.order.insert(rank);
-        self.set(slot, content);
+        self.set(slot, Slot::for_hook(hook, interval));
         slot
     }
 
@@ -354,65 +425,82 @@ impl Node {
     #[inline]
     pub(super) fn take(&mut self, slot: usize) -> usize {
         let next = self.order.remove(slot);
-        self.start[slot % PLACES] = Slot::UNUSED.start;
-        self.last[slot % PLACES] = Slot::UNUSED.last;
+        self.clear(slot);
         next
     }
 
-    /// Puts `content` behind all others, into a node that is not full; returns the slot.
-    pub(super) fn append(&mut self, content: Slot) -> usize {
-        let slot = self.nth(self.len());
-        // INVARIANT: The node is not full, so the slot is the first that is not in use.
-        self.set_len(self.len() + 1);
+    /// Lets a slot start and end like one that is not in use.
+    #[inline]
+    fn clear(&mut self, slot: usize) {
+        self.start[slot % PLACES] = UNUSED_START;
+        self.last[slot % PLACES] = UNUSED_LAST;
+    }
+
+    /// Puts `content` at `rank` into a node that is not full; returns the slot.
+    pub(super) fn insert(&mut self, rank: usize, content: Slot<B>) -> usize {
+        let slot = self.make_room(rank);
         self.set(slot, content);
         slot
     }
 
-    /// Puts `content` at `rank` into a node that is not full; returns the slot.
-    pub(super) fn insert(&mut self, rank: usize, content: Slot) -> usize {
+    /// Takes a slot that is not in use, of which there must be one, to be at `rank`.
+    fn make_room(&mut self, rank: usize) -> usize {
         if self.is_leaf() {
-            return self.put(rank, content);
+            return self.order.insert(rank);
         }
         for slot in (rank..self.len()).rev() {
-            self.set(slot + 1, self.slot(slot));
+            self.shift(slot, slot + 1);
         }
-        // INVARIANT: The node was not full, and the slots behind have moved.
+        // INVARIANT: The slots behind have moved.
         self.set_len(self.len() + 1);
-        self.set(rank, content);
         rank
     }
 
-    /// Takes out what is at `rank`, which is less than [`len`](Self::len).
-    pub(super) fn remove(&mut self, rank: usize) -> Slot {
-        let slot = self.nth(rank);
-        let content = self.slot(slot);
-        if self.is_leaf() {
-            self.take(slot);
-            return content;
+    /// Takes a slot in use out of an inner node.
+    pub(super) fn remove(&mut self, slot: usize) {
+        for slot in slot + 1..self.len() {
+            self.shift(slot, slot - 1);
         }
-        for slot in rank + 1..self.len() {
-            self.set(slot - 1, self.slot(slot));
-        }
-        // INVARIANT: There was one, and the slots behind have moved up.
+        // INVARIANT: The slots behind have moved up.
         self.set_len(self.len() - 1);
-        self.set(self.len(), Slot::UNUSED);
-        content
+        self.clear(self.len());
     }
 
-    /// Moves the second half of a full node of `level` to `other`, fresh and of the same level. `moved` is told what each slot
-    /// of `other` links. Returns the greatest end that has moved.
+    /// Copies what a slot of an inner node holds to another one.
+    fn shift(&mut self, from: usize, to: usize) {
+        self.start[to % PLACES] = self.start(from);
+        self.last[to % PLACES] = self.last(from);
+        self.link[to % PLACES] = self.link[from % PLACES];
+    }
+
+    /// Moves the second half of a full node to `other`, fresh and of the same level. `moved` is told what each slot of
+    /// `other` links. Returns the greatest end that has moved.
     #[inline]
     pub(super) fn split_off(
         &mut self,
-        other: &mut Node,
-        level: usize,
-        moved: impl FnMut(Ptr<()>, usize),
-    ) -> u64 {
+        other: &mut Self,
+        mut moved: impl FnMut(Link<B>, usize),
+    ) -> u64
+    where
+        B: Borrow,
+    {
         let order = self.order;
-        let greatest = if level == 0 {
-            self.move_half(other, |rank| order.slot(rank), 1, moved)
+        let greatest = if self.is_leaf() {
+            self.move_half(
+                other,
+                |rank| order.slot(rank),
+                1,
+                // SAFETY: By the type invariant.
+                |raw, to| moved(Link::Hook(unsafe { Ptr::new(raw.cast()) }), to),
+            )
         } else {
-            self.move_half(other, |rank| rank, 0, moved)
+            self.move_half(
+                other,
+                |rank| rank,
+                0,
+                // SAFETY: By the type invariant.
+                |raw, to| moved(Link::Child(unsafe { Ptr::new(raw.cast()) }), to),
+            )
         };
         // INVARIANT: In a fresh node, the slots come in order; here they have become unused.
         other.set_len(CAPACITY - HALF);
@@ -424,44 +512,74 @@ impl Node {
     #[inline(always)] // so that it is compiled once for leaves and once for inner nodes
     fn move_half(
         &mut self,
-        other: &mut Node,
+        other: &mut Self,
         from: impl Fn(usize) -> usize,
         first: usize,
-        mut moved: impl FnMut(Ptr<()>, usize),
+        mut moved: impl FnMut(NonNull<()>, usize),
     ) -> u64 {
         let mut greatest = 0;
         for rank in HALF..CAPACITY {
             let (from, to) = (from(rank), rank - HALF + first);
             greatest = self.last(from).max(greatest);
-            self.move_slot(from, other, to);
-            moved(other.link(to), to);
+            moved(self.move_slot(from, other, to), to);
         }
         greatest
     }
 
-    /// Moves all to the end of `other`, a node of the same level with room for it. `moved` is told what each slot of `other`
-    /// links.
-    pub(super) fn move_all(&mut self, other: &mut Node, mut moved: impl FnMut(Ptr<()>, usize)) {
-        let mut unused = other.order.unused();
-        for rank in 0..self.len() {
-            let to = if self.is_leaf() {
-                unused.next().unwrap_or_default()
-            } else {
-                other.len() + rank
-            };
-            self.move_slot(self.nth(rank), other, to);
-            moved(other.link(to), to);
+    /// Moves the first `count` slots in use to the end of `other`, a node of the same level with room for them. `moved` is
+    /// told what each slot of `other` links.
+    pub(super) fn move_first(
+        &mut self,
+        count: usize,
+        other: &mut Self,
+        mut moved: impl FnMut(Link<B>, usize),
+    ) where
+        B: Borrow,
+    {
+        let (len, first) = (self.len(), other.len());
+        for rank in 0..count {
+            let to = other.nth(first + rank);
+            let raw = self.move_slot(self.nth(rank), other, to);
+            // SAFETY: A slot in use has linked it.
+            moved(unsafe { self.link(raw) }, to);
         }
-        // INVARIANT: The slots are the first ones that were not in use, and have become unused here.
-        other.set_len(other.len() + self.len());
-        self.set_len(0);
+        if self.is_leaf() {
+            self.order.rotate(count);
+        } else if count > 0 {
+            for slot in count..len {
+                self.shift(slot, slot - count);
+                self.clear(slot);
+            }
+        }
+        // INVARIANT: There the slots are the first that were not in use, here they come behind the others now.
+        other.set_len(first + count);
+        self.set_len(len - count);
     }
 
+    /// Moves the last slot in use to the front of `other`, a node of the same level with room for it. `moved` is told what
+    /// which slot of `other` links.
+    pub(super) fn move_last(&mut self, other: &mut Self, moved: impl FnOnce(Link<B>, usize))
+    where
+        B: Borrow,
+    {
+        let from = self.last_slot();
+        let to = other.make_room(0);
+        let raw = self.move_slot(from, other, to);
+        // SAFETY: A slot in use has linked it.
+        moved(unsafe { self.link(raw) }, to);
+        // INVARIANT: It was the last.
+        self.set_len(self.len() - 1);
+    }
+
+    /// Moves what a slot holds; returns what it links.
     #[inline]
-    fn move_slot(&mut self, from: usize, other: &mut Node, to: usize) {
-        other.set(to, self.slot(from));
-        self.start[from % PLACES] = Slot::UNUSED.start;
-        self.last[from % PLACES] = Slot::UNUSED.last;
+    fn move_slot(&mut self, from: usize, other: &mut Self, to: usize) -> NonNull<()> {
+        let link = self.link[from % PLACES];
+        other.start[to % PLACES] = self.start(from);
+        other.last[to % PLACES] = self.last(from);
+        other.link[to % PLACES] = link;
+        self.clear(from);
+        link
     }
 
     /// Tells an inner node what its first slot starts with, or to forget it.

@@ -52,7 +52,7 @@ impl Order {
         (rank as u32).wrapping_mul(BITS).wrapping_add(BITS)
     }
 
-    /// The slot at `rank`, which is less than [`CAPACITY`](Self::CAPACITY).
+    /// The slot at `rank`, which is less than [`CAPACITY`](Self::CAPACITY): in use if it is less than [`len`](Self::len).
     #[inline]
     pub(super) fn slot(self, rank: usize) -> usize {
         self.0.wrapping_shr(Self::shift(rank)) as usize % 16
@@ -70,17 +70,22 @@ impl Order {
     #[inline]
     pub(super) fn next(self, slot: usize) -> Option<usize> {
         let place = self.place(slot).wrapping_add(BITS);
-        let end = (self.len() as u32).wrapping_mul(BITS).wrapping_add(BITS);
-        (place < end).then_some(self.0.wrapping_shr(place) as usize % 16)
+        (place < Self::shift(self.len())).then_some(self.0.wrapping_shr(place) as usize % 16)
     }
 
-    /// The lowest bit of the digit that is `slot`.
+    /// Whether `slot` is in use.
+    pub(super) fn uses(self, slot: usize) -> bool {
+        slot != 0 && self.place(slot) < Self::shift(self.len())
+    }
+
+    /// The lowest bit of the digit that is `slot`. If there is none, that of the last.
     #[inline]
     fn place(self, slot: usize) -> u32 {
         let differing = self.0 ^ (slot as u64).wrapping_mul(ONES);
         // The lowest digit of zero is found exactly: a borrow comes from such a digit, and goes up.
         let zero = differing.wrapping_sub(ONES) & !differing & (ONES << (BITS - 1));
-        zero.trailing_zeros() & !(BITS - 1)
+        // With the last bit set, the processor need not be asked what it does with zero.
+        (zero | 1 << (u64::BITS - 1)).trailing_zeros() & !(BITS - 1)
     }
 
     /// Takes a slot that is not in use, of which there must be one, to be at `rank`.
@@ -112,17 +117,20 @@ impl Order {
         self.0.wrapping_shr(place) as usize % 16
     }
 
+    /// Puts the first `count` slots behind all others.
+    pub(super) fn rotate(&mut self, count: usize) {
+        let by = (count as u32).wrapping_mul(BITS);
+        let slots = self.0 >> BITS;
+        let behind = slots.wrapping_shl((u64::BITS - BITS).wrapping_sub(by));
+        // INVARIANT: The digits for slots go round.
+        self.0 = (slots.wrapping_shr(by) | behind) << BITS | self.0 & 15;
+    }
+
     /// The slots in use, in order.
     #[inline]
     pub(super) fn slots(self) -> Slots {
         let unused = (self.0 as u32 % 16).wrapping_mul(BITS);
         Slots(self.0 >> BITS & (u64::MAX >> BITS).wrapping_shr(unused))
-    }
-
-    /// The slots that are not in use.
-    #[inline]
-    pub(super) fn unused(self) -> Slots {
-        Slots(self.0 >> BITS).skip_slots(self.len())
     }
 }
 
@@ -132,12 +140,6 @@ pub(super) struct Slots(u64);
 
 impl Slots {
     pub(super) const NONE: Self = Self(0);
-
-    /// All but the first `count`.
-    #[inline]
-    pub(super) fn skip_slots(self, count: usize) -> Self {
-        Self(self.0.wrapping_shr((count as u32).wrapping_mul(BITS)))
-    }
 }
 
 impl Iterator for Slots {

@@ -5,12 +5,23 @@
 use super::{
     node::{
         Hook,
+        HookPtr,
+        Link,
         Node,
-        Ptr,
+        NodePtr,
         Slot,
         CAPACITY,
         HALF,
-        MIN, //
+        MIN,
+        UNUSED_START, //
+    },
+    ptr::{
+        Borrow,
+        BorrowMut,
+        Exclusive,
+        Ptr,
+        Shared,
+        Stored, //
     },
     Interval, //
 };
@@ -20,7 +31,8 @@ use kernel::{
     sync::atomic::{
         Atomic,
         Relaxed, //
-    }, //
+    },
+    warn_on, //
 };
 
 /// An upper bound of the nodes that `len` intervals can need.
@@ -39,220 +51,279 @@ fn next_needs_node(len: usize) -> bool {
     len % (MIN - 1) == 0
 }
 
+/// The number of a tree that has had no interval yet. No other has it.
+const NO_NUMBER: u64 = u64::MAX;
+
+/// The number that no tree has.
+const NO_TREE: u64 = 0;
+
+/// A number that no tree has had.
+fn new_number() -> u64 {
+    static NEXT: Atomic<u64> = Atomic::<u64>::new(NO_TREE + 1);
+
+    // 64 bits do not wrap.
+    NEXT.fetch_add(1, Relaxed)
+}
+
 /// Points `link` back to `slot` of `node`, which links it.
 ///
 /// # Safety
 ///
-/// `node` is of that `level`, in a tree to which the caller has exclusive access, and there is no reference to what is
-/// linked.
+/// The tree is borrowed mutably, and no reference to what is linked exists.
 #[inline]
-unsafe fn point_back(link: Ptr<()>, level: usize, node: Ptr<Node>, slot: usize) {
-    if level == 0 {
-        // SAFETY: By the precondition; a leaf links hooks, which the tree owns alone.
-        let hook = unsafe { &mut *link.cast::<Hook>().as_ptr() };
-        hook.leaf = node;
-        hook.slot = slot;
-    } else {
-        // SAFETY: By the precondition; an inner node links nodes, which the tree owns alone.
-        unsafe { (*link.cast::<Node>().as_ptr()).parent = Some(node) };
+unsafe fn point_back<B: BorrowMut>(link: Link<B>, node: NodePtr<B>, slot: usize) {
+    match link {
+        Link::Hook(hook) => {
+            // SAFETY: By the precondition.
+            let hook = unsafe { hook.as_non_null().as_mut() };
+            hook.leaf = Some(node);
+            hook.slot = slot;
+        }
+        // SAFETY: By the precondition.
+        Link::Child(child) => unsafe { child.as_non_null().as_mut() }.parent = Some(node),
     }
 }
 
-/// A B+-tree of hooks.
+/// A B+-tree of hooks, borrowed by `B`.
 ///
 /// # Invariants
 ///
-/// - A [`Ptr`] in the tree, in a linked hook or among the spare nodes points to a live node or hook
-///   that the tree owns alone. So a shared borrow of the tree allows reading all of them, and a
-///   mutable one, writing.
-/// - Spare nodes use no slot.
-/// - The tree has [`most_nodes`]`(len)` nodes, spare ones included.
+/// - `B` allows to follow its pointers, those in its nodes, spare ones included, and those in linked hooks. All point to
+///   nodes of this tree and to hooks that are linked in it.
+/// - Spare nodes use no slot, and nothing but their chain points to them.
+/// - Each node came from a `KBox`. There are [`most_nodes`]`(len)` of them, spare ones included.
 /// - What is below a slot of an inner node starts where the slot does, or later, and not behind where the next slot
 ///   starts. The slot's `last` is the greatest one in the child.
-/// - No other tree, of now or of the past, has the same `number`, unless that is zero: then this one has had no interval
-///   yet.
+/// - No other tree, of now or of the past, has the same `number`, unless that is [`NO_NUMBER`].
+/// - Whoever has got that number at an insertion finds that hook linked, unless it was removed.
 /// - Hooks are in the order of (start, serial), and no serial is greater than that of the tree.
-pub(super) struct RawTree {
-    root: Option<Ptr<Node>>,
+#[repr(C)]
+pub(super) struct Tree<B> {
+    root: Option<NodePtr<B>>,
     /// Unused nodes, chained by `parent`.
-    spare: Option<Ptr<Node>>,
+    spare: Option<NodePtr<B>>,
     len: usize,
     number: u64,
     serial: u64,
 }
 
+/// A tree to be borrowed.
+///
+/// # Invariants
+///
+/// Whoever borrows it has borrowed its nodes and the hooks linked in it: nobody else accesses these. Apart from that, the
+/// invariants of [`Tree`].
+pub(super) struct RawTree(Tree<Stored>);
+
 impl RawTree {
     pub(super) const fn new() -> Self {
         // INVARIANT: No pointers, no nodes, no intervals.
-        Self {
+        Self(Tree {
             root: None,
             spare: None,
             len: 0,
-            number: 0,
+            number: NO_NUMBER,
             serial: 0,
+        })
+    }
+
+    /// The tree, to read.
+    #[inline]
+    pub(super) fn shared(&self) -> &Tree<Shared<'_>> {
+        // SAFETY: The types differ only in the borrow, which by the type invariant is one of all that pointers lead to.
+        unsafe { NonNull::from(&self.0).cast().as_ref() }
+    }
+
+    /// Calls `change` with the tree.
+    #[inline]
+    fn exclusive<R>(&mut self, change: impl for<'t> FnOnce(&mut Tree<Exclusive<'t>>) -> R) -> R {
+        // SAFETY: As above; `change` knows of no other pointers with its lifetime.
+        change(unsafe { NonNull::from(&mut self.0).cast().as_mut() })
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// A number that no other tree has, unless it has had no interval yet.
+    #[inline]
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// Links `hook`. Returns the tree's number, and the memory that the tree does not need.
+    ///
+    /// As long as this is the tree's number, the hook is linked in it, unless it is removed.
+    ///
+    /// # Safety
+    ///
+    /// The hook is valid and in no tree. Until it is removed, only who borrows this tree accesses it.
+    #[inline]
+    pub(super) unsafe fn insert(
+        &mut self,
+        hook: NonNull<Hook<Stored>>,
+        node: KBox<Node<Stored>>,
+        interval: Interval,
+    ) -> (u64, Option<KBox<Node<Stored>>>) {
+        self.exclusive(|tree| {
+            let surplus = if next_needs_node(tree.len) {
+                tree.keep(node);
+                None
+            } else {
+                Some(node)
+            };
+            tree.len = tree.len.wrapping_add(1);
+            // SAFETY: By the precondition.
+            let number = tree.link(unsafe { Ptr::new(hook.cast()) }, interval);
+            (number, surplus)
+        })
+    }
+
+    /// Unlinks `hook`, and returns the memory that the tree needs no more.
+    ///
+    /// # Safety
+    ///
+    /// The hook is linked here.
+    #[inline]
+    pub(super) unsafe fn remove(
+        &mut self,
+        hook: NonNull<Hook<Stored>>,
+    ) -> Option<KBox<Node<Stored>>> {
+        self.exclusive(|tree| {
+            // SAFETY: By the precondition, the tree accesses it alone.
+            let hook = tree.hook(unsafe { Ptr::new(hook.cast()) });
+            // SAFETY: By the precondition.
+            let leaf = unsafe { hook.leaf.unwrap_unchecked() };
+            tree.unlink(leaf, hook.slot);
+            tree.len = tree.len.wrapping_sub(1);
+        });
+        if next_needs_node(self.len()) {
+            self.give_back()
+        } else {
+            None
         }
     }
 
+    /// Gives up a spare node.
+    #[inline]
+    fn give_back(&mut self) -> Option<KBox<Node<Stored>>> {
+        let spare = self.exclusive(|tree| Some(tree.pop_spare()?.as_non_null().cast()))?;
+        // SAFETY: It came from a `KBox`. Nothing in the tree points to it: it was spare, and is in that chain no more. Other
+        // pointers to it have ended with the borrow.
+        Some(unsafe { KBox::from_raw(spare.as_ptr()) })
+    }
+
+    /// Gives `hook` another interval.
+    ///
+    /// # Safety
+    ///
+    /// The hook is linked here.
+    pub(super) unsafe fn update(&mut self, hook: NonNull<Hook<Stored>>, interval: Interval) {
+        // SAFETY: By the precondition, the tree accesses it alone.
+        self.exclusive(|tree| unsafe { tree.update(Ptr::new(hook.cast()), interval) })
+    }
+
+    /// The interval of `hook`.
+    ///
+    /// # Safety
+    ///
+    /// The hook is linked here.
+    #[inline]
+    pub(super) unsafe fn interval(&self, hook: NonNull<Hook<Stored>>) -> Interval {
+        let tree = self.shared();
+        // SAFETY: By the precondition, who borrows the tree has borrowed the hook.
+        let hook = tree.hook(unsafe { Ptr::new(hook.cast()) });
+        // SAFETY: By the precondition.
+        let leaf = unsafe { hook.leaf.unwrap_unchecked() };
+        tree.node(leaf).interval(hook.slot)
+    }
+
+    /// Takes all spare nodes away, which breaks the tree: for a test.
+    #[cfg(test)]
+    pub(super) fn lose_spare_nodes(&mut self) {
+        while self.0.spare.is_some() {
+            self.give_back();
+        }
+    }
+
+    /// Empties the tree: hands each hook over, and frees the nodes.
+    pub(super) fn clear(&mut self, mut each: impl FnMut(NonNull<Hook<Stored>>)) {
+        let tree = core::mem::replace(self, Self::new()).0;
+        if let Some(root) = tree.root {
+            // SAFETY: The tree that owned the nodes is gone, and nobody else knows of them.
+            unsafe { Self::free(root.as_non_null(), &mut each) };
+        }
+        let mut spare = tree.spare;
+        while let Some(node) = spare {
+            // SAFETY: As above, and it is not among those above.
+            let node = unsafe { KBox::from_raw(node.as_non_null().as_ptr()) };
+            spare = node.parent;
+        }
+    }
+
+    /// Frees `node` and what is below. The recursion is as deep as the tree is high.
+    ///
+    /// # Safety
+    ///
+    /// These nodes came from a `KBox` each, and nobody else follows pointers to them.
+    unsafe fn free(node: NonNull<Node<Stored>>, each: &mut impl FnMut(NonNull<Hook<Stored>>)) {
+        // SAFETY: By the precondition.
+        let node = unsafe { KBox::from_raw(node.as_ptr()) };
+        for link in node.links() {
+            if node.is_leaf() {
+                each(link.cast());
+            } else {
+                // SAFETY: By the precondition; an inner node links nodes.
+                unsafe { Self::free(link.cast(), each) };
+            }
+        }
+    }
+}
+
+impl<B: Borrow> Tree<B> {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// A number that no other tree has; zero if this one has had no interval yet.
     #[inline]
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    #[inline]
-    pub(super) fn root(&self) -> Option<Ptr<Node>> {
+    pub(super) fn root(&self) -> Option<NodePtr<B>> {
         self.root
     }
 
-    /// Reads a node of this tree.
+    /// Reads a node.
     #[inline]
-    pub(super) fn node(&self, ptr: Ptr<Node>) -> &Node {
-        // SAFETY: By the type invariant.
-        unsafe { &*ptr.as_ptr() }
+    pub(super) fn node(&self, ptr: NodePtr<B>) -> &Node<B> {
+        // SAFETY: By the invariant of `Ptr`: nodes are written to only with the tree borrowed mutably.
+        unsafe { ptr.as_non_null().as_ref() }
     }
 
+    /// Reads a hook.
     #[inline]
-    fn node_mut(&mut self, ptr: Ptr<Node>) -> &mut Node {
-        // SAFETY: By the type invariant.
-        unsafe { &mut *ptr.as_ptr() }
+    pub(super) fn hook(&self, ptr: HookPtr<B>) -> &Hook<B> {
+        // SAFETY: As above.
+        unsafe { ptr.as_non_null().as_ref() }
     }
 
-    /// Two nodes at once.
-    ///
-    /// # Safety
-    ///
-    /// They are not the same.
-    unsafe fn two_nodes_mut(&mut self, one: Ptr<Node>, other: Ptr<Node>) -> (&mut Node, &mut Node) {
-        // SAFETY: By the type invariant; they are distinct, so their borrows do not overlap.
-        unsafe { (&mut *one.as_ptr(), &mut *other.as_ptr()) }
-    }
-
-    /// Reads a hook linked in this tree.
+    /// The parent of `node` and its slot there; none for the root.
     #[inline]
-    pub(super) fn hook(&self, ptr: Ptr<Hook>) -> Hook {
-        // SAFETY: By the type invariant.
-        unsafe { *ptr.as_ptr() }
-    }
-
-    #[inline]
-    fn hook_mut(&mut self, ptr: Ptr<Hook>) -> &mut Hook {
-        // SAFETY: By the type invariant.
-        unsafe { &mut *ptr.as_ptr() }
-    }
-
-    /// Keeps a node that uses no slot.
-    fn put_spare(&mut self, node: Ptr<Node>) {
-        let next = self.spare.replace(node);
-        self.node_mut(node).parent = next;
-    }
-
-    fn pop_spare(&mut self) -> Option<Ptr<Node>> {
-        let node = self.spare?;
-        self.spare = self.node(node).parent;
-        Some(node)
-    }
-
-    /// Takes a spare node.
-    ///
-    /// There is one: with it, the tree uses no more nodes than it has by its invariant.
-    fn take_spare(&mut self, level: usize) -> Option<Ptr<Node>> {
-        let node = self.pop_spare()?;
-        self.node_mut(node).make_fresh(level);
-        Some(node)
-    }
-
-    /// Links `hook`, and returns the memory that the tree does not need.
-    #[inline]
-    pub(super) fn insert(
-        &mut self,
-        hook: Ptr<Hook>,
-        node: KBox<Node>,
-        interval: Interval,
-    ) -> Option<KBox<Node>> {
-        let surplus = if next_needs_node(self.len) {
-            self.put_spare(Ptr::new(NonNull::from(KBox::leak(node))));
-            None
-        } else {
-            Some(node)
-        };
-        self.len = self.len.wrapping_add(1);
-        self.link(hook, interval);
-        surplus
-    }
-
-    /// Unlinks `hook`, and returns the memory that the tree needs no more.
-    #[inline]
-    pub(super) fn remove(&mut self, hook: Ptr<Hook>) -> Option<KBox<Node>> {
-        let Hook { leaf, slot, .. } = self.hook(hook);
-        self.unlink(leaf, slot);
-        self.len = self.len.wrapping_sub(1);
-        if !next_needs_node(self.len) {
-            return None;
-        }
-        let node = self.pop_spare()?;
-        // SAFETY: It came from a `KBox`, and no longer among the spare nodes, it is nobody's.
-        Some(unsafe { KBox::from_raw(node.as_ptr()) })
-    }
-
-    /// Gives `hook` another interval.
-    pub(super) fn update(&mut self, hook: Ptr<Hook>, interval: Interval) {
-        let Hook { leaf, slot, .. } = self.hook(hook);
-        if !self.fits(leaf, slot, interval.start) {
-            self.unlink(leaf, slot);
-            return self.link(hook, interval);
-        }
-        if self.node(leaf).start(slot) != interval.start {
-            // INVARIANT: It now comes last among equal starts, as in `link`.
-            self.serial = self.serial.wrapping_add(1);
-            self.hook_mut(hook).serial = self.serial;
-        }
-        let node = self.node_mut(leaf);
-        let before = node.last(slot);
-        node.set_interval(slot, interval);
-        if interval.last > before {
-            self.raise_last(leaf, interval.last);
-        } else {
-            self.lower_last(leaf, before);
-        }
-    }
-
-    /// The interval of a linked hook.
-    #[inline]
-    pub(super) fn interval(&self, hook: Ptr<Hook>) -> Interval {
-        let Hook { leaf, slot, .. } = self.hook(hook);
-        self.node(leaf).slot(slot).interval()
-    }
-
-    /// The slot that starts last.
-    pub(super) fn last(&self) -> Option<Slot> {
-        let mut node = self.node(self.root?);
-        loop {
-            let slot = node.slot(node.nth(node.len().checked_sub(1)?));
-            if node.is_leaf() {
-                return Some(slot);
-            }
-            node = self.node(slot.child());
-        }
+    pub(super) fn place(&self, node: NodePtr<B>) -> Option<(NodePtr<B>, usize)> {
+        let parent = self.node(node).parent?;
+        let slot = self.node(parent).slot_of(node);
+        warn_on!(slot.is_none());
+        Some((parent, slot?))
     }
 
     pub(super) fn spare_nodes(&self) -> usize {
         core::iter::successors(self.spare, |node| self.node(*node).parent).count()
     }
 
-    /// Whether an interval can start at `start` without leaving its place.
+    /// Whether an interval can start at `start`, where it does not yet, without leaving its place.
     #[inline]
-    fn fits(&self, leaf: Ptr<Node>, slot: usize, start: u64) -> bool {
+    fn fits(&self, leaf: NodePtr<B>, slot: usize, start: u64) -> bool {
         let node = self.node(leaf);
-        let before = node.start(slot);
-        if start == before {
-            return true;
-        }
-        if start < before {
+        if start < node.start(slot) {
             // The first of a leaf is bounded by the nodes above, which must not start later.
             let previous = node.order().previous(slot);
             return previous.is_some_and(|previous| node.start(previous) <= start);
@@ -264,7 +335,7 @@ impl RawTree {
     }
 
     /// Where what is behind `node` may start.
-    fn start_behind(&self, mut node: Ptr<Node>) -> Option<u64> {
+    fn start_behind(&self, mut node: NodePtr<B>) -> Option<u64> {
         loop {
             let (parent, slot) = self.place(node)?;
             let above = self.node(parent);
@@ -275,125 +346,247 @@ impl RawTree {
         }
     }
 
-    /// The parent of `node` and its slot there; none for the root.
-    #[inline]
-    pub(super) fn place(&self, node: Ptr<Node>) -> Option<(Ptr<Node>, usize)> {
-        let parent = self.node(node).parent?;
-        Some((parent, self.node(parent).slot_of(node)?))
+    /// Whether there are spare nodes enough to split `node`, which is full: one for each full one from there up, and one for
+    /// a root if all are full.
+    fn can_split(&self, node: NodePtr<B>) -> bool {
+        let mut spare = self.spare;
+        let mut full = Some(node);
+        while let Some(node) = full.filter(|node| self.node(*node).is_full()) {
+            let Some(taken) = spare else {
+                return false;
+            };
+            spare = self.node(taken).parent;
+            full = self.node(node).parent;
+        }
+        full.is_some() || spare.is_some()
     }
 
-    /// Puts a slot for `hook` where `interval` belongs.
+    /// The slot by which an inner node links `node`.
+    fn slot_for(&self, node: NodePtr<B>) -> Slot<B> {
+        let this = self.node(node);
+        Slot::for_child(node, this.start(this.nth(0)), this.greatest_last())
+    }
+}
+
+impl<B: BorrowMut> Tree<B> {
     #[inline]
-    fn link(&mut self, hook: Ptr<Hook>, interval: Interval) {
+    fn node_mut(&mut self, ptr: NodePtr<B>) -> &mut Node<B> {
+        // SAFETY: By the invariant of `Ptr`.
+        unsafe { ptr.as_non_null().as_mut() }
+    }
+
+    /// Two nodes at once; none if they are the same.
+    #[inline]
+    fn two_nodes_mut(&mut self, one: NodePtr<B>, other: NodePtr<B>) -> Option<[&mut Node<B>; 2]> {
+        if warn_on!(one == other) {
+            return None;
+        }
+        // SAFETY: By the invariant of `Ptr`; they are distinct, so their borrows do not overlap.
+        Some(unsafe { [one.as_non_null().as_mut(), other.as_non_null().as_mut()] })
+    }
+
+    #[inline]
+    fn hook_mut(&mut self, ptr: HookPtr<B>) -> &mut Hook<B> {
+        // SAFETY: By the invariant of `Ptr`.
+        unsafe { ptr.as_non_null().as_mut() }
+    }
+
+    /// Takes a node into the tree, which uses no slot.
+    fn keep(&mut self, node: KBox<Node<Stored>>) {
+        let node = NonNull::from(KBox::leak(node)).cast();
+        // SAFETY: Nobody else knows of it.
+        self.put_spare(unsafe { Ptr::new(node) });
+    }
+
+    /// Keeps a node that uses no slot, and to which nothing points any more.
+    fn put_spare(&mut self, node: NodePtr<B>) {
+        let next = self.spare.replace(node);
+        self.node_mut(node).parent = next;
+    }
+
+    fn pop_spare(&mut self) -> Option<NodePtr<B>> {
+        warn_on!(self.spare.is_none());
+        let node = self.spare?;
+        self.spare = self.node(node).parent;
+        Some(node)
+    }
+
+    /// Takes a spare node.
+    ///
+    /// There is one: with it, the tree uses no more nodes than it has by its invariant.
+    fn take_spare(&mut self, level: usize) -> Option<NodePtr<B>> {
+        let node = self.pop_spare()?;
+        self.node_mut(node).make_fresh(level);
+        Some(node)
+    }
+
+    /// Gives `hook` another interval.
+    ///
+    /// # Safety
+    ///
+    /// The hook is linked here.
+    #[inline]
+    unsafe fn update(&mut self, hook: HookPtr<B>, interval: Interval) {
+        let this = self.hook(hook);
+        // SAFETY: By the precondition.
+        let (leaf, slot) = (unsafe { this.leaf.unwrap_unchecked() }, this.slot);
+        if self.node(leaf).start(slot) != interval.start() {
+            if !self.fits(leaf, slot, interval.start()) {
+                self.unlink(leaf, slot);
+                self.link(hook, interval);
+                return;
+            }
+            // INVARIANT: It now comes last among equal starts, as in `link`.
+            self.serial = self.serial.wrapping_add(1);
+            self.hook_mut(hook).serial = self.serial;
+        }
+        let node = self.node_mut(leaf);
+        let before = node.last(slot);
+        node.set_interval(slot, interval);
+        if interval.last() > before {
+            self.raise_last(leaf, interval.last());
+        } else {
+            self.lower_last(leaf, before);
+        }
+    }
+
+    /// Puts a slot for `hook` where `interval` belongs; returns the tree's number.
+    #[inline]
+    fn link(&mut self, hook: HookPtr<B>, interval: Interval) -> u64 {
         // INVARIANT: 64 bits do not wrap.
         self.serial = self.serial.wrapping_add(1);
-        if interval.start == u64::MAX {
+        if interval.start() == UNUSED_START {
             return self.link_greatest(hook, interval);
         }
-        self.link_below(hook, interval, Node::child_for, Node::rank_behind);
+        // SAFETY: As it does not start there, it belongs below a slot in use.
+        unsafe { self.link_below(hook, interval, Node::child_for, Node::rank_behind) }
     }
 
     /// The same for an interval that starts as late as can be.
     #[cold]
-    fn link_greatest(&mut self, hook: Ptr<Hook>, interval: Interval) {
-        let last = |node: &Node, _| node.len().saturating_sub(1);
-        self.link_below(hook, interval, last, |leaf, _| leaf.len());
+    fn link_greatest(&mut self, hook: HookPtr<B>, interval: Interval) -> u64 {
+        let last = |node: &Node<B>, _| node.last_slot();
+        // SAFETY: An inner node uses a slot.
+        unsafe { self.link_below(hook, interval, last, |leaf, _| leaf.len()) }
     }
 
     /// The same; `child` says below which slot of an inner node what starts somewhere belongs, and `rank`, at which
     /// rank of a leaf.
-    fn link_below(
+    ///
+    /// # Safety
+    ///
+    /// An inner node uses the slot that `child` says.
+    #[inline]
+    unsafe fn link_below(
         &mut self,
-        hook: Ptr<Hook>,
+        hook: HookPtr<B>,
         interval: Interval,
-        child: impl Fn(&Node, u64) -> usize,
-        rank: impl Fn(&Node, u64) -> usize,
-    ) {
+        child: impl Fn(&Node<B>, u64) -> usize,
+        rank: impl Fn(&Node<B>, u64) -> usize,
+    ) -> u64 {
         let Some(mut at) = self.root else {
             return self.link_first(hook, interval);
         };
         let mut node = self.node_mut(at);
         while !node.is_leaf() {
-            let slot = child(node, interval.start);
-            if node.last(slot) < interval.last {
-                node.set_last(slot, interval.last);
+            let slot = child(node, interval.start());
+            if node.last(slot) < interval.last() {
+                node.set_last(slot, interval.last());
             }
-            at = node.link(slot).cast();
+            // SAFETY: This is an inner node, and uses the slot by the precondition.
+            at = unsafe { node.child_unchecked(slot) };
             node = self.node_mut(at);
         }
-        let rank = rank(node, interval.start);
+        let rank = rank(node, interval.start());
         if node.is_full() {
             return self.split(at, rank, hook, interval);
         }
-        let slot = node.put(rank, Slot::for_hook(hook, interval));
+        let slot = node.put(rank, hook, interval);
         let serial = self.serial;
         // INVARIANT: It comes last among equal starts, and has the greatest serial.
         *self.hook_mut(hook) = Hook {
-            leaf: at,
+            leaf: Some(at),
             slot,
             serial,
         };
+        self.number
     }
 
     /// The same in a tree without nodes.
     #[cold]
-    fn link_first(&mut self, hook: Ptr<Hook>, interval: Interval) {
-        static NEXT: Atomic<u64> = Atomic::<u64>::new(1);
-
-        if self.number == 0 {
-            // INVARIANT: 64 bits do not wrap.
-            self.number = NEXT.fetch_add(1, Relaxed);
+    fn link_first(&mut self, hook: HookPtr<B>, interval: Interval) -> u64 {
+        if self.number == NO_NUMBER {
+            self.number = new_number();
         }
         self.root = self.take_spare(0);
-        if self.root.is_some() {
-            self.link(hook, interval);
+        if self.root.is_none() {
+            return self.leave_out(hook);
         }
+        self.link(hook, interval)
+    }
+
+    /// Does without `hook`, since there are fewer nodes than by the invariants. All other intervals stay where they are.
+    #[cold]
+    fn leave_out(&mut self, hook: HookPtr<B>) -> u64 {
+        warn_on!(true);
+        self.len = self.len.wrapping_sub(1);
+        if self.hook_mut(hook).leaf.take().is_some() {
+            // INVARIANT: The number that came with this hook at its insertion is not the tree's any more.
+            self.number = new_number();
+        }
+        NO_TREE
     }
 
     /// Puts a slot for `hook` at `rank` in the leaf `left`, which is full and so has to be split; and so on with
     /// those above.
     #[cold]
-    fn split(&mut self, mut left: Ptr<Node>, mut rank: usize, hook: Ptr<Hook>, interval: Interval) {
+    fn split(
+        &mut self,
+        mut left: NodePtr<B>,
+        mut rank: usize,
+        hook: HookPtr<B>,
+        interval: Interval,
+    ) -> u64 {
+        if !self.can_split(left) {
+            return self.leave_out(hook);
+        }
         let mut content = Slot::for_hook(hook, interval);
         // INVARIANT: As in `link_below`.
         self.hook_mut(hook).serial = self.serial;
         loop {
-            let level = self.node(left).level;
+            let level = self.node(left).level();
             let Some(right) = self.take_spare(level) else {
-                return;
+                return self.leave_out(hook);
             };
-            // SAFETY: A spare node is not one in use.
-            let (from, to) = unsafe { self.two_nodes_mut(left, right) };
-            // SAFETY: It is what a slot of the tree links.
-            let mut last = from.split_off(to, level, |link, slot| unsafe {
-                point_back(link, level, right, slot)
+            let Some([from, to]) = self.two_nodes_mut(left, right) else {
+                return self.leave_out(hook);
+            };
+            let mut last = from.split_off(to, |link, slot| {
+                // SAFETY: What they link is below them, and neither of the two.
+                unsafe { point_back(link, right, slot) }
             });
             if rank <= HALF {
                 self.put_slot(left, rank, content);
             } else {
-                self.put_slot(right, rank - HALF, content);
                 last = last.max(content.last);
+                self.put_slot(right, rank - HALF, content);
             }
             let this = self.node(right);
-            content = Slot {
-                start: this.start(this.nth(0)),
-                last,
-                link: right.cast(),
-            };
+            content = Slot::for_child(right, this.start(this.nth(0)), last);
             if level > 0 {
                 self.node_mut(right).set_first_start(0);
             }
 
             let Some((parent, slot)) = self.place(left) else {
                 let Some(root) = self.take_spare(level + 1) else {
-                    return;
+                    return self.leave_out(hook);
                 };
                 let mut first = self.slot_for(left);
                 first.start = 0;
                 self.put_slot(root, 0, first);
                 self.put_slot(root, 1, content);
                 self.root = Some(root);
-                return;
+                break;
             };
             if content.last == self.node(parent).last(slot) {
                 // Or else the greatest end has stayed on the left.
@@ -402,42 +595,29 @@ impl RawTree {
             left = parent;
             rank = slot + 1;
             if !self.node(left).is_full() {
-                return self.put_slot(left, rank, content);
+                self.put_slot(left, rank, content);
+                break;
             }
         }
+        self.number
     }
 
     /// Puts `content` at `rank` in `node`, which is not full.
-    fn put_slot(&mut self, node: Ptr<Node>, rank: usize, content: Slot) {
+    fn put_slot(&mut self, node: NodePtr<B>, rank: usize, content: Slot<B>) {
+        let link = content.link;
         let slot = self.node_mut(node).insert(rank, content);
-        self.adopt(node, slot);
-    }
-
-    /// Points what a slot of `node` links back to it.
-    fn adopt(&mut self, node: Ptr<Node>, slot: usize) {
-        let this = self.node(node);
-        // SAFETY: It is what a slot of the tree links.
-        unsafe { point_back(this.link(slot), this.level, node, slot) };
-    }
-
-    /// The slot by which an inner node links `node`.
-    fn slot_for(&self, node: Ptr<Node>) -> Slot {
-        let this = self.node(node);
-        Slot {
-            start: this.start(this.nth(0)),
-            last: this.greatest_last(),
-            link: node.cast(),
-        }
+        // SAFETY: All references to what is in the tree borrow it.
+        unsafe { point_back(link, node, slot) };
     }
 
     /// Brings the `last` of `node`'s slot in `parent` up to date.
-    fn refresh(&mut self, parent: Ptr<Node>, slot: usize, node: Ptr<Node>) {
+    fn refresh(&mut self, parent: NodePtr<B>, slot: usize, node: NodePtr<B>) {
         let last = self.node(node).greatest_last();
         self.node_mut(parent).set_last(slot, last);
     }
 
     /// Tells the nodes above that `node` got an interval that ends at `last`.
-    fn raise_last(&mut self, mut node: Ptr<Node>, last: u64) {
+    fn raise_last(&mut self, mut node: NodePtr<B>, last: u64) {
         while let Some((parent, slot)) = self.place(node) {
             let above = self.node_mut(parent);
             if above.last(slot) >= last {
@@ -450,7 +630,7 @@ impl RawTree {
 
     /// Tells the nodes above that `leaf` lost an interval that ended at `last`.
     #[inline]
-    fn lower_last(&mut self, leaf: Ptr<Node>, last: u64) {
+    fn lower_last(&mut self, leaf: NodePtr<B>, last: u64) {
         if !self.node(leaf).leaf_reaches(last) {
             self.lower_greatest(leaf, last);
         }
@@ -458,7 +638,7 @@ impl RawTree {
 
     /// The same for any node, if that was the greatest end below it.
     #[inline(never)]
-    fn lower_greatest(&mut self, mut node: Ptr<Node>, last: u64) {
+    fn lower_greatest(&mut self, mut node: NodePtr<B>, last: u64) {
         while let Some((parent, slot)) = self.place(node) {
             self.refresh(parent, slot, node);
             if self.node(parent).reaches(last) {
@@ -470,7 +650,7 @@ impl RawTree {
 
     /// Empties a slot of a leaf.
     #[inline(always)] // so that an update looks for the slot in the leaf's order once
-    fn unlink(&mut self, leaf: Ptr<Node>, slot: usize) {
+    fn unlink(&mut self, leaf: NodePtr<B>, slot: usize) {
         let node = self.node_mut(leaf);
         let last = node.last(slot);
         let next = node.take(slot);
@@ -485,7 +665,7 @@ impl RawTree {
     /// Gives `node`, which has too few slots, some of a neighbour, or the neighbour its own; and so on with
     /// those above. It has lost an interval that ended at `last`.
     #[cold]
-    fn refill(&mut self, mut node: Ptr<Node>, last: u64) {
+    fn refill(&mut self, mut node: NodePtr<B>, last: u64) {
         loop {
             let Some((parent, slot)) = self.place(node) else {
                 return self.shrink_root(node);
@@ -493,10 +673,14 @@ impl RawTree {
             let above = self.node(parent);
             let left_slot = slot.saturating_sub(1);
             let right_slot = left_slot + 1;
-            let left = above.slot(left_slot).child();
-            let Slot { start, link, .. } = above.slot(right_slot);
-            let right = link.cast();
-            let inner = above.level > 1;
+            let (Some(left), Some(right)) = (above.child(left_slot), above.child(right_slot))
+            else {
+                // An inner node has two children.
+                warn_on!(true);
+                return;
+            };
+            let start = above.start(right_slot);
+            let inner = above.level() > 1;
             if inner {
                 self.node_mut(right).set_first_start(start);
             }
@@ -522,12 +706,15 @@ impl RawTree {
     }
 
     /// Takes a root that is of no use out of the tree.
-    fn shrink_root(&mut self, root: Ptr<Node>) {
+    fn shrink_root(&mut self, root: NodePtr<B>) {
+        if warn_on!(self.root != Some(root)) {
+            return;
+        }
         let node = self.node(root);
-        match (node.is_leaf(), node.len()) {
-            (true, 0) => self.root = None,
-            (false, 1) => {
-                let child = self.node_mut(root).remove(0).child();
+        match (node.child(0), node.len()) {
+            (None, 0) => self.root = None,
+            (Some(child), 1) => {
+                self.node_mut(root).remove(0);
                 self.node_mut(child).parent = None;
                 self.root = Some(child);
             }
@@ -537,64 +724,38 @@ impl RawTree {
     }
 
     /// Moves all of `right` to `left`, if that has room. Then `right` is spare.
-    fn merge(&mut self, left: Ptr<Node>, right: Ptr<Node>) -> bool {
-        if self.node(left).len() + self.node(right).len() > CAPACITY {
+    fn merge(&mut self, left: NodePtr<B>, right: NodePtr<B>) -> bool {
+        let Some([to, from]) = self.two_nodes_mut(left, right) else {
+            return false;
+        };
+        let count = from.len();
+        if to.len() + count > CAPACITY {
             return false;
         }
-        let level = self.node(left).level;
-        // SAFETY: No two slots link the same node.
-        let (to, from) = unsafe { self.two_nodes_mut(left, right) };
-        // SAFETY: It is what a slot of the tree links.
-        from.move_all(to, |link, slot| unsafe {
-            point_back(link, level, left, slot)
+        // SAFETY: What they link is below them, and neither of the two.
+        from.move_first(count, to, |link, slot| unsafe {
+            point_back(link, left, slot)
         });
         self.put_spare(right);
         true
     }
 
     /// Makes neighbours equally long.
-    fn balance(&mut self, left: Ptr<Node>, right: Ptr<Node>) {
-        let half = (self.node(left).len() + self.node(right).len()) / 2;
-        while self.node(left).len() < half {
-            let content = self.node_mut(right).remove(0);
-            let slot = self.node_mut(left).append(content);
-            self.adopt(left, slot);
-        }
-        while self.node(left).len() > half {
-            let end = self.node(left).len() - 1;
-            let content = self.node_mut(left).remove(end);
-            self.put_slot(right, 0, content);
-        }
-    }
-
-    /// Empties the tree: hands each hook and each node's memory over.
-    pub(super) fn clear(&mut self, mut each: impl FnMut(Ptr<Hook>)) {
-        let mut tree = core::mem::replace(self, Self::new());
-        if let Some(root) = tree.root {
-            // SAFETY: The tree that owned the nodes is gone, and nobody else knows of them.
-            unsafe { Self::free(root, &mut each) };
-        }
-        while let Some(node) = tree.pop_spare() {
-            // SAFETY: It came from a `KBox`, and no longer among the spare nodes, it is nobody's.
-            drop(unsafe { KBox::from_raw(node.as_ptr()) });
-        }
-    }
-
-    /// Frees `node` and what is below. The recursion is as deep as the tree is high.
-    ///
-    /// # Safety
-    ///
-    /// These nodes came from a `KBox` each, and nobody else follows pointers to them.
-    unsafe fn free(node: Ptr<Node>, each: &mut impl FnMut(Ptr<Hook>)) {
-        // SAFETY: By the precondition.
-        let node = unsafe { KBox::from_raw(node.as_ptr()) };
-        for slot in node.slots() {
-            if node.is_leaf() {
-                each(slot.hook());
-            } else {
-                // SAFETY: By the precondition.
-                unsafe { Self::free(slot.child(), each) };
-            }
+    fn balance(&mut self, left: NodePtr<B>, right: NodePtr<B>) {
+        let Some([front, behind]) = self.two_nodes_mut(left, right) else {
+            return;
+        };
+        let half = (front.len() + behind.len()) / 2;
+        let missing = half.saturating_sub(front.len());
+        // SAFETY: What they link is below them, and neither of the two.
+        behind.move_first(missing, front, |link, slot| unsafe {
+            point_back(link, left, slot)
+        });
+        while front.len() > half {
+            // SAFETY: As above.
+            front.move_last(behind, |link, slot| unsafe {
+                point_back(link, right, slot)
+            });
         }
     }
 }

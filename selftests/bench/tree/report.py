@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 
-"""report.py DIR prints the tables of DIR/native.json and DIR/guest.json; writes DIR/tree.json and DIR/tree.svg."""
+"""report.py DIR prints the tables of DIR/native.json and DIR/guest.json; writes DIR/tree.json, DIR/tree.svg and DIR/tree.md."""
 
 import json
 import math
@@ -62,6 +62,59 @@ def print_table(title, references, data):
 def cell(values):
     text = f"{statistics.median(values):.1f}"
     return text if len(values) < 2 else f"{text} ±{spread(values):.0f}%"
+
+
+def ours_by_theirs(ours, theirs):
+    return f"{ours / theirs:.2f}"
+
+
+def theirs_by_ours(ours, theirs):
+    return f"{theirs / ours:,.0f}"
+
+
+def span(ratios):
+    """The least and the greatest of some ratios."""
+    low, high = ratios[0], ratios[-1]
+    return low if low == high else f"{low}-{high}"
+
+
+def ratio_table(ratio, cases, references, data):
+    """Ratios in Markdown: a line for each n, a column for each case; the ranges are those of the shapes."""
+    rows = [["intervals", *cases]]
+    for n in sorted({n for n, _, _ in data}):
+        row = [f"{n:,}"]
+        for case in cases:
+            spans = []
+            for reference in references:
+                trees = [data[n, shape, case] for shape in SHAPES]
+                medians = [[statistics.median(tree[key]) for key in ("ours", reference)] for tree in trees if reference in tree]
+                if medians:
+                    medians.sort(key=lambda both: float(ratio(*both).replace(",", "")))
+                    spans.append(span([ratio(*both) for both in medians]))
+            row.append(" / ".join(spans))
+        rows.append(row)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(native, guest):
+    updates = ["update", "move", "remove"]
+    linux = ratio_table(
+        ours_by_theirs, ["stab", "insert", *updates, "memory"], ["c_in_node", "c_through_pointer"], native
+    )
+    kernel = ratio_table(ours_by_theirs, ["stab", "walk", "insert", *updates, "build"], ["kernel_c"], guest)
+    linked = ratio_table(theirs_by_ours, ["stab"], ["list"], guest)
+    return f"""Time of this tree divided by that of Linux's template, with the interval in the node / through a pointer:
+
+{linux}
+Instructions in the kernel divided by those of the kernel's `interval_tree_*`:
+
+{kernel}
+Instructions of a search in a linked list divided by those of this tree:
+
+{linked}"""
 
 
 def entries(suite, unit, data):
@@ -150,7 +203,8 @@ def main():
     result = [*entries("native", "ns", native), *entries("guest", "instructions", guest)]
     (directory / "tree.json").write_text(json.dumps(result, indent=1) + "\n")
     (directory / "tree.svg").write_text(plot(native))
-    print("build/bench/tree.json: all figures; build/bench/tree.svg: the native ones as a plot")
+    (directory / "tree.md").write_text(summary(native, guest))
+    print("build/bench/tree.json: all figures; tree.md: ratios; tree.svg: the native ones as a plot")
 
 
 main()

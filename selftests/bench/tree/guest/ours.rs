@@ -6,9 +6,9 @@ use crate::{
     module::interval_tree::{
         Interval,
         IntervalTree,
-        Linked,
-        Removed,
-        Reserved,
+        IntervalTreeLink,
+        IntervalTreeNode,
+        RemovedNode,
         Surplus, //
     },
     queries,
@@ -20,10 +20,10 @@ pub(crate) struct Ours(IntervalTree<u64>);
 
 impl Tree for Ours {
     type Interval = Interval;
-    type Unlinked = (Reserved<u64>, Interval);
-    type Inserted = (Linked<u64>, Surplus);
-    type Linked = Linked<u64>;
-    type Removed = Removed<u64>;
+    type Unlinked = (IntervalTreeNode<u64>, Interval);
+    type Inserted = (IntervalTreeLink<u64>, Surplus);
+    type Linked = IntervalTreeLink<u64>;
+    type Removed = RemovedNode<u64>;
 
     const NAME: &'static str = "ours";
 
@@ -37,7 +37,7 @@ impl Tree for Ours {
 
     fn prepare(interval: (u64, u64), payload: u64) -> Result<Self::Unlinked> {
         Ok((
-            Reserved::new(payload, GFP_KERNEL)?,
+            IntervalTreeNode::new(payload, GFP_KERNEL)?,
             Self::interval(interval)?,
         ))
     }

@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `rust/interval_tree.rs` on the host: its KUnit tests run as cargo tests, and what the random tests and the
-//! fuzzer share.
-
-#[path = "../../../../rust"]
-mod module {
-    pub mod interval_tree;
-}
+//! `rust/interval_tree.rs` on the host: what its random tests and the fuzzer share. Its KUnit tests and its examples run as
+//! those of the stand-in for the `kernel` crate, where it is compiled.
 
 pub mod oracle;
 pub mod random;
 
-pub use module::interval_tree;
+pub use kernel::interval_tree;

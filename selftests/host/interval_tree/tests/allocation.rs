@@ -3,11 +3,17 @@
 //! What a reservation promises: it may fail, what follows cannot.
 
 use interval_tree::interval_tree::{
+    Cursor,
+    CursorMut,
     Interval,
     IntervalTree,
-    Linked,
-    Removed,
-    Reserved, //
+    IntervalTreeLink,
+    IntervalTreeNode,
+    IntervalTreeNodeReservation,
+    Overlapping,
+    OverlappingMut,
+    RemovedNode,
+    Surplus, //
 };
 use kernel::{
     alloc::{
@@ -24,7 +30,7 @@ fn reservation_fails_cleanly_at_each_allocation() {
     let mut allocations = 0;
     loop {
         let clone = value.clone();
-        match fail::after(allocations, || Reserved::new(clone, GFP_KERNEL)) {
+        match fail::after(allocations, || IntervalTreeNode::new(clone, GFP_KERNEL)) {
             Ok(_) => break,
             Err(AllocError) => allocations += 1,
         }
@@ -38,7 +44,7 @@ fn nothing_but_the_reservation_allocates() {
     let mut tree = IntervalTree::new();
     let mut links = Vec::new();
     for i in 0..10_000u64 {
-        let reserved = Reserved::new(i, GFP_KERNEL).unwrap();
+        let reserved = IntervalTreeNode::new(i, GFP_KERNEL).unwrap();
         let interval = Interval::point(i * 7919 % 10_000);
         links.push(fail::after(0, || tree.insert(reserved, interval)).0);
     }
@@ -62,7 +68,7 @@ fn memory_suffices_after_any_removals() {
     for (growth, keep) in [(5000, 3), (100, 2), (3000, 1000), (10_000, 7)] {
         let mut links = Vec::new();
         for i in 0..growth {
-            let reserved = Reserved::new(i, GFP_KERNEL).unwrap();
+            let reserved = IntervalTreeNode::new(i, GFP_KERNEL).unwrap();
             links.push(tree.insert(reserved, Interval::point(i)).0);
         }
         for (i, link) in links.into_iter().enumerate() {
@@ -78,11 +84,18 @@ fn memory_suffices_after_any_removals() {
 fn tree_and_links_can_be_shared_between_threads() {
     fn is_shared<T: Send + Sync>() {}
     is_shared::<IntervalTree<u64>>();
-    is_shared::<Reserved<u64>>();
-    is_shared::<Removed<u64>>();
+    is_shared::<IntervalTreeNode<u64>>();
+    is_shared::<RemovedNode<u64>>();
+    is_shared::<Overlapping<'_, u64>>();
+    is_shared::<OverlappingMut<'_, u64>>();
+    is_shared::<Cursor<'_, u64>>();
+    is_shared::<CursorMut<'_, u64>>();
+    // Memory without a value.
+    is_shared::<IntervalTreeNodeReservation<*const u64>>();
+    is_shared::<Surplus>();
     // A link alone gives no access to the value.
-    is_shared::<Linked<*const u64>>();
-    assert_eq!(size_of::<Linked<u64>>(), 16);
+    is_shared::<IntervalTreeLink<*const u64>>();
+    assert_eq!(size_of::<IntervalTreeLink<u64>>(), 16);
 }
 
 #[test]
@@ -90,7 +103,7 @@ fn stab_among_65536_disjoint_intervals_visits_few_nodes() {
     let mut tree = IntervalTree::new();
     for i in 0..65_536u64 {
         let start = i * 40_503 % 65_536 * 4;
-        let reserved = Reserved::new((), GFP_KERNEL).unwrap();
+        let reserved = IntervalTreeNode::new((), GFP_KERNEL).unwrap();
         let _linked = tree.insert(reserved, Interval::new(start, start + 3).unwrap());
     }
     for point in 0..65_536 * 4 {

@@ -6,8 +6,8 @@ use interval_tree::{
     interval_tree::{
         Interval,
         IntervalTree,
-        Linked,
-        Reserved, //
+        IntervalTreeLink,
+        IntervalTreeNode, //
     },
     random::Random,
 };
@@ -24,9 +24,12 @@ fn random_interval(random: &mut Random) -> Interval {
     Interval::new(start, last).unwrap()
 }
 
-fn insert_all(tree: &mut IntervalTree<usize>, intervals: &[Interval]) -> Vec<Linked<usize>> {
+fn insert_all(
+    tree: &mut IntervalTree<usize>,
+    intervals: &[Interval],
+) -> Vec<IntervalTreeLink<usize>> {
     let insert = |(i, interval): (usize, &Interval)| {
-        let reserved = Reserved::new(i, GFP_KERNEL).unwrap();
+        let reserved = IntervalTreeNode::new(i, GFP_KERNEL).unwrap();
         tree.insert(reserved, *interval).0
     };
     intervals.iter().enumerate().map(insert).collect()

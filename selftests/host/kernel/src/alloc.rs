@@ -154,6 +154,10 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for KBox<T> {
     }
 }
 
+/// There is no such element to remove.
+#[derive(Debug)]
+pub struct RemoveError;
+
 /// A vector whose growth can fail.
 pub struct KVec<T>(Vec<T>);
 
@@ -189,6 +193,14 @@ impl<T> KVec<T> {
     /// Removes the last element.
     pub fn pop(&mut self) -> Option<T> {
         self.0.pop()
+    }
+
+    /// Removes the element at `i`, and moves those behind.
+    pub fn remove(&mut self, i: usize) -> Result<T, RemoveError> {
+        if i >= self.0.len() {
+            return Err(RemoveError);
+        }
+        Ok(self.0.remove(i))
     }
 
     /// Drops all elements, keeps the memory.

@@ -4,10 +4,23 @@
 //!
 //! Paths, names and signatures are those of Linux, so those files compile here unchanged.
 
+// Inside, too, the crate is called so.
+extern crate self as kernel;
+
 pub mod alloc;
+pub mod bug;
 pub mod error;
 pub mod prelude;
 pub mod sync;
+
+// A directory, so that the file's own modules are found beside it.
+#[path = "../../../../rust"]
+mod proposed {
+    pub mod interval_tree;
+}
+
+/// Proposed for the kernel crate, and so named in its examples as if it was there.
+pub use proposed::interval_tree;
 
 pub use error::{
     Error,

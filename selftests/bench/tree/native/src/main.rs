@@ -12,7 +12,7 @@ mod workload;
 
 #[path = "../../../../../rust"]
 mod module {
-    #[expect(dead_code, reason = "the benchmark needs only a part")]
+    #[expect(unused, reason = "the benchmark needs only a part")]
     pub mod interval_tree;
 }
 

@@ -6,9 +6,9 @@ use crate::{
     module::interval_tree::{
         Interval,
         IntervalTree,
-        Linked,
-        Removed,
-        Reserved,
+        IntervalTreeLink,
+        IntervalTreeNode,
+        RemovedNode,
         Surplus, //
     },
     queries,
@@ -23,9 +23,9 @@ fn interval(start: u64, last: u64) -> Interval {
 }
 
 impl Tree for Ours {
-    type Unlinked = Reserved<u64>;
-    type Linked = Linked<u64>;
-    type Removed = Removed<u64>;
+    type Unlinked = IntervalTreeNode<u64>;
+    type Linked = IntervalTreeLink<u64>;
+    type Removed = RemovedNode<u64>;
     type Surplus = Surplus;
 
     const NAME: &'static str = "ours";
@@ -35,7 +35,7 @@ impl Tree for Ours {
     }
 
     fn prepare(_interval: (u64, u64), payload: u64) -> Self::Unlinked {
-        Reserved::new(payload, GFP_KERNEL).expect("the host has memory")
+        IntervalTreeNode::new(payload, GFP_KERNEL).expect("the host has memory")
     }
 
     #[inline(never)]
