@@ -1,408 +1,366 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * Random texts that name nothing are refused by each file of debugfs with the error that the table in the README says,
- * in one piece or in several. `refusals [TEXTS [SEED]]`.
+ * Random writes to the files of debugfs, and reads of them, by all kinds of processes, of all kinds of texts, in all kinds of
+ * pieces, about all kinds of pages. What comes of each is what the documentation of debugfs says (refusals/table.h). What is
+ * refused changes nothing. What is done has its effect, which is then undone.
+ *
+ * refusals [WRITES [SEED [FIRST]]]: so many, from step FIRST on. Without a number as many as there is time for.
  */
-#include <sys/uio.h>
-
 #include "fixture.h"
+#include "refusals/effect.h"
+#include "refusals/state.h"
+#include "refusals/text.h"
 
-static long nr_texts = 20000;
-static unsigned long first_seed = 1;
+#define DEFAULT_WRITES 100000
+/* As patience.h counts them. */
+#define SECONDS 6
+/* From then on each error has been seen. */
+#define ENOUGH_WRITES 20000
+#define STEPS_OF_A_WORLD 1000
+/* The lists are looked at after so many steps that were refused, and `mappings`, which is long, after so many of any kind. */
+#define STEPS_OF_A_LOOK 16
+#define STEPS_OF_A_LONG_LOOK 64
+/* So few steps are looked at one by one. */
+#define FEW_WRITES 100
 
-#define MOST_BYTES 128
-#define MOST_BYTES_OF_A_RANGE 256
-#define MAX_WORDS 32
+static long nr_writes, first_step;
+static uint64_t seed = 1;
 
-/* What a file takes. */
-enum form { PFN, PID_ADDRESS, PID_OR_PFN, PFN_INDICES, PID_COUNT_SEED, RANGE, LIST };
-
-static const struct door {
-	const char *name;
-	enum form form;
-} doors[] = {
-	{ "poison_addr", PID_ADDRESS },
-	{ "poison_pfn", PFN },
-	{ "poison_range", RANGE },
-	{ "poison_random", PID_COUNT_SEED },
-	{ "replay", LIST },
-	{ "hard_offline", PFN },
-	{ "soft_offline", PFN },
-	{ "unpoison_pfn", PFN },
-	{ "dry_run", PID_OR_PFN },
-	{ "rmap", PFN_INDICES },
-};
-
-#define NR_DOORS (sizeof(doors) / sizeof(*doors))
-
-/* A part of a text. */
-struct part {
-	const char *start;
-	size_t size;
-};
-
-/* A number as it is written. */
-struct number {
-	bool is_one, is_too_large;
-	uint64_t value;
-};
-
-static struct number number_in_part(struct part part)
+/* A page of the writer's, which can be written, or has failed; NULL if it has none. */
+static char *own_page(enum kind kind)
 {
-	bool is_hex = part.size > 2 && part.start[0] == '0' && part.start[1] == 'x';
-	struct number number = { .is_one = part.size > 0 };
+	const struct actor *actor = actor_of(order->who);
 
-	for (size_t i = is_hex ? 2 : 0; i < part.size; i++) {
-		const char *digits = is_hex ? "00112233445566778899aAbBcCdDeEfF" : "00112233445566778899";
-		const char *digit = part.start[i] ? strchr(digits, part.start[i]) : NULL;
-
-		if (!digit)
-			return (struct number){};
-		number.is_too_large |= __builtin_mul_overflow(number.value, is_hex ? 16 : 10, &number.value);
-		number.is_too_large |= __builtin_add_overflow(number.value, (digit - digits) / 2, &number.value);
-	}
-	return number;
+	for (int i = 0; i < PRIVATE_PAGES; i++)
+		if (world->kinds[i] == kind && actor->places[i].frame != NONE)
+			return (char *)address_of(actor, i);
+	return NULL;
 }
 
-static bool is_space(char c)
+/* Where one piece of the text is. */
+static enum where draw_where(struct random *random, size_t size)
 {
-	return c && strchr(" \t\n\r\f", c);
+	enum where where = one_in(random, 10) ? (enum where)below(random, NR_WHERE) : AS_IT_IS;
+
+	/* Most of these are errors. */
+	if (where > IN_DEVICE_MEMORY && one_in(random, 2))
+		where = IN_DEVICE_MEMORY;
+	if (where == IN_DEVICE_MEMORY && (!order->page || size > PAGE || is_in(IN_DEVICE_MEMORY, true)))
+		where = AS_IT_IS;
+	return where == IN_A_FAILED_PAGE && !order->failed_page ? AS_IT_IS : where;
 }
 
-/* The words of a part, up to MAX_WORDS; returns how many there are. */
-static int split(struct part text, struct part *words)
+static void add_piece(struct random *random, size_t size)
 {
-	int count = 0;
-
-	for (size_t at = 0; at < text.size && count < MAX_WORDS;) {
-		size_t end = at;
-
-		while (end < text.size && !is_space(text.start[end]))
-			end++;
-		if (end > at)
-			words[count++] = (struct part){ text.start + at, end - at };
-		at = end + 1;
-	}
-	return count;
+	order->pieces[order->nr_pieces].where = draw_where(random, size);
+	order->pieces[order->nr_pieces++].size = size;
 }
 
-static bool split_at_dash(struct part part, struct part halves[2])
+/* One piece, or several, of which some can be empty. */
+static void draw_pieces(struct random *random)
 {
-	const char *dash = memchr(part.start, '-', part.size);
+	size_t rest = order->size;
+	int pieces = 1;
 
-	if (!dash)
-		return false;
-	halves[0] = (struct part){ part.start, dash - part.start };
-	halves[1] = (struct part){ dash + 1, part.size - halves[0].size - 1 };
-	return true;
-}
+	order->nr_pieces = 0;
+	order->page = own_page(SCRATCH);
+	order->failed_page = own_page(OWN_BAD);
+	if (order->method == WRITEV || order->method == PWRITEV)
+		pieces = one_in(random, 4) ? below(random, MAX_PIECES + 1) : 1 + below(random, 3);
+	/* Of no pieces, all is there. */
+	if (!pieces)
+		order->size = 0;
+	while (pieces--) {
+		size_t size = pieces ? below(random, one_in(random, 3) ? rest + 1 : rest / (pieces + 1) + 2) : rest;
 
-/* What follows @key in the first word of a line that begins with it. */
-static bool find(struct part line, const char *key, struct part *value)
-{
-	struct part words[MAX_WORDS];
-	int count = split(line, words);
-
-	for (int i = 0; i < count; i++) {
-		size_t size = strlen(key);
-
-		if (words[i].size < size || memcmp(words[i].start, key, size))
-			continue;
-		*value = (struct part){ words[i].start + size, words[i].size - size };
-		return true;
-	}
-	return false;
-}
-
-/* EINVAL or ERANGE if one of the numbers is none, or too large. */
-static int check(const struct part *parts, int count, uint64_t *values)
-{
-	int error = 0;
-
-	for (int i = 0; i < count; i++) {
-		struct number number = number_in_part(parts[i]);
-
-		if (!number.is_one)
-			return EINVAL;
-		if (number.is_too_large)
-			error = ERANGE;
-		values[i] = number.value;
-	}
-	return error;
-}
-
-static int check_pid(uint64_t pid)
-{
-	return pid > INT32_MAX ? ERANGE : ESRCH;
-}
-
-static int expected_of_list(struct part text)
-{
-	int error = ESRCH;
-
-	if (!text.size || text.start[text.size - 1] != '\n')
-		return EINVAL;
-	for (const char *line = text.start, *end; line < text.start + text.size; line = end + 1) {
-		struct part values[2], whole;
-		uint64_t numbers[2];
-		int its;
-
-		end = memchr(line, '\n', text.start + text.size - line);
-		whole = (struct part){ line, end - line };
-		if (!find(whole, "pid=", &values[0]) || !find(whole, "address=", &values[1]))
-			return EINVAL;
-		its = check(values, 2, numbers) ?: check_pid(numbers[0]);
-		if (its == EINVAL)
-			return EINVAL;
-		if (its == ERANGE)
-			error = ERANGE;
-	}
-	return error;
-}
-
-static int expected_of_range(struct part text, const struct part *words, int count)
-{
-	struct part parts[3];
-	uint64_t values[3];
-	int error;
-
-	if (memchr(text.start, '=', text.size)) {
-		struct part range;
-
-		/* One line, with its end. */
-		if (memchr(text.start, '\n', text.size) != text.start + text.size - 1 ||
-		    !find(text, "pid=", &parts[0]) || !find(text, "range=", &range) ||
-		    !split_at_dash(range, parts + 1))
-			return EINVAL;
-	} else if (count == 2) {
-		parts[0] = words[0];
-		if (!split_at_dash(words[1], parts + 1))
-			return EINVAL;
-	} else if (count == 3) {
-		memcpy(parts, words, sizeof(parts));
-	} else {
-		return EINVAL;
-	}
-	error = check(parts, 3, values);
-	if (error)
-		return error;
-	return values[1] >= values[2] ? EINVAL : check_pid(values[0]);
-}
-
-/* The error that the table says, of a text that names no process and no frame of the device. */
-static int expected(const struct door *door, struct part text)
-{
-	struct part words[MAX_WORDS];
-	uint64_t values[MAX_WORDS];
-	int count, error;
-
-	if (door->form != LIST && text.size > (door->form == RANGE ? MOST_BYTES_OF_A_RANGE : MOST_BYTES))
-		return EINVAL;
-	/* The only bytes that are no text. */
-	if (memchr(text.start, 0xff, text.size))
-		return EINVAL;
-	if (door->form == LIST)
-		return expected_of_list(text);
-	count = split(text, words);
-	if (door->form == RANGE)
-		return expected_of_range(text, words, count);
-	error = check(words, count, values);
-	if (error == EINVAL)
-		return error;
-	switch (door->form) {
-	case PFN:
-		return count != 1 ? EINVAL : error ?: ENXIO;
-	case PID_ADDRESS:
-		return count != 2 ? EINVAL : error ?: check_pid(values[0]);
-	case PID_OR_PFN:
-		return count != 1 && count != 2 ? EINVAL : error ?: count == 1 ? ENXIO : check_pid(values[0]);
-	case PFN_INDICES:
-		if (count != 1 && count != 3)
-			return EINVAL;
-		return error ?: count == 3 && values[1] > values[2] ? EINVAL : ENXIO;
-	case PID_COUNT_SEED:
-		if (count != 3)
-			return EINVAL;
-		return error ?: !values[1] ? EINVAL : check_pid(values[0]);
-	default:
-		return 0;
+		size = size < rest ? size : rest;
+		add_piece(random, size);
+		rest -= size;
 	}
 }
 
-struct writer {
-	char text[1024];
-	size_t size;
-	unsigned int seed;
-};
-
-static unsigned int below(struct writer *writer, unsigned int limit)
+static enum method draw_method(struct random *random)
 {
-	return rand_r(&writer->seed) % limit;
+	static const enum method methods[] = {
+		PWRITE, PWRITEV, SPLICE, SENDFILE,
+	};
+
+	return one_in(random, 20) ? ONE_OF(random, methods) : one_in(random, 2) ? WRITE : WRITEV;
 }
 
-static void add(struct writer *writer, const void *text, size_t size)
+static enum power draw_power(struct random *random)
 {
-	if (writer->size + size > sizeof(writer->text))
+	return one_in(random, 10) ? (enum power)below(random, NR_POWERS) : one_in(random, 2) ? ALL : ONLY_ADMIN;
+}
+
+static void draw_order(struct random *random)
+{
+	struct draft draft = { .random = random, .text = (char *)TEXT };
+
+	*order = (struct order){
+		.who = one_in(random, 3) ? TESTER : (enum who)below(random, NR_ACTORS),
+		.file = one_in(random, 24) ? (enum file_number)below(random, NR_FILES) :
+					     (enum file_number)below(random, NR_COMMANDS),
+		.opens = one_in(random, 8),
+		.power_to_open = draw_power(random),
+		.power = draw_power(random),
+		.position = one_in(random, 2) ? 0 : below(random, 1 << 14),
+		.method = draw_method(random),
+		.way = below(random, one_in(random, 12) ? NR_WAYS : NR_WAYS - 1),
+	};
+	if (files[order->file].is_read && one_in(random, 8)) {
+		order->method = READ;
+		order->way = below(random, NR_WAYS);
 		return;
-	memcpy(writer->text + writer->size, text, size);
-	writer->size += size;
+	}
+	draft.namespace = actor_of(order->who)->is_inner ? INNER : OUTER;
+	draft.target = actor_of(one_in(random, 6) ? (enum who)below(random, NR_ACTORS) :
+						    FOUNDER + (enum who)below(random, NR_ACTORS - FOUNDER));
+	/* Those of the namespace, most of the time. */
+	if (draft.namespace == INNER && !one_in(random, 6))
+		draft.target = actor_of(one_in(random, 2) ? INIT : INNER_CHILD);
+	make_text(&draft, &files[order->file]);
+	order->text = draft.text;
+	order->size = draft.size;
+	if (one_in(random, 2)) {
+		order->text = (char *)TEXT_END - draft.size;
+		memmove(order->text, draft.text, draft.size);
+	}
+	if (order->method == SPLICE || order->method == SENDFILE) {
+		/* Of nothing, nothing is moved. */
+		order->size = order->size ?: 1;
+		order->text -= order->text == (char *)TEXT_END;
+		return;
+	}
+	draw_pieces(random);
+	if (order->method == WRITE && one_in(random, 200)) {
+		order->size = order->pieces[0].size = 1UL << (21 + below(random, 9));
+		order->pieces[0].where = BEYOND_THE_END;
+	}
 }
 
-static void add_text(struct writer *writer, const char *text)
+static void show_order(void)
 {
-	add(writer, text, strlen(text));
+	char text[1500];
+	size_t size = 0;
+
+	printf("# %s to %s by %s, with %s", method_names[order->method], files[order->file].name,
+	       natures[order->who].name, power_names[order->power]);
+	if (order->opens)
+		printf(", which opens it with %s", power_names[order->power_to_open]);
+	printf(", flags %#o, position %ld, %zu bytes", ways_to_open[order->way], (long)order->position, order->size);
+	for (int i = 0; i < order->nr_pieces; i++)
+		printf("%s%zu %s", i ? ", " : ": ", order->pieces[i].size, where_names[order->pieces[i].where]);
+	/* What is beyond the end is not there. */
+	for (size_t i = 0; order->text && i < order->size && i < 300 && order->text + i < (char *)TEXT_END; i++) {
+		unsigned char byte = order->text[i];
+
+		size += snprintf(text + size, sizeof(text) - size, byte < ' ' || byte > '~' || byte == '\\' ? "\\x%02x" : "%c",
+				 byte);
+	}
+	printf("\n# '%.*s'%s\n", (int)size, text, order->size > 300 ? "…" : "");
+	fflush(stdout);
 }
 
-/* Nobody's pid, and no frame of the guest. */
-static void add_number(struct writer *writer)
+#define SOFT_OFFLINE_ALLOWED "/proc/sys/vm/enable_soft_offline"
+#define RECOVERY "/proc/sys/vm/memory_failure_recovery"
+
+/* What forbids soft offlines during this step; NULL if nothing does. */
+static const char *draw_prohibition(struct random *random)
 {
-	static const char *const numbers[] = {
-		"0", "4194305", "2147483647", "2147483648", "4294967296", "9223372036854775808",
-		"18446744073709551615", "18446744073709551616", "99999999999999999999999999", "0x0", "0x400001",
-		"0x7fffffff", "0x80000000", "0xFFFFffffFFFFffff", "0x10000000000000000",
-		"0x00000000000000000000400001", "0000000000000000000004194305",
+	const char *file = one_in(random, 2) ? SOFT_OFFLINE_ALLOWED : RECOVERY;
+
+	/* Without recovery anything else could panic. */
+	return order->file == SOFT_OFFLINE && one_in(random, 6) && !access(file, W_OK) ? file : NULL;
+}
+
+static void perform_order(const char *prohibition)
+{
+	if (prohibition)
+		write_file(prohibition, "0", 1);
+	call(order->who, perform, NULL, 0);
+	if (prohibition)
+		write_file(prohibition, "1", 1);
+}
+
+/* Looks at the lists before @step. */
+static bool look(long step, bool with_mappings)
+{
+	long since;
+	bool is_same = check_lists(step, with_mappings, &since);
+
+	if (!is_same)
+		printf("# steps %ld to %ld of seed %lu: %s\n# again: refusals %ld %lu %ld\n", since, step - 1, seed,
+		       world->complaint, step - since, seed, since);
+	return is_same;
+}
+
+/* How often which errors came of what. */
+static long seen[NR_FILES][256];
+/* How often what was done with which word. */
+static long done_with[NR_FILES][KEEP + 1];
+
+enum outcome { RIGHT, WRONG, WORLD_IS_OVER };
+
+static enum outcome do_step(long step)
+{
+	struct random random = random_of_step(seed, step);
+	static struct verdict verdict;
+	const char *prohibition;
+	int expected, error;
+	bool is_over, is_right;
+
+	draw_order(&random);
+	prohibition = draw_prohibition(&random);
+	expected = first_cause(!prohibition, &verdict);
+	/* Seldom, as all begins anew then. */
+	if (!expected && ends_world(&verdict) && !one_in(&random, 100)) {
+		order->file = UNPOISON_PFN;
+		expected = first_cause(true, &verdict);
+	}
+	is_over = !expected && ends_world(&verdict);
+	/* Before the state is another. */
+	if (!expected && !look(step, false))
+		return WRONG;
+	perform_order(prohibition);
+	error = order->error;
+	seen[order->file][error & 255]++;
+	done_with[order->file][error ? 0 : verdict.word]++;
+	*world->complaint = '\0';
+	if (error != expected)
+		is_right = COMPLAIN("%s, not %s", error ? strerrorname_np(error) : "0",
+				    expected ? strerrorname_np(expected) : "0");
+	else if (!error && order->method != READ && order->result != (ssize_t)order->size)
+		is_right = COMPLAIN("%zd bytes of %zu were written", order->result, order->size);
+	else if (order->is_consumed)
+		is_right = COMPLAIN("some of it is gone");
+	else if (error || verdict.effect == NO_EFFECT)
+		is_right = check_unchanged();
+	else
+		is_right = check_effect(&verdict, one_in(&random, 8));
+	if (!is_right) {
+		printf("# step %ld of seed %lu: %s\n", step, seed, world->complaint);
+		show_order();
+		printf("# again, alone: refusals 1 %lu %ld\n", seed, step);
+		return WRONG;
+	}
+	if (is_over)
+		return WORLD_IS_OVER;
+	/* What was touched meanwhile is linked. */
+	if (!error && verdict.effect != NO_EFFECT)
+		note_state(step + 1, verdict.effect == FAILS_IN_ADVANCE);
+	return RIGHT;
+}
+
+FIXTURE(refusals)
+{
+};
+
+FIXTURE_SETUP(refusals)
+{
+	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	order = mmap(NULL, sizeof(*order), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, world);
+	ASSERT_NE(MAP_FAILED, order);
+	ASSERT_EQ(0, map_anonymous(TEXT, TEXT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED));
+	ASSERT_EQ(0, map_anonymous(PROTECTED, PAGE, PROT_NONE, MAP_PRIVATE));
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
+	for (int i = FOUNDER; i < NR_ACTORS; i++)
+		actor_of(i)->peer = new_peer();
+	for (int i = 0; i < NR_FILES; i++)
+		for (size_t way = 0; way < NR_WAYS; way++) {
+			descriptors[i][way] = open_file(i, way);
+			ASSERT_LE(0, descriptors[i][way]) TH_LOG("%s, flags %#o: %s", files[i].name, ways_to_open[way],
+								 strerror(errno));
+		}
+	has_pid_namespaces = !access("/proc/self/ns/pid", F_OK);
+	has_user_namespaces = !access("/proc/self/ns/user", F_OK);
+	if (!has_pid_namespaces)
+		TH_LOG("NOT TRIED: the kernel has no pid namespaces");
+	if (!has_user_namespaces)
+		TH_LOG("NOT TRIED: the kernel has no user namespaces");
+}
+
+FIXTURE_TEARDOWN_PARENT(refusals)
+{
+	EXPECT_STREQ("", leak());
+}
+
+static long seen_by_all(int error)
+{
+	long sum = 0;
+
+	for (int i = 0; i < NR_FILES; i++)
+		sum += seen[i][error];
+	return sum;
+}
+
+/* Looks at the lists before @step, if it is time to. */
+static bool look_now_and_then(long step)
+{
+	bool is_due = step % STEPS_OF_A_WORLD == 0 || (nr_writes && nr_writes <= FEW_WRITES);
+	bool is_long = is_due || step - state.mappings_step >= STEPS_OF_A_LONG_LOOK;
+
+	return (!is_long && step - state.step < STEPS_OF_A_LOOK) || look(step, is_long);
+}
+
+TEST_F_TIMEOUT(refusals, are_those_of_the_table, 36000)
+{
+	static const int errors[] = {
+		0, EINVAL, EPERM, EFAULT, ESPIPE, ERANGE, ESRCH, ENXIO, ENODATA, EHWPOISON, ENOENT, EBUSY, EOPNOTSUPP, E2BIG,
+		EBADF, EACCES,
 	};
-	static const char *const others[] = {
-		"", "x", "-1", "+1", "0x", "0X400001", "400001a", "0x400001g", "1.0", "1e3", "4194305-", "=", "\xff",
-		"\v", "0x4000010x400001", "4_194_305", "range=1", "4194305,4194306",
-	};
+	struct patience patience = patience_for(SECONDS);
+	long wrong = 0, worlds = 0, step = first_step, end = first_step + (nr_writes ?: DEFAULT_WRITES);
+	bool is_over = true;
+	long done;
 
-	switch (below(writer, 20)) {
-	case 0:
-		return add_text(writer, others[below(writer, sizeof(others) / sizeof(*others))]);
-	case 1:
-		return add(writer, "\0", 1);
-	default:
-		return add_text(writer, numbers[below(writer, sizeof(numbers) / sizeof(*numbers))]);
-	}
-}
+	for (; step < end && wrong < 10 && (nr_writes || !ran_out(&patience)); step++) {
+		enum outcome outcome;
 
-static void add_space(struct writer *writer)
-{
-	static const char *const spaces[] = { " ", "\t", "\n", "\r", "\f", "  ", " \n\t", "" };
-
-	add_text(writer, below(writer, 4) ? " " : spaces[below(writer, sizeof(spaces) / sizeof(*spaces))]);
-}
-
-static void add_range(struct writer *writer)
-{
-	add_number(writer);
-	add_text(writer, below(writer, 20) ? "-" : "--");
-	add_number(writer);
-}
-
-/* A line with most of what it has to have, and more. */
-static void add_line(struct writer *writer)
-{
-	for (int words = 1 + below(writer, 6); words--;) {
-		switch (below(writer, 6)) {
-		case 0:
-		case 1:
-			add_text(writer, "pid=");
-			add_number(writer);
-			break;
-		case 2:
-		case 3:
-			add_text(writer, below(writer, 2) ? "address=" : "range=");
-			below(writer, 2) ? add_number(writer) : add_range(writer);
-			break;
-		case 4:
-			add_text(writer, "pids=");
-			add_number(writer);
-			break;
-		default:
-			add_text(writer, "comm=a b");
+		if (is_over || step % STEPS_OF_A_WORLD == 0) {
+			if (worlds++) {
+				EXPECT_STREQ("", end_world());
+			}
+			ASSERT_TRUE(make_world(random_of_step(~seed, step / STEPS_OF_A_WORLD).state)) {
+				TH_LOG("step %ld of seed %lu: %s", step, seed, world->complaint);
+			}
+			note_state(step, true);
 		}
-		add_text(writer, below(writer, 20) ? " " : "");
+		outcome = do_step(step);
+		if (outcome == RIGHT && !look_now_and_then(step + 1))
+			outcome = WRONG;
+		wrong += outcome == WRONG;
+		is_over = outcome != RIGHT;
 	}
-	add_text(writer, below(writer, 10) ? "\n" : "");
-}
-
-static void make_text(struct writer *writer)
-{
-	writer->size = 0;
-	switch (below(writer, 4)) {
-	case 0:
-		for (int lines = 1 + below(writer, 4) * below(writer, 2); lines--;)
-			add_line(writer);
-		break;
-	case 1:
-		add_number(writer);
-		add_space(writer);
-		add_range(writer);
-		add_space(writer);
-		break;
-	default:
-		add_space(writer);
-		for (int words = below(writer, 5); words--;) {
-			add_number(writer);
-			add_space(writer);
-		}
-		/* About as long as it may be. */
-		if (!below(writer, 20))
-			for (size_t most = MOST_BYTES * (1 + below(writer, 2)), size = most - 2 + below(writer, 5);
-			     writer->size < size;)
-				add_text(writer, " ");
-	}
-}
-
-/* Writes a text, in pieces; returns 0 or the errno. */
-static int write_text(int fd, struct writer *writer)
-{
-	size_t cut = writer->size ? below(writer, writer->size) : 0;
-	struct iovec pieces[2] = { { writer->text, cut }, { writer->text + cut, writer->size - cut } };
-	bool is_whole = !writer->size || below(writer, 2);
-	ssize_t written = is_whole ? write(fd, writer->text, writer->size) : writev(fd, pieces, 2);
-
-	return written < 0 ? errno : 0;
-}
-
-FIXTURE_ON_DEVICE(refusals, 4);
-
-TEST_F_TIMEOUT(refusals, are_those_of_the_table, 3600)
-{
-	struct writer writer = { .seed = first_seed };
-	long seen[256] = {}, wrong = 0, poisonings = counter("poisonings_total");
-	int fds[NR_DOORS];
-
-	fill(self->memory, self->pages, 1);
-	for (size_t i = 0; i < NR_DOORS; i++) {
-		char path[64];
-
-		snprintf(path, sizeof(path), DEBUGFS "%s", doors[i].name);
-		fds[i] = open(path, O_WRONLY | O_CLOEXEC);
-		ASSERT_LE(0, fds[i]);
-	}
-	for (long i = 0; i < nr_texts; i++) {
-		size_t door = below(&writer, NR_DOORS);
-		int right, error;
-
-		make_text(&writer);
-		right = expected(&doors[door], (struct part){ writer.text, writer.size });
-		error = write_text(fds[door], &writer);
-		if (error >= 0 && error < 256)
-			seen[error]++;
-		if (error != right && wrong++ < 10) {
-			TH_LOG("text %ld of seed %lu to %s: %s, not %s: '%.*s'", i, first_seed, doors[door].name,
-			       strerror(error), strerror(right), (int)writer.size, writer.text);
-		}
-	}
-	TH_LOG("EINVAL %ld, ERANGE %ld, ESRCH %ld, ENXIO %ld", seen[EINVAL], seen[ERANGE], seen[ESRCH],
-	       seen[ENXIO]);
+	wrong += !is_over && !look(step, true);
+	EXPECT_STREQ("", end_world());
+	done = step - first_step;
+	TH_LOG("%ld writes and reads by seed %lu in %ld worlds: %ld wrong", done, seed, worlds, wrong);
+	for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++)
+		printf("%s%s %ld", i ? ", " : "# ", errors[i] ? strerrorname_np(errors[i]) : "done", seen_by_all(errors[i]));
+	printf("\n");
 	EXPECT_EQ(0, wrong);
-	EXPECT_EQ(poisonings, counter("poisonings_total"));
-	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
-	/* It is not only the first cause that is tried. */
-	EXPECT_LT(nr_texts / 100, seen[ERANGE]);
-	EXPECT_LT(nr_texts / 100, seen[ESRCH]);
-	EXPECT_LT(nr_texts / 100, seen[ENXIO]);
+	for (size_t i = 0; done >= ENOUGH_WRITES && i < sizeof(errors) / sizeof(*errors); i++) {
+		EXPECT_LT(0, seen_by_all(errors[i])) TH_LOG("%s", strerrorname_np(errors[i]));
+	}
+	for (int i = 0; done >= ENOUGH_WRITES && i < NR_COMMANDS; i++) {
+		EXPECT_LT(0, seen[i][0]) TH_LOG("nothing was done by %s", files[i].name);
+		for (int word = TOUCHED; word <= KEEP; word++) {
+			if (files[i].words & word || (i == REPLAY && word == KEEP)) {
+				EXPECT_LT(0, done_with[i][word])
+				TH_LOG("nothing was done by %s with word %d", files[i].name, word);
+			}
+		}
+	}
 }
 
 int main(int argc, char **argv)
 {
 	if (argc > 1 && *argv[1] != '-') {
-		nr_texts = atol(argv[1]);
-		first_seed = argc > 2 ? strtoul(argv[2], NULL, 0) : first_seed;
+		nr_writes = atol(argv[1]);
+		seed = argc > 2 ? strtoul(argv[2], NULL, 0) : seed;
+		first_step = argc > 3 ? atol(argv[3]) : 0;
 		argc = 1;
 	}
 	return test_harness_run(argc, argv);
