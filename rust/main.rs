@@ -8,8 +8,8 @@
 //! What is where, in layers, the lowest first. A file uses what is in its own layer or in a lower one; what it has to
 //! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
-//! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust. [`process`]: how processes are named;
-//!    [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
+//! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust, and [`operations`], the tables
+//!    that C calls. [`process`]: how processes are named; [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
 //!    small objects come from; [`bit_mutex`], a lock in one word. [`index`]: positions of
 //!    pages, in an [`interval_tree`] or a [`radix_tree`].
 //! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
@@ -68,6 +68,7 @@ mod helpers;
 mod index;
 pub mod interval_tree;
 mod memory_failure;
+mod operations;
 mod poisoned;
 mod pool;
 mod process;

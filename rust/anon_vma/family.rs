@@ -13,7 +13,8 @@
 use crate::{
     commit_charge::Charge,
     helpers,
-    interval_tree::Interval, //
+    interval_tree::Interval,
+    operations::Operations, //
 };
 use core::ptr::{
     self,
@@ -61,15 +62,11 @@ pub(crate) enum Sharing {
 }
 
 /// The operations of the file. It can't be mapped (`remap_file_pages`), and nobody has a descriptor of it.
-struct Operations(bindings::file_operations);
-
-// SAFETY: The operations are never written to.
-unsafe impl Sync for Operations {}
-
-static OPERATIONS: Operations = Operations(bindings::file_operations {
-    owner: helpers::THIS_MODULE,
-    ..pin_init::zeroed()
-});
+static OPERATIONS: Operations<bindings::file_operations> =
+    Operations::new(bindings::file_operations {
+        owner: helpers::THIS_MODULE,
+        ..pin_init::zeroed()
+    });
 
 /// The first `vm_pgoff` of a range that only one VMA of an address space uses: that of index 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +121,7 @@ impl Family {
         let file = from_err_ptr(unsafe {
             helpers::anon_rmap_new_file(
                 c"[anon_rmap]".as_char_ptr(),
-                &raw const OPERATIONS.0,
+                OPERATIONS.as_ptr(),
                 sharing == Sharing::Shared,
             )
         })?;

@@ -31,7 +31,8 @@ use crate::{
     anon_vma::family::Sharing,
     helpers,
     index::pages,
-    interval_tree::Interval, //
+    interval_tree::Interval,
+    operations::Operations, //
 };
 use core::ops::Deref;
 use kernel::{
@@ -44,21 +45,8 @@ use kernel::{
     sync::Arc, //
 };
 
-/// The operations that core mm calls; immutable.
-pub(crate) struct Ops(bindings::mmu_notifier_ops);
-
-// SAFETY: The operations are never written to.
-unsafe impl Sync for Ops {}
-
-impl Ops {
-    /// For core mm.
-    pub(crate) fn as_ptr(&self) -> *const bindings::mmu_notifier_ops {
-        &raw const self.0
-    }
-}
-
 /// Our operations, by which core mm also tells our subscription from others'.
-pub(crate) static OPS: Ops = Ops(bindings::mmu_notifier_ops {
+static OPS: Operations<bindings::mmu_notifier_ops> = Operations::new(bindings::mmu_notifier_ops {
     alloc_notifier: Some(alloc_notifier),
     free_notifier: Some(free_notifier),
     release: Some(release),

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     helpers,
+    operations::Operations,
     wait::VmFault, //
 };
 use core::ptr::{
@@ -27,33 +28,21 @@ use kernel::{
     sync::rcu, //
 };
 
-/// The operations of our VMAs; immutable. A VMA that has them is ours.
-pub(crate) struct Ops(bindings::vm_operations_struct);
-
-// SAFETY: The operations are never written to.
-unsafe impl Sync for Ops {}
-
-impl Ops {
-    /// For core mm.
-    pub(crate) fn as_ptr(&self) -> *const bindings::vm_operations_struct {
-        &raw const self.0
-    }
-}
-
-/// Our operations.
-pub(crate) static OPS: Ops = Ops(bindings::vm_operations_struct {
-    open: Some(open),
-    close: Some(close),
-    may_split: Some(may_split),
-    mprotect: Some(mprotect),
-    mremap: Some(mremap),
-    fault: Some(fault),
-    map_pages: Some(map_pages),
-    page_mkwrite: Some(page_mkwrite),
-    pfn_mkwrite: Some(pfn_mkwrite),
-    name: Some(name),
-    ..pin_init::zeroed()
-});
+/// The operations of our VMAs. A VMA that has them is ours.
+pub(super) static OPS: Operations<bindings::vm_operations_struct> =
+    Operations::new(bindings::vm_operations_struct {
+        open: Some(open),
+        close: Some(close),
+        may_split: Some(may_split),
+        mprotect: Some(mprotect),
+        mremap: Some(mremap),
+        fault: Some(fault),
+        map_pages: Some(map_pages),
+        page_mkwrite: Some(page_mkwrite),
+        pfn_mkwrite: Some(pfn_mkwrite),
+        name: Some(name),
+        ..pin_init::zeroed()
+    });
 
 /// Whether what is mapped at `address` is the device's; `None` if nothing is. Takes no mmap lock: a moment later the answer
 /// can be another one.
