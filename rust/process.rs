@@ -207,10 +207,21 @@ impl Drop for ChargeTo {
     }
 }
 
+/// Names the current task, as long as it runs. Never 0.
+pub(crate) fn current_key() -> usize {
+    Task::current_raw() as usize
+}
+
 /// Whether the current task is being killed.
 pub(crate) fn is_current_killed() -> bool {
     // SAFETY: The current task may be asked.
     unsafe { helpers::anon_rmap_fatal_signal_pending() }
+}
+
+/// Whether the current task is writing a core dump.
+pub(crate) fn is_dumping_core() -> bool {
+    // SAFETY: The current task may be asked.
+    unsafe { helpers::anon_rmap_is_dumping_core() }
 }
 
 /// [`EPERM`] unless the current task is privileged over the whole machine, as who sees and hits memory of all must be.

@@ -4,18 +4,15 @@
 
 use crate::{
     index::Index,
-    interval_tree::Interval, //
+    interval_tree::Interval,
+    process, //
 };
-use kernel::task::Task;
 
 /// Indices whose anon a fault is about to replace: meanwhile no page table entry may be installed there.
 ///
-/// The fault has to zap the old entry without the amap's lock. Its task is noted, which tells our mmu
-/// notifier that nothing is to be discarded.
-pub(crate) struct Replacing([Option<(Index, *const Task)>; Self::PLACES]);
-
-// SAFETY: The task pointers are compared, never followed.
-unsafe impl Send for Replacing {}
+/// The fault has to zap the old entry without the amap's lock. Its task's [key](process::current_key) is noted, which tells our
+/// mmu notifier that nothing is to be discarded.
+pub(crate) struct Replacing([Option<(Index, usize)>; Self::PLACES]);
 
 impl Replacing {
     /// About the number of threads in a fault.
@@ -26,14 +23,14 @@ impl Replacing {
 
     /// Whether `index` is being replaced by another task.
     pub(crate) fn has(&self, index: Index) -> bool {
-        let current = current_task();
+        let current = process::current_key();
         let mut places = self.0.iter().flatten();
         places.any(|(replaced, task)| *replaced == index && *task != current)
     }
 
     /// Whether the current task is replacing something in `range`.
     pub(crate) fn has_own(&self, range: Interval) -> bool {
-        let current = current_task();
+        let current = process::current_key();
         let mut places = self.0.iter().flatten();
         places
             .any(|(replaced, task)| *task == current && range.contains(Interval::point(replaced.0)))
@@ -43,7 +40,7 @@ impl Replacing {
     pub(crate) fn begin(&mut self, index: Index) -> bool {
         match self.0.iter_mut().find(|place| place.is_none()) {
             Some(place) => {
-                *place = Some((index, current_task()));
+                *place = Some((index, process::current_key()));
                 true
             }
             None => false,
@@ -52,13 +49,9 @@ impl Replacing {
 
     /// Ends what [`Self::begin`] began. To be followed by a [`wake`](crate::wait::wake) of who waits for the amap.
     pub(crate) fn end(&mut self, index: Index) {
-        let own = Some((index, current_task()));
+        let own = Some((index, process::current_key()));
         if let Some(place) = self.0.iter_mut().find(|place| **place == own) {
             *place = None;
         }
     }
-}
-
-fn current_task() -> *const Task {
-    Task::current_raw().cast_const().cast()
 }

@@ -9,7 +9,8 @@ use crate::{
         device_memory::DeviceMemory,
         quarantine,
         OwnedPage, //
-    }, //
+    },
+    process, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -76,11 +77,9 @@ impl Content {
 
     /// Whether the current task may map the page. For a core dump all of it would be read.
     pub(crate) fn may_be_mapped(&self) -> bool {
-        // SAFETY: No requirements.
-        let is_dumping = || unsafe { helpers::anon_rmap_is_dumping_core() };
         match self.poison() {
             None => !self.has_failed(),
-            Some(Poison::Kept) => !self.has_failed() && !is_dumping(),
+            Some(Poison::Kept) => !self.has_failed() && !process::is_dumping_core(),
             Some(_) => false,
         }
     }

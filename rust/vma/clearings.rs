@@ -4,6 +4,7 @@
 
 use crate::{
     interval_tree::Interval,
+    process,
     wait::{
         wake,
         Wait, //
@@ -20,7 +21,6 @@ use kernel::{
         },
         SpinLock, //
     },
-    task::Task,
     time::{
         delay::fsleep,
         Delta, //
@@ -120,12 +120,10 @@ struct ClearingPlaces {
 struct ClearingPlace {
     key: usize,
     pages: Interval,
-    task: *const Task,
+    /// The [key](process::current_key) of the task that clears.
+    task: usize,
     what: Clearing,
 }
-
-// SAFETY: The task pointers are compared, never followed.
-unsafe impl Send for ClearingPlaces {}
 
 impl ClearingPlaces {
     /// About the number of threads in `madvise()`.
@@ -171,7 +169,7 @@ impl Places {
 
     /// False if there is no place.
     fn begin(&mut self, key: usize, pages: Interval) -> bool {
-        let task = Task::current_raw().cast_const().cast();
+        let task = process::current_key();
         let nested = self.all().any(|place| place.task == task);
         let what = if nested {
             Clearing::Nested
