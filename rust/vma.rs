@@ -416,7 +416,8 @@ impl VmaState {
         let (start, end) = unsafe { range(vma) };
         let first = state.base().index(start);
         let pgoff = state.rmap.window().pgoff(first.0);
-        state.rmap.publish(vma);
+        // SAFETY: The caller promises that the VMA is under construction; the state was made for it.
+        unsafe { state.rmap.publish(vma) };
         state.known_end.store(end, Relaxed);
         let (place, surplus) = vmas.by_page.insert(place, pages);
         let registration = state.registration.access_mut(vmas);
@@ -463,7 +464,6 @@ impl VmaState {
         let family = Family::new(sharing, charge)?;
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
-        let file = family.file();
         let unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], 0)?;
         let vma = vma.as_ptr();
         // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
@@ -473,7 +473,7 @@ impl VmaState {
         unsafe {
             (*vma).__bindgen_anon_2.vm_flags |=
                 (bindings::VM_SHARED | bindings::VM_MAYEXEC) as bindings::vm_flags_t;
-            bindings::vma_set_file(vma, file.as_ptr());
+            bindings::vma_set_file(vma, unpublished.state.rmap.family().file().as_ptr());
             (*vma).vm_ops = ops::OPS.as_ptr();
             Self::publish(unpublished, vma, pages, Links::new(indices));
         }

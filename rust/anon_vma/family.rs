@@ -14,7 +14,8 @@ use crate::{
     commit_charge::Charge,
     helpers,
     interval_tree::Interval,
-    operations::Operations, //
+    operations::Operations,
+    process, //
 };
 use core::ptr::{
     self,
@@ -23,10 +24,13 @@ use core::ptr::{
 use kernel::{
     bindings,
     error::from_err_ptr,
+    fs::File,
+    mm::Mm,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -38,7 +42,7 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    task::Task, //
+    types::NotThreadSafe, //
 };
 
 /// log2 of the pages in a window of `vm_pgoff`: as many as an address space of 48 bits has.
@@ -85,30 +89,21 @@ impl Window {
 }
 
 /// What all VMAs that come from one `mmap()` call have in common.
-///
-/// # Invariants
-///
-/// Owns a reference to `file`.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub(crate) struct Family {
-    file: NonNull<bindings::file>,
+    file: ARef<File>,
     next_window: Atomic<usize>,
     /// Held by a walk while it zaps. Comes after the mmap lock, before `i_mmap`.
     #[pin]
     walk: Mutex<()>,
-    /// Whose walk that is.
-    walker: Atomic<*const Task>,
+    /// The [key](process::current_key) of the task whose walk that is; 0 if there is none.
+    walker: Atomic<usize>,
     /// How many moves of page table entries are under way.
     moves: Atomic<usize>,
     /// What the system has promised for shared memory, from index 0 on, unless nothing was to be reserved (`MAP_NORESERVE`).
     #[pin]
     charge: Mutex<Option<Charge>>,
 }
-
-// SAFETY: A file may be used by any task. The pointer to a task is compared, never followed.
-unsafe impl Send for Family {}
-// SAFETY: All that changes is atomic or has a lock.
-unsafe impl Sync for Family {}
 
 impl Family {
     /// A family without VMAs, of memory that is shared or private to the user. Shared memory is charged as `charge` says.
@@ -117,36 +112,29 @@ impl Family {
     ///
     /// [`ENOMEM`], and whatever a security module says.
     pub(crate) fn new(sharing: Sharing, charge: Option<Charge>) -> Result<Arc<Self>> {
+        let (name, is_shared) = (c"[anon_rmap]".as_char_ptr(), sharing == Sharing::Shared);
         // SAFETY: The name is a string, and the operations live as long as the module, which the file keeps.
-        let file = from_err_ptr(unsafe {
-            helpers::anon_rmap_new_file(
-                c"[anon_rmap]".as_char_ptr(),
-                OPERATIONS.as_ptr(),
-                sharing == Sharing::Shared,
-            )
-        })?;
-        let file = NonNull::new(file).ok_or(ENOMEM)?;
-        Arc::pin_init(
+        let file = unsafe { helpers::anon_rmap_new_file(name, OPERATIONS.as_ptr(), is_shared) };
+        let file = NonNull::new(from_err_ptr(file)?).ok_or(ENOMEM)?;
+        // SAFETY: The helper has taken a reference for us. Nobody has a descriptor of the file, so no `fdget_pos()` is under way.
+        let file = unsafe { ARef::from_raw(file.cast::<File>()) };
+        let new = Arc::pin_init(
             pin_init!(Self {
-                // INVARIANT: The reference is the caller's.
                 file,
                 next_window: Atomic::new(0),
                 walk <- new_mutex!((), "anon_rmap_walk"),
-                walker: Atomic::new(ptr::null()),
+                walker: Atomic::new(0),
                 moves: Atomic::new(0),
                 charge <- new_mutex!(charge, "anon_rmap_charge"),
             }),
             GFP_KERNEL_ACCOUNT,
-        )
-        .inspect_err(|_| {
-            // SAFETY: The reference is ours.
-            unsafe { bindings::fput(file.as_ptr()) }
-        })
+        )?;
+        Ok(new)
     }
 
     /// The file.
-    pub(crate) fn file(&self) -> NonNull<bindings::file> {
-        self.file
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// A window that no VMA of the family uses.
@@ -179,10 +167,9 @@ impl Family {
         let (first, last) = (window.pgoff(indices.start()), window.pgoff(indices.last()));
         {
             let _i_mmap = self.i_mmap();
-            // SAFETY: The file is live, and the lock is held.
-            if !unsafe {
-                helpers::anon_rmap_i_mmap_may_write_protect(file, first, last, MAX_PROTECTED)
-            } {
+            let most = MAX_PROTECTED;
+            // SAFETY: The family has a reference to the file, and the lock is held.
+            if !unsafe { helpers::anon_rmap_i_mmap_may_write_protect(file, first, last, most) } {
                 return false;
             }
         }
@@ -193,7 +180,7 @@ impl Family {
         let mut from = first;
         loop {
             let nr = (last - from).saturating_add(1).min(8 * PAGE_SIZE);
-            // SAFETY: The file is live, and the bitmap has a bit for each of the pages.
+            // SAFETY: The family has a reference to the file, and the bitmap has a bit for each of the pages.
             if !unsafe { helpers::anon_rmap_write_protect(file, from, nr, bitmap.as_mut_ptr()) } {
                 return false;
             }
@@ -206,16 +193,19 @@ impl Family {
 
     /// Locks the VMAs of the family where they are, and their page tables.
     pub(crate) fn i_mmap(&self) -> IMmap<'_> {
-        // SAFETY: By the invariant the file is live.
+        // SAFETY: The family has a reference to the file.
         unsafe { helpers::anon_rmap_i_mmap_lock_read(self.file.as_ptr()) };
-        IMmap(self)
+        // INVARIANT: Locked for it.
+        IMmap {
+            family: self,
+            _nts: NotThreadSafe,
+        }
     }
 
     /// The same, to zap what a failure concerns.
     pub(crate) fn walker(&self) -> Walker<'_> {
         let walk = self.walk.lock();
-        self.walker
-            .store(Task::current_raw().cast_const().cast(), Relaxed);
+        self.walker.store(process::current_key(), Relaxed);
         Walker {
             i_mmap: self.i_mmap(),
             _walk: walk,
@@ -260,18 +250,7 @@ impl Family {
 
     /// Whether the current task is zapping for a failure, which means nothing to what the mappings hold.
     pub(crate) fn is_walked_by_current(&self) -> bool {
-        ptr::eq(
-            self.walker.load(Relaxed),
-            Task::current_raw().cast_const().cast(),
-        )
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for Family {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the invariant the reference is ours.
-        unsafe { bindings::fput(self.file.as_ptr()) };
+        self.walker.load(Relaxed) == process::current_key()
     }
 }
 
@@ -279,41 +258,47 @@ impl PinnedDrop for Family {
 ///
 /// What is linked there stays linked, and its page tables stay: `free_pgtables()` unlinks a VMA before it frees
 /// them, and so waits for this lock.
-pub(crate) struct IMmap<'a>(&'a Family);
+///
+/// # Invariants
+///
+/// The current task has locked it.
+pub(crate) struct IMmap<'a> {
+    family: &'a Family,
+    _nts: NotThreadSafe,
+}
 
 impl IMmap<'_> {
-    /// Whether a VMA is linked in `window`.
-    fn has_any(&self, window: Window) -> bool {
-        // SAFETY: The file is live, and the lock is held.
-        unsafe {
-            helpers::anon_rmap_i_mmap_has(
-                self.0.file.as_ptr(),
-                window.pgoff(0),
-                window.pgoff(MAX_INDEX),
-            )
-        }
+    /// Whether this is the lock of `family`.
+    pub(super) fn is_of(&self, family: &Family) -> bool {
+        ptr::eq(self.family, family)
     }
 
-    /// The VMA of `mm` that is linked at `pgoff` and covers `address`. O(log n), and the relatives that map the same.
+    /// Whether a VMA is linked in `window`.
+    fn has_any(&self, window: Window) -> bool {
+        let (file, last) = (self.family.file.as_ptr(), window.pgoff(MAX_INDEX));
+        // SAFETY: The family has a reference to the file. By the invariant the lock is held.
+        unsafe { helpers::anon_rmap_i_mmap_has(file, window.pgoff(0), last) }
+    }
+
+    /// The VMA of `mm` that is linked at `pgoff` and has it at `address`. O(log n), and the relatives that map the same.
     ///
-    /// It is valid and keeps its page tables.
+    /// It is linked as long as `self` lives.
     pub(super) fn find(
         &self,
         pgoff: usize,
-        mm: *mut bindings::mm_struct,
+        mm: &Mm,
         address: usize,
     ) -> Option<NonNull<bindings::vm_area_struct>> {
-        // SAFETY: The file is live, and the lock is held.
-        NonNull::new(unsafe {
-            helpers::anon_rmap_i_mmap_find(self.0.file.as_ptr(), pgoff, mm, address)
-        })
+        let (file, mm) = (self.family.file.as_ptr(), mm.as_raw());
+        // SAFETY: The family has a reference to the file. By the invariant the lock is held.
+        NonNull::new(unsafe { helpers::anon_rmap_i_mmap_find(file, pgoff, mm, address) })
     }
 }
 
 impl Drop for IMmap<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked in `Family::i_mmap`.
-        unsafe { helpers::anon_rmap_i_mmap_unlock_read(self.0.file.as_ptr()) };
+        // SAFETY: By the invariant the current task has locked it.
+        unsafe { helpers::anon_rmap_i_mmap_unlock_read(self.family.file.as_ptr()) };
     }
 }
 
@@ -333,6 +318,6 @@ impl Walker<'_> {
 
 impl Drop for Walker<'_> {
     fn drop(&mut self) {
-        self.i_mmap.0.walker.store(ptr::null(), Relaxed);
+        self.i_mmap.family.walker.store(0, Relaxed);
     }
 }

@@ -49,9 +49,13 @@ impl RmapMm {
 
     /// Whether what core mm has unmapped, or is unmapping, can still be in a TLB.
     pub(crate) fn is_unflushed(&self) -> bool {
-        // SAFETY: The `mm_struct` is live.
-        let is_pending = unsafe { helpers::anon_rmap_tlb_flush_pending(self.mm.as_raw()) };
-        is_pending && !self.is_exiting()
+        self.is_flush_pending() && !self.is_exiting()
+    }
+
+    /// Whether core mm is between clearing entries and flushing TLBs.
+    pub(super) fn is_flush_pending(&self) -> bool {
+        // SAFETY: There is a reference to the `mm_struct`.
+        unsafe { helpers::anon_rmap_tlb_flush_pending(self.mm.as_raw()) }
     }
 
     /// Whether the failure with this number, which is greater than zero, has not found a holder here before. Two failures at

@@ -9,8 +9,7 @@ use super::{
         Walker,
         Window, //
     },
-    rmap_mm::RmapMm,
-    zap::zap, //
+    rmap_mm::RmapMm, //
 };
 use crate::{
     failure::Place,
@@ -38,7 +37,8 @@ use kernel::{
             Relaxed, //
         },
         Arc, //
-    }, //
+    },
+    warn_on, //
 };
 
 /// What an entry of a page table is.
@@ -87,6 +87,10 @@ pub(crate) trait Holdings: Send + Sync {
 }
 
 /// A VMA of the device, from before it is linked until after it is unlinked.
+///
+/// # Invariants
+///
+/// If it is `settled`, and its address space is not exiting, `vma` is linked in the `i_mmap` of the family.
 pub(crate) struct RmapVma {
     mm: Arc<RmapMm>,
     family: Arc<Family>,
@@ -94,16 +98,12 @@ pub(crate) struct RmapVma {
     base: Base,
     /// That of the VMA, and that of the one it was split off, which covers its addresses as long as core mm has not split it.
     windows: [Window; 2],
+    /// Null until it is published.
     vma: Atomic<*mut bindings::vm_area_struct>,
     /// Whether the VMA is known to be linked in `i_mmap`: a fault has seen it, and core mm has not announced since that
     /// it unmaps it. Announcing comes before unlinking: `unmap_vmas()` before `free_pgtables()`.
     settled: Atomic<bool>,
 }
-
-// SAFETY: The pointer to the VMA is followed only under locks that keep it, see `Family::i_mmap`; all else is `Send`.
-unsafe impl Send for RmapVma {}
-// SAFETY: What can change is atomic; the pointer is followed as above.
-unsafe impl Sync for RmapVma {}
 
 impl RmapVma {
     /// What the rmap will know of a VMA; [`ENOMEM`].
@@ -162,14 +162,21 @@ impl RmapVma {
     }
 
     /// Says which VMA it is.
-    pub(crate) fn publish(&self, vma: *mut bindings::vm_area_struct) {
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be one under construction, of the `mm_struct` and the family that were given to [`Self::new`]. Nothing
+    /// may have been published before.
+    pub(crate) unsafe fn publish(&self, vma: *mut bindings::vm_area_struct) {
         self.vma.store(vma, Relaxed);
     }
 
     /// Notes that a fault has found the VMA, so it is linked.
     pub(crate) fn settle(&self) {
         // A line that is only read stays in all caches.
-        if !self.settled.load(Relaxed) {
+        if !self.is_settled() {
+            // INVARIANT: Core mm links a VMA before it lets faults have it. Who is to unlink it says so before, to `unsettle`,
+            // and waits for faults.
             self.settled.store(true, Relaxed);
         }
     }
@@ -184,83 +191,57 @@ impl RmapVma {
         self.settled.load(Relaxed)
     }
 
-    /// The VMA that is linked at `index`, under the lock of its family; null if there is none. It is valid and keeps its page tables.
+    /// The VMA that is linked at `index`, under the lock of its family; `None` if there is none.
     ///
     /// It is another one while a split is under way: our links are split before core mm's are. O(1) if the VMA has been used,
     /// else O(log n) and the relatives that map the same.
     ///
     /// None is looked for in an address space that is exiting: nobody accesses anything there any more.
-    fn linked(&self, i_mmap: &IMmap<'_>, index: Index) -> *mut bindings::vm_area_struct {
-        if self.mm.is_exiting() {
-            return ptr::null_mut();
+    fn linked<'a>(&'a self, i_mmap: &'a IMmap<'_>, index: Index) -> Option<LinkedVma<'a>> {
+        if self.mm.is_exiting() || warn_on!(!i_mmap.is_of(&self.family)) {
+            return None;
         }
-        if self.is_settled() {
-            return self.as_ptr();
-        }
-        let mm = self.mm.as_raw();
         let address = self.base.address(index);
-        let mut windows = self.windows.into_iter();
-        let found = windows.find_map(|window| i_mmap.find(window.pgoff(index.0), mm, address));
-        found.map_or(ptr::null_mut(), NonNull::as_ptr)
+        let vma = if self.is_settled() {
+            NonNull::new(self.as_ptr())
+        } else {
+            let find = |window: Window| i_mmap.find(window.pgoff(index.0), &self.mm, address);
+            self.windows.into_iter().find_map(find)
+        }?;
+        // SAFETY: By the invariant the VMA is linked, or it was found so: it is valid. Its borders change only with `i_mmap`
+        // locked for writing.
+        let covered = unsafe { &(*vma.as_ptr()).__bindgen_anon_1.__bindgen_anon_1 };
+        let (start, end) = (covered.vm_start, covered.vm_end);
+        // INVARIANT: It is linked, and what it covers is checked.
+        (start..end).contains(&address).then_some(LinkedVma {
+            vma,
+            of: self,
+            address,
+            end,
+        })
     }
 
     /// Whether the page table maps frame `pfn` at `index`; to be asked with `i_mmap` of the family.
     pub(crate) fn maps(&self, i_mmap: &IMmap<'_>, index: Index, pfn: u64) -> bool {
-        // SAFETY: A VMA that is linked there keeps its page tables.
-        !self.linked(i_mmap, index).is_null() && unsafe { self.entry_of(index, pfn) }.is_some()
-    }
-
-    /// Whether the entry at `index` is soft-dirty; `None` if it does not map frame `pfn`.
-    ///
-    /// # Safety
-    ///
-    /// The VMA must be linked, and `i_mmap` locked.
-    unsafe fn entry_of(&self, index: Index, pfn: u64) -> Option<bool> {
-        let mm = self.mm.as_raw();
-        let address = self.base.address(index);
-        let mut soft_dirty = false;
-        // SAFETY: The caller sees to it that the page tables stay; the flag is valid for writes.
-        let mapped =
-            unsafe { helpers::anon_rmap_maps_pfn(mm, address, pfn as usize, &mut soft_dirty) };
-        mapped.then_some(soft_dirty)
+        let linked = self.linked(i_mmap, index);
+        linked.is_some_and(|linked| linked.entry_of(pfn).is_some())
     }
 
     /// Takes frame `pfn` out of the page table at `index`, and out of all TLBs, for a failure.
     pub(crate) fn zap(&self, walker: &Walker<'_>, index: Index, pfn: u64) -> Zap {
-        let linked = self.linked(walker.i_mmap(), index);
-        if !linked.is_null() {
-            // SAFETY: A VMA that is linked there is valid and keeps its page tables.
-            return unsafe { self.zap_if_mapped(linked, index, pfn) };
+        if let Some(linked) = self.linked(walker.i_mmap(), index) {
+            let mapped = linked.entry_of(pfn);
+            // Core mm clears entries first and flushes later. A zap meanwhile flushes all, see `tlb_finish_mmu()`.
+            if mapped.is_some() || self.mm.is_flush_pending() {
+                linked.zap_page();
+            }
+            return mapped.map_or(Zap::Nothing, |soft_dirty| Zap::Done { soft_dirty });
         }
         if self.mm.is_unflushed() {
             Zap::Unflushed
         } else {
             Zap::Nothing
         }
-    }
-
-    /// The same where `linked` is the VMA that is linked.
-    ///
-    /// # Safety
-    ///
-    /// `linked` must be linked and cover the index, and `i_mmap` be locked.
-    unsafe fn zap_if_mapped(
-        &self,
-        linked: *mut bindings::vm_area_struct,
-        index: Index,
-        pfn: u64,
-    ) -> Zap {
-        let start = self.base.address(index);
-        let mm = self.mm.as_raw();
-        // SAFETY: The caller promises what this requires.
-        let mapped = unsafe { self.entry_of(index, pfn) };
-        // Core mm clears entries first and flushes later. A zap meanwhile flushes all, see `tlb_finish_mmu()`.
-        // SAFETY: The `mm_struct` is live.
-        if mapped.is_some() || unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
-            // SAFETY: The VMA is valid, keeps its page tables, and covers the page.
-            unsafe { zap(linked, start..start + PAGE_SIZE) };
-        }
-        mapped.map_or(Zap::Nothing, |soft_dirty| Zap::Done { soft_dirty })
     }
 
     /// Calls `f` for the page table entries at `indices` that are not empty, until it breaks, or some time has passed; with `i_mmap`
@@ -277,40 +258,56 @@ impl RmapVma {
         let mut rest = Some(indices);
         for _ in 0..LOOKS {
             let indices = rest?;
-            if self.linked(i_mmap, Index(indices.start())).is_null() {
-                return None;
-            }
-            // SAFETY: The VMA is linked, and the lock is held.
-            let (found, behind) = unsafe { self.next_entry(indices) };
-            rest = behind;
-            if let Some((index, entry)) = found {
-                if f(index, entry).is_break() {
-                    break;
-                }
+            let linked = self.linked(i_mmap, Index(indices.start()))?;
+            let (entry, address) = linked.next_entry(self.base.addresses(indices).end);
+            let index = self.base.index(address);
+            let behind = index.0 + u64::from(entry.is_some());
+            rest = Interval::new(behind, indices.last());
+            if entry.is_some_and(|entry| f(index, entry).is_break()) {
+                break;
             }
         }
         rest
     }
+}
 
-    /// The first entry in `indices` that is not empty, and the rest of the indices behind what was looked at: a bounded
-    /// number.
-    ///
-    /// # Safety
-    ///
-    /// The VMA must be linked, and `i_mmap` locked.
-    unsafe fn next_entry(&self, indices: Interval) -> (Option<(Index, Entry)>, Option<Interval>) {
+/// A VMA that is linked in `i_mmap`, from an address on.
+///
+/// # Invariants
+///
+/// `vma` is of the `mm_struct` of `of`, and linked in the `i_mmap` of its family, which is locked during `'a`: so it is valid,
+/// and keeps its page tables. It covers the addresses from `address` to `end`, which is not covered and the greater.
+struct LinkedVma<'a> {
+    vma: NonNull<bindings::vm_area_struct>,
+    of: &'a RmapVma,
+    address: usize,
+    end: usize,
+}
+
+impl LinkedVma<'_> {
+    /// Whether the entry at the address is soft-dirty; `None` if it does not map frame `pfn`.
+    fn entry_of(&self, pfn: u64) -> Option<bool> {
+        let (mm, pfn, mut soft_dirty) = (self.of.mm.as_raw(), pfn as usize, false);
+        // SAFETY: By the invariant the page tables stay; the flag is valid for writes.
+        let maps = unsafe { helpers::anon_rmap_maps_pfn(mm, self.address, pfn, &mut soft_dirty) };
+        maps.then_some(soft_dirty)
+    }
+
+    /// Clears the entry at the address, and flushes it from all TLBs. The caller is the walk of the family, by which the mmu
+    /// notifier tells this from `MADV_DONTNEED`, and holds no lock that the notifier takes.
+    fn zap_page(&self) {
+        // SAFETY: By the invariant the VMA covers the page, and the page tables stay.
+        unsafe { bindings::zap_vma_range(self.vma.as_ptr(), self.address, PAGE_SIZE) };
+    }
+
+    /// The first entry from the address on that is not empty, and its address; if there is none up to `end` or the VMA's,
+    /// or not in a bounded number, where to go on.
+    fn next_entry(&self, end: usize) -> (Option<Entry>, usize) {
+        let (mm, end) = (self.of.mm.as_raw(), end.min(self.end));
         let (mut kind, mut pfn) = (0, 0);
-        let addresses = self.base.addresses(indices);
-        // SAFETY: The caller sees to it that the page tables stay; the pointers are valid for writes.
-        let address = unsafe {
-            helpers::anon_rmap_next_entry(
-                self.mm.as_raw(),
-                addresses.start,
-                addresses.end,
-                &mut kind,
-                &mut pfn,
-            )
-        };
+        let (to_kind, to_pfn) = (&mut kind, &mut pfn);
+        // SAFETY: By the invariant the page tables of these addresses stay; the pointers are valid for writes.
+        let at = unsafe { helpers::anon_rmap_next_entry(mm, self.address, end, to_kind, to_pfn) };
         let entry = match kind {
             helpers::ANON_RMAP_ENTRY_NONE => None,
             helpers::ANON_RMAP_ENTRY_PAGE => Some(Entry::Page(pfn as u64)),
@@ -318,11 +315,6 @@ impl RmapVma {
             helpers::ANON_RMAP_ENTRY_KNOWN_MARKER => Some(Entry::KnownMarker),
             _ => Some(Entry::Unknown),
         };
-        let index = self.base.index(address);
-        let behind = index.0 + u64::from(entry.is_some());
-        (
-            entry.map(|entry| (index, entry)),
-            Interval::new(behind, indices.last()),
-        )
+        (entry, at)
     }
 }
