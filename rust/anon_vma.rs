@@ -33,7 +33,6 @@ pub(crate) mod family;
 pub(crate) mod rmap_mm;
 pub(crate) mod rmap_vma;
 pub(crate) mod verify;
-pub(crate) mod zap;
 
 /// The link of one VMA into one anon_vma: where the VMA maps an index.
 pub(crate) struct Avc {

@@ -9,7 +9,7 @@
 //! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
 //! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust, and [`operations`], the tables
-//!    that C calls. [`process`]: how processes are named; [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
+//!    that C calls. [`process`]: how processes are named; [`vm_fault`]: page faults; [`wait`]: those that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
 //!    small objects come from; [`bit_mutex`], a lock in one word. [`index`]: positions of
 //!    pages, in an [`interval_tree`] or a [`radix_tree`].
 //! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
@@ -78,6 +78,7 @@ mod slab_cache;
 mod spot;
 mod stats;
 mod verify;
+mod vm_fault;
 mod vma;
 mod wait;
 

@@ -19,7 +19,6 @@ use crate::{
             MAX_INDEX, //
         },
         rmap_vma::RmapVma,
-        zap::zap_write_locked,
         AnonVma,
         CopyReservation,
         LinkReservation,
@@ -28,7 +27,6 @@ use crate::{
     },
     commit_charge::Charge,
     contract,
-    helpers,
     index::{
         pages,
         Base,
@@ -40,7 +38,8 @@ use crate::{
         IntervalTreeNode,
         Surplus, //
     },
-    stats, //
+    stats,
+    vm_fault::Vmf, //
 };
 use core::{
     mem,
@@ -49,7 +48,7 @@ use core::{
 };
 use kernel::{
     bindings,
-    mm::virt::VmaNew,
+    mm::virt,
     page::PAGE_SHIFT,
     prelude::*,
     sync::{
@@ -58,10 +57,14 @@ use kernel::{
             Relaxed, //
         },
         Arc,
-        ArcBorrow,
         LockedBy, //
-    },
-    types::ForeignOwnable, //
+    }, //
+};
+use locked::{
+    VmaMut,
+    VmaNew,
+    VmaOpen,
+    VmaRef, //
 };
 use mm_state::{
     MmState,
@@ -75,6 +78,7 @@ mod core_dump;
 pub(crate) mod device;
 mod fault;
 mod fork;
+pub(crate) mod locked;
 pub(crate) mod mm_state;
 mod mremap;
 mod notifier;
@@ -153,38 +157,7 @@ impl Unpublished {
     }
 }
 
-/// The range of addresses of a VMA.
-///
-/// # Safety
-///
-/// `vma` must be valid and locked, at least for reading.
-unsafe fn range(vma: *const bindings::vm_area_struct) -> (usize, usize) {
-    // SAFETY: The caller promises that the VMA can be read.
-    unsafe {
-        let range = &raw const (*vma).__bindgen_anon_1.__bindgen_anon_1;
-        ((*range).vm_start, (*range).vm_end)
-    }
-}
-
 impl VmaState {
-    /// The state of a VMA of the device; `None` if it is somebody else's VMA, or has lost its state.
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be valid, and locked at least for reading, during `'a`.
-    pub(crate) unsafe fn of<'a>(
-        vma: *const bindings::vm_area_struct,
-    ) -> Option<ArcBorrow<'a, Self>> {
-        // SAFETY: The caller promises that the VMA can be read.
-        let (ops, private) = unsafe { ((*vma).vm_ops, (*vma).vm_private_data) };
-        if !ptr::eq(ops, ops::OPS.as_ptr()) || private.is_null() {
-            return None;
-        }
-        // SAFETY: With our operations, private data that is not null comes from `publish`; `close`
-        // takes it only from a VMA that nobody has locked.
-        Some(unsafe { Arc::<Self>::borrow(private) })
-    }
-
     /// The VMA as the rmap knows it.
     pub(crate) fn rmap_vma(&self) -> &Arc<RmapVma> {
         &self.rmap
@@ -209,18 +182,17 @@ impl VmaState {
     /// move they can be those of before or after.
     pub(crate) fn range(&self) -> Option<(usize, usize)> {
         let vmas = self.mm_state.vmas().lock();
+        let now = VmaOpen::of(self, &vmas)?.range();
         let place = self.registration.access(&vmas).place.as_ref()?;
         let known = vmas.by_page.interval(place).ok()?;
         let (start, end) = (
             (known.start() as usize) << PAGE_SHIFT,
             (known.last() as usize + 1) << PAGE_SHIFT,
         );
-        // SAFETY: `close` takes the place away under this lock, before the VMA is freed.
-        let (vm_start, vm_end) = unsafe { range(self.vma()) };
         Some((
             start,
-            if vm_start == start {
-                end.max(vm_end)
+            if now.start == start {
+                end.max(now.end)
             } else {
                 end
             },
@@ -235,11 +207,9 @@ impl VmaState {
 
     /// Whether somebody is changing the VMA itself: a split, mremap, fork.
     ///
-    /// The answer stays the same as long as the current task holds the VMA's lock or the mmap lock.
-    pub(crate) fn is_write_locked(&self, _vmas: &Vmas) -> bool {
-        // SAFETY: The caller has the state from the VMAs of the address space, and holds their lock:
-        // `close` takes it away from there before the VMA is freed.
-        unsafe { helpers::anon_rmap_vma_is_write_locked(self.vma()) }
+    /// The answer stays the same as long as the current task holds the VMA's lock or the mmap lock. No if it has been closed.
+    pub(crate) fn is_write_locked(&self, vmas: &Vmas) -> bool {
+        VmaOpen::of(self, vmas).is_some_and(|vma| vma.is_write_locked())
     }
 
     /// Whether the current task is zapping page table entries of `pages` for the driver's own ends.
@@ -252,10 +222,10 @@ impl VmaState {
         indices.is_ok_and(|indices| self.amap().lock().replacing.has_own(indices))
     }
 
-    /// Whether `mseal()` keeps the content from being discarded. The caller holds the VMA's lock or the mmap lock.
-    pub(crate) fn is_sealed(&self) -> bool {
-        // SAFETY: The VMA is locked, so it is valid.
-        unsafe { helpers::anon_rmap_vma_is_sealed(self.vma()) }
+    /// Whether `mseal()` keeps the content from being discarded. No if the VMA has been closed. The answer stays the same as
+    /// [`Self::is_write_locked`] says.
+    pub(crate) fn is_sealed(&self, vmas: &Vmas) -> bool {
+        VmaOpen::of(self, vmas).is_some_and(|vma| vma.is_sealed())
     }
 
     /// The VMA; null if it has not been published. Valid until it is closed.
@@ -316,36 +286,6 @@ impl VmaState {
         LinkReservation::new(&self.rmap, links)
     }
 
-    /// Lets the rmap know how far the VMA reaches by now: mremap can grow a VMA in place, for which
-    /// there is no hook. Must be called by a fault, before anything is mapped.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if the VMA is not one; those of [`Charge::new`].
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be the VMA of this state, locked at least for reading.
-    pub(crate) unsafe fn follow_growth(&self, vma: *const bindings::vm_area_struct) -> Result {
-        self.rmap.settle();
-        // SAFETY: The caller promises that.
-        unsafe { self.catch_up(vma) }
-    }
-
-    /// The same, by somebody who is not a fault.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::follow_growth`].
-    unsafe fn catch_up(&self, vma: *const bindings::vm_area_struct) -> Result {
-        // SAFETY: The caller holds the lock.
-        let (start, end) = unsafe { range(vma) };
-        if self.known_end.load(Relaxed) >= end {
-            return Ok(());
-        }
-        self.resize(start, end)
-    }
-
     /// Makes `[start, end)` what the rmap and the address space know of the VMA.
     fn resize(&self, start: usize, end: usize) -> Result {
         let indices = self.base().interval(start, end)?;
@@ -377,32 +317,18 @@ impl VmaState {
     }
 
     /// Gives `vma`, which covers `pages`, the state with `links`, and the offset of its window. Cannot fail.
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a VMA of the device under construction, with no private data.
-    unsafe fn publish(
-        unpublished: Unpublished,
-        vma: *mut bindings::vm_area_struct,
-        pages: Interval,
-        links: Links,
-    ) {
+    fn publish(unpublished: Unpublished, vma: &VmaNew<'_>, pages: Interval, links: Links) {
         let state = unpublished.state.clone();
         *state.links.access_mut(&mut state.amap().lock()) = Some(links);
         let mut vmas = state.mm_state.vmas().lock();
-        // SAFETY: The caller promises what this requires.
-        let _surplus = unsafe { Self::publish_locked(unpublished, vma, pages, &mut vmas) };
+        let _surplus = Self::publish_locked(unpublished, vma, pages, &mut vmas);
         drop(vmas);
     }
 
     /// The same for a state that has its links. What is returned is to be dropped without the lock.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::publish`].
-    unsafe fn publish_locked(
+    fn publish_locked(
         unpublished: Unpublished,
-        vma: *mut bindings::vm_area_struct,
+        vma: &VmaNew<'_>,
         pages: Interval,
         vmas: &mut Vmas,
     ) -> Surplus {
@@ -412,12 +338,9 @@ impl VmaState {
             charge,
             ..
         } = unpublished;
-        // SAFETY: The VMA is valid.
-        let (start, end) = unsafe { range(vma) };
+        let Range { start, end } = vma.range();
         let first = state.base().index(start);
         let pgoff = state.rmap.window().pgoff(first.0);
-        // SAFETY: The caller promises that the VMA is under construction; the state was made for it.
-        unsafe { state.rmap.publish(vma) };
         state.known_end.store(end, Relaxed);
         let (place, surplus) = vmas.by_page.insert(place, pages);
         let registration = state.registration.access_mut(vmas);
@@ -426,11 +349,7 @@ impl VmaState {
             registration.charge = charge;
         }
         stats::VMAS.inc();
-        // SAFETY: The VMA is ours to set up.
-        unsafe {
-            (*vma).vm_pgoff = pgoff;
-            (*vma).vm_private_data = state.into_foreign();
-        }
+        vma.publish(state, pgoff);
         surplus
     }
 
@@ -439,7 +358,7 @@ impl VmaState {
     /// # Errors
     ///
     /// [`ENOMEM`]; those of [`Family::new`] and [`Charge::new`].
-    pub(crate) fn mmap(vma: &VmaNew) -> Result {
+    pub(crate) fn mmap(vma: &virt::VmaNew) -> Result {
         let shared = vma.flags() & bindings::VM_SHARED as bindings::vm_flags_t != 0;
         let sharing = if shared {
             Sharing::Shared
@@ -453,8 +372,8 @@ impl VmaState {
         }
         let pages = pages(vma.start(), vma.end())?;
 
-        // SAFETY: `mmap` is called with the mmap lock held for writing.
-        let mm_state = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
+        let new = VmaNew::new(vma);
+        let mm_state = Subscription::new_uninterruptible(new.mm())?;
         let is_reserved = vma.flags() & bindings::VM_NORESERVE as bindings::vm_flags_t == 0;
         let charge = if shared && is_reserved {
             Some(Charge::for_addresses(vma.start()..vma.end())?)
@@ -465,116 +384,19 @@ impl VmaState {
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
         let unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], 0)?;
-        let vma = vma.as_ptr();
-        // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
-        // but without `VM_MAYSHARE` is private as far as the user can see, and leaves copy-on-write
-        // to the driver. That the device may be on a file system mounted `noexec` means nothing for
-        // what is in the memory. The family has the file.
-        unsafe {
-            (*vma).__bindgen_anon_2.vm_flags |=
-                (bindings::VM_SHARED | bindings::VM_MAYEXEC) as bindings::vm_flags_t;
-            bindings::vma_set_file(vma, unpublished.state.rmap.family().file().as_ptr());
-            (*vma).vm_ops = ops::OPS.as_ptr();
-            Self::publish(unpublished, vma, pages, Links::new(indices));
-        }
+        new.set_up(unpublished.state.rmap.family());
+        Self::publish(unpublished, &new, pages, Links::new(indices));
         Ok(())
     }
 
-    /// Reserves what [`Self::open`] will need if the VMA is split; [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// The caller must hold the mmap lock for writing.
-    pub(crate) unsafe fn may_split(&self) -> Result {
-        // Threads may be in a fault, with only the VMA's lock, and link it to more. Core mm waits for
-        // them too, but later.
-        // SAFETY: The caller holds the lock.
-        unsafe { helpers::anon_rmap_vma_start_write(self.vma()) };
-        // SAFETY: As above.
-        unsafe { self.catch_up(self.vma()) }?;
-        let links = self.links(&self.amap().lock()).map_or(0, Links::len);
-        let needs_charge = {
-            let vmas = self.mm_state.vmas().lock();
-            self.registration.access(&vmas).is_charged()
-        };
-        // SAFETY: The caller holds the lock.
-        let mm_state = unsafe { Subscription::new(self.mm_state.mm().as_raw()) }?;
-        let family = self.rmap.family().clone();
-        let window = family.next_window()?;
-        let amap = self.amap().clone();
-        let windows = [window, self.rmap.window()];
-        let mut spare = Unpublished::new(mm_state, family, amap, self.base(), windows, links)?;
-        if needs_charge {
-            spare.charge = Some(Charge::new(0)?);
-        }
-        let old = self
-            .registration
-            .access_mut(&mut self.mm_state.vmas().lock())
-            .spare
-            .replace(spare);
-        drop(old);
-        Ok(())
-    }
-
-    /// Gives a VMA that core mm has copied a state of its own: for a split, fork or mremap.
-    ///
-    /// If that fails the VMA has none. What the copy was to take over is lost with it, and nothing
-    /// maps it any more.
-    ///
-    /// # Safety
-    ///
-    /// Must be called as core mm calls `vm_operations_struct.open`.
-    pub(crate) unsafe fn open(vma: *mut bindings::vm_area_struct) {
-        // SAFETY: The VMA is a copy of one of ours, which is locked.
-        let Some(source) = (unsafe { Self::of(vma) }) else {
-            return;
-        };
-        // The copied pointer owns no reference.
-        // SAFETY: The VMA is under construction.
-        unsafe { (*vma).vm_private_data = ptr::null_mut() };
-        // SAFETY: As above; `source` has not been closed, so its VMA is valid.
-        let (mm, (start, end), (source_start, source_end)) =
-            unsafe { ((*vma).vm_mm, range(vma), range(source.vma())) };
-
-        let is_fork = !ptr::eq(mm, source.mm_state.mm().as_raw());
-        let result = if is_fork {
-            // SAFETY: `vma` is being copied to another address space.
-            unsafe { source.fork(vma) }
-        } else if source_start <= start && end <= source_end {
-            // SAFETY: `vma` is a part of the source.
-            unsafe { source.split(vma) }
-        } else {
-            // SAFETY: `vma` is elsewhere, so it is to get pages moved.
-            unsafe { Self::begin_move(source, vma) }.inspect_err(|_| {
-                // Core mm does not know yet that this fails: it must find nothing to move to where the rmap does not look.
-                // SAFETY: mremap holds the mmap lock for writing.
-                unsafe {
-                    zap_write_locked(source.vma(), source_start..source_end);
-                }
-            })
-        };
-        if result.is_err() {
-            kernel::pr_warn_once!("out of memory: a mapping has been lost\n");
-            // Without a state it must not be merged with one that has.
-            if let (false, Ok(window)) = (is_fork, source.rmap.family().next_window()) {
-                // SAFETY: The VMA is under construction.
-                unsafe { (*vma).vm_pgoff = window.pgoff(0) };
-            }
-        }
-    }
-
-    /// Makes `vma` a part of this VMA.
+    /// Makes `vma` a part of this VMA, which covers `source`.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if [`Self::may_split`] was not called before.
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a VMA under construction, the mmap lock held for writing.
-    unsafe fn split(&self, vma: *mut bindings::vm_area_struct) -> Result {
-        // SAFETY: Both VMAs are locked for writing.
-        let ((start, end), (source_start, source_end)) = unsafe { (range(vma), range(self.vma())) };
+    /// [`ENOMEM`] if [`VmaMut::may_split`] was not called before.
+    fn split(&self, source: Range<usize>, vma: &VmaNew<'_>) -> Result {
+        let Range { start, end } = vma.range();
+        let (source_start, source_end) = (source.start, source.end);
         let (rest_start, rest_end) = if start == source_start {
             (end, source_end)
         } else {
@@ -613,36 +435,20 @@ impl VmaState {
             &mut split_off,
         );
         *unpublished.state.registration.access_mut(&mut vmas) = split_off;
-        // SAFETY: The VMA is under construction.
-        let _surplus = unsafe { Self::publish_locked(unpublished, vma, new_pages, &mut vmas) };
+        let _surplus = Self::publish_locked(unpublished, vma, new_pages, &mut vmas);
         drop(vmas);
         Ok(())
     }
 
-    /// Ends the VMA's part in everything; its page table entries are gone.
-    ///
-    /// # Safety
-    ///
-    /// Must be called as core mm calls `vm_operations_struct.close`.
-    pub(crate) unsafe fn close(vma: *mut bindings::vm_area_struct) {
-        // SAFETY: The VMA is one of ours, and nobody else has it any more.
-        let (private, (start, end)) = unsafe { ((*vma).vm_private_data, range(vma)) };
-        if private.is_null() {
-            return;
-        }
-        // SAFETY: `publish` gave the VMA this reference, which is taken once.
-        let state = unsafe {
-            (*vma).vm_private_data = ptr::null_mut();
-            Arc::<Self>::from_foreign(private)
-        };
-
+    /// Ends the part of the VMA, which covered `addresses`, in everything; its page table entries are gone.
+    fn close(&self, addresses: Range<usize>) {
         // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
-        if state.rmap.is_settled() && !state.mm_state.rmap_mm().is_exiting() {
+        if self.rmap.is_settled() && !self.mm_state.rmap_mm().is_exiting() {
             contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
         let (_place, registration, _last_fork) = {
-            let mut vmas = state.mm_state.vmas().lock();
-            let mut registration = mem::take(state.registration.access_mut(&mut vmas));
+            let mut vmas = self.mm_state.vmas().lock();
+            let mut registration = mem::take(self.registration.access_mut(&mut vmas));
             let place = registration
                 .place
                 .take()
@@ -650,16 +456,99 @@ impl VmaState {
             (place, registration, vmas.forget_fork_if_empty())
         };
         if registration.moving_here {
-            state.end_move();
+            self.end_move();
         }
-        let _links = state.links.access_mut(&mut state.amap().lock()).take();
-        if state.amap().sharing() == Sharing::Private {
-            if let Ok(indices) = state.base().interval(start, end) {
-                if state.amap().remove_range(indices).is_err() {
-                    state.amap().lock().lost = true;
+        let _links = self.links.access_mut(&mut self.amap().lock()).take();
+        if self.amap().sharing() == Sharing::Private {
+            if let Ok(indices) = self.base().interval(addresses.start, addresses.end) {
+                if self.amap().remove_range(indices).is_err() {
+                    self.amap().lock().lost = true;
                 }
             }
         }
         stats::VMAS.dec();
+    }
+}
+
+impl VmaRef<'_> {
+    /// Lets the rmap know how far the VMA reaches by now: mremap can grow a VMA in place, for which
+    /// there is no hook. Must be called by each fault in it, before anything is mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the VMA is not one; those of [`Charge::new`].
+    fn follow_growth(self, vmf: &Vmf<'_>) -> Result {
+        self.state().rmap.settle(vmf);
+        self.catch_up()
+    }
+
+    /// The same, by somebody who is not a fault.
+    fn catch_up(self) -> Result {
+        let Range { start, end } = self.range();
+        if self.state().known_end.load(Relaxed) >= end {
+            return Ok(());
+        }
+        self.state().resize(start, end)
+    }
+}
+
+impl VmaMut<'_> {
+    /// Reserves what [`Self::open`] will need if the VMA is split; [`ENOMEM`].
+    fn may_split(self) -> Result {
+        // Threads may be in a fault, with only the VMA's lock, and link it to more. Core mm waits for
+        // them too, but later.
+        self.start_write();
+        self.catch_up()?;
+        let state = self.state();
+        let links = state.links(&state.amap().lock()).map_or(0, Links::len);
+        let needs_charge = {
+            let vmas = state.mm_state.vmas().lock();
+            state.registration.access(&vmas).is_charged()
+        };
+        let mm_state = Subscription::new(self.mm())?;
+        let family = state.rmap.family().clone();
+        let window = family.next_window()?;
+        let amap = state.amap().clone();
+        let windows = [window, state.rmap.window()];
+        let mut spare = Unpublished::new(mm_state, family, amap, state.base(), windows, links)?;
+        if needs_charge {
+            spare.charge = Some(Charge::new(0)?);
+        }
+        let old = state
+            .registration
+            .access_mut(&mut state.mm_state.vmas().lock())
+            .spare
+            .replace(spare);
+        drop(old);
+        Ok(())
+    }
+
+    /// Gives `vma`, which core mm has copied from this one, a state of its own: for a split, fork or mremap.
+    ///
+    /// If that fails the VMA has none. What the copy was to take over is lost with it, and nothing
+    /// maps it any more.
+    fn open(self, vma: VmaNew<'_>) {
+        let (source, covered) = (self.range(), vma.range());
+        let is_fork = !ptr::eq(vma.mm().as_raw(), self.mm().as_raw());
+        let is_part = source.start <= covered.start && covered.end <= source.end;
+        let new_window = || self.state().rmap.family().next_window();
+        let result = if is_fork {
+            self.fork(&vma)
+        } else if is_part {
+            self.state().split(source, &vma)
+        } else {
+            // It is elsewhere, so it is to get pages moved.
+            self.begin_move(&vma).inspect_err(|_| {
+                // Core mm does not know yet that this fails: it must find nothing to move to where the rmap does not look.
+                self.zap_as_written(source.clone());
+            })
+        };
+        if result.is_err() {
+            kernel::pr_warn_once!("out of memory: a mapping has been lost\n");
+            // Without a state it must not be merged with one that has.
+            if let (false, Ok(window)) = (is_fork, new_window()) {
+                vma.set_pgoff(window.pgoff(0));
+            }
+        }
     }
 }

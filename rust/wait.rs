@@ -6,18 +6,18 @@
 //! What is waited for ends without a lock that a fault may hold: a zap of core mm in the same address space, a
 //! page that another thread is copying, a page that a soft offline is moving.
 
-use crate::helpers;
-use core::ptr;
-use kernel::{
-    bindings,
-    ffi::{
-        c_long,
-        c_void, //
+use crate::{
+    helpers,
+    vm_fault::{
+        VmFault,
+        Vmf, //
     }, //
 };
-
-/// What a fault handler returns to core mm.
-pub(crate) type VmFault = bindings::vm_fault_t;
+use core::ptr;
+use kernel::ffi::{
+    c_long,
+    c_void, //
+};
 
 /// Makes waiting possible.
 ///
@@ -47,15 +47,10 @@ impl Wait {
         }
     }
 
-    /// Waits, and returns what core mm is to be told.
-    ///
-    /// # Safety
-    ///
-    /// `vmf` must be that of a fault of ours. Neither it nor the VMA may be used afterwards. The caller must hold no lock of the
-    /// driver.
-    pub(crate) unsafe fn wait(self, vmf: *mut bindings::vm_fault) -> VmFault {
-        // SAFETY: The caller promises that the fault is valid.
-        unsafe { helpers::anon_rmap_vmf_wait(vmf, self.cause, self.ticket) }
+    /// Waits, which ends the fault, and returns what core mm is to be told. The caller must hold no lock of the driver.
+    pub(crate) fn wait(self, vmf: Vmf<'_>) -> VmFault {
+        // SAFETY: By its invariant the fault is valid. Nobody uses it, or its VMA, afterwards: it was moved here.
+        unsafe { helpers::anon_rmap_vmf_wait(vmf.as_ptr(), self.cause, self.ticket) }
     }
 }
 

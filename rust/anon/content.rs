@@ -10,7 +10,8 @@ use crate::{
         quarantine,
         OwnedPage, //
     },
-    process, //
+    process,
+    vm_fault::Vmf, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -200,14 +201,8 @@ impl Content {
     /// Not if somebody else has a reference to the page (`vmsplice`, `O_DIRECT`) who may have got it
     /// when the page was shared, or was still empty: he would see what is written. Whoever has got one
     /// since the page is exclusive is to see it.
-    ///
-    /// # Safety
-    ///
-    /// `fault` must be valid.
-    pub(crate) unsafe fn may_be_written(&self, fault: *const bindings::vm_fault) -> bool {
-        let page = self.page().as_ptr();
-        // SAFETY: The page is valid as long as `self` is, the caller promises that the fault is.
-        self.is_exclusive() || !unsafe { helpers::anon_rmap_page_is_in_use(page, fault) }
+    pub(crate) fn may_be_written(&self, vmf: &Vmf<'_>) -> bool {
+        self.is_exclusive() || !vmf.is_page_in_use(&self.page())
     }
 
     /// Whether the page was mapped for writing and has not been shared since.

@@ -18,7 +18,8 @@ use crate::{
         Base,
         Index, //
     },
-    interval_tree::Interval, //
+    interval_tree::Interval,
+    vm_fault::Vmf, //
 };
 use core::{
     ops::ControlFlow,
@@ -29,6 +30,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    mm::virt,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
@@ -167,14 +169,14 @@ impl RmapVma {
     ///
     /// `vma` must be one under construction, of the `mm_struct` and the family that were given to [`Self::new`]. Nothing
     /// may have been published before.
-    pub(crate) unsafe fn publish(&self, vma: *mut bindings::vm_area_struct) {
-        self.vma.store(vma, Relaxed);
+    pub(crate) unsafe fn publish(&self, vma: &virt::VmaRef) {
+        self.vma.store(vma.as_ptr(), Relaxed);
     }
 
     /// Notes that a fault has found the VMA, so it is linked.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn settle(&self, vmf: &Vmf<'_>) {
         // A line that is only read stays in all caches.
-        if !self.is_settled() {
+        if !self.is_settled() && ptr::eq(vmf.vma().as_ptr(), self.as_ptr()) {
             // INVARIANT: Core mm links a VMA before it lets faults have it. Who is to unlink it says so before, to `unsettle`,
             // and waits for faults.
             self.settled.store(true, Relaxed);

@@ -38,7 +38,7 @@ use crate::{
     },
     rmap,
     stats,
-    vma::VmaState, //
+    vma::locked::VmaRef, //
 };
 use core::ptr;
 use kernel::{
@@ -149,9 +149,8 @@ fn map(mm: &RmapMm, address: usize, anon: &Anon) -> bool {
         return false;
     };
     let is_there = mmap.vma_lookup(address).is_some_and(|vma| {
-        // SAFETY: The mmap lock is held.
-        let state = unsafe { VmaState::of(vma.as_ptr()) };
-        state.is_some_and(|state| state.amap().lock().holds(anon))
+        let ours = VmaRef::of(vma);
+        ours.is_some_and(|vma| vma.state().amap().lock().holds(anon))
     });
     // What comes of it in a VMA of ours waits for nobody. If the page is discarded right now, zeroes are mapped.
     let flags = bindings::fault_flag_FAULT_FLAG_REMOTE;

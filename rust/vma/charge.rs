@@ -3,7 +3,7 @@
 //! The [commit charge](crate::commit_charge) of a VMA, from the mprotect that makes it writable on, through splits and growth.
 
 use super::{
-    range,
+    locked::VmaMut,
     Registration,
     VmaState, //
 };
@@ -77,39 +77,41 @@ impl VmaState {
         Ok(())
     }
 
-    /// Charges `[start, end)` of `vma`, whose protection is to become that of `new_flags`, if that makes private memory writable
+    /// Whether the system has promised something for the VMA that core mm does not know of.
+    pub(super) fn is_charged(&self) -> bool {
+        let vmas = self.mm_state.vmas().lock();
+        self.registration.access(&vmas).charge.is_some()
+    }
+}
+
+impl VmaMut<'_> {
+    /// Charges `addresses` of the VMA, whose protection is to become that of `new_flags`, if that makes private memory writable
     /// for the first time.
     ///
     /// # Errors
     ///
     /// Those of [`Charge::new`].
-    ///
-    /// # Safety
-    ///
-    /// Must be called as core mm calls `vm_operations_struct.mprotect`; `vma` must be the VMA of this state.
-    pub(crate) unsafe fn mprotect(
-        &self,
-        vma: *const bindings::vm_area_struct,
+    pub(super) fn mprotect(
+        self,
         addresses: Range<usize>,
         new_flags: bindings::vm_flags_t,
     ) -> Result {
         let charged_by_core_mm_or_not_at_all =
             (bindings::VM_ACCOUNT | bindings::VM_NORESERVE) as bindings::vm_flags_t;
-        // SAFETY: Core mm holds the mmap lock for writing.
-        let (flags, (start, end)) = unsafe { ((*vma).__bindgen_anon_2.vm_flags, range(vma)) };
-        if self.amap().sharing() == Sharing::Shared
+        let state = self.state();
+        if state.amap().sharing() == Sharing::Shared
             || new_flags & bindings::VM_WRITE as bindings::vm_flags_t == 0
-            || flags & charged_by_core_mm_or_not_at_all != 0
-            || self.is_charged()
+            || self.flags() & charged_by_core_mm_or_not_at_all != 0
+            || state.is_charged()
         {
             return Ok(());
         }
         let charge = Charge::for_addresses(addresses.clone())?;
         let _former = {
-            let mut vmas = self.mm_state.vmas().lock();
-            let registration = self.registration.access_mut(&mut vmas);
+            let mut vmas = state.mm_state.vmas().lock();
+            let registration = state.registration.access_mut(&mut vmas);
             let former = registration.charge_of_part.take();
-            if addresses == (start..end) {
+            if addresses == self.range() {
                 registration.charge = Some(charge);
             } else {
                 registration.charge_of_part = Some((addresses, charge));
@@ -117,11 +119,5 @@ impl VmaState {
             former
         };
         Ok(())
-    }
-
-    /// Whether the system has promised something for the VMA that core mm does not know of.
-    pub(super) fn is_charged(&self) -> bool {
-        let vmas = self.mm_state.vmas().lock();
-        self.registration.access(&vmas).charge.is_some()
     }
 }

@@ -10,7 +10,7 @@ use kernel::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
-    mm::virt::VmaNew,
+    mm::virt,
     prelude::*, //
 };
 
@@ -29,7 +29,7 @@ impl MiscDevice for Device {
     }
 
     /// Maps anonymous memory. The offset means nothing.
-    fn mmap(_device: (), _file: &File, vma: &VmaNew) -> Result {
+    fn mmap(_device: (), _file: &File, vma: &virt::VmaNew) -> Result {
         VmaState::mmap(vma)
     }
 }

@@ -10,7 +10,10 @@
 //! ([`RETRY`]) is said only when the entry is there, or somebody who is about to clear it needs nothing that the faulter
 //! may hold; what should not be possible gets a SIGBUS and a line in the log.
 
-use super::VmaState;
+use super::{
+    locked::VmaRef,
+    VmaState, //
+};
 use crate::{
     amap::{
         Slots,
@@ -22,19 +25,21 @@ use crate::{
     },
     anon_vma::{
         family::Sharing,
-        zap::zap,
         AnonVma,
         LinkReservation, //
     },
     contract,
-    helpers,
     index::Index,
     interval_tree::Interval,
+    process,
     radix_tree::NodePool,
     stats,
+    vm_fault::{
+        VmFault,
+        Vmf, //
+    },
     wait::{
         wake,
-        VmFault,
         Wait, //
     }, //
 };
@@ -71,10 +76,9 @@ enum End {
 
 /// A fault on a VMA of the device.
 struct Fault<'a> {
-    vmf: *mut bindings::vm_fault,
-    vma: *mut bindings::vm_area_struct,
+    vmf: &'a Vmf<'a>,
+    vma: VmaRef<'a>,
     state: &'a VmaState,
-    address: usize,
     index: Index,
     write: bool,
 }
@@ -111,32 +115,21 @@ enum Look {
 /// Handles a fault for `write` or for reading, with or without a page table entry being there.
 ///
 /// Takes O(log n) for what is mapped first, and a copy of the page where one is due.
-///
-/// # Safety
-///
-/// Must be called as core mm calls `vm_operations_struct.fault` and `page_mkwrite`.
-pub(crate) unsafe fn handle(vmf: *mut bindings::vm_fault, write: bool) -> VmFault {
+pub(super) fn handle(vmf: Vmf<'_>, write: bool) -> VmFault {
     stats::FAULTS.inc();
-    // SAFETY: Core mm passes a fault that is valid during the call.
-    let (vma, address) = unsafe {
-        let place = &raw const (*vmf).__bindgen_anon_1;
-        ((*place).vma, (*place).address)
-    };
     let resolved = {
-        // SAFETY: Core mm holds the mmap lock or the VMA's lock.
-        let Some(state) = (unsafe { VmaState::of(vma) }) else {
+        let Some(vma) = VmaRef::of(vmf.vma()) else {
             return SIGBUS;
         };
-        // SAFETY: The VMA is that of the state, and locked as above.
-        if unsafe { state.follow_growth(vma) }.is_err() {
+        if vma.follow_growth(&vmf).is_err() {
             return SIGBUS;
         }
+        let state = vma.state();
         let fault = Fault {
-            vmf,
+            vmf: &vmf,
             vma,
             state: &state,
-            address,
-            index: state.base().index(address),
+            index: state.base().index(vmf.address()),
             write,
         };
         fault.resolve()
@@ -145,8 +138,7 @@ pub(crate) unsafe fn handle(vmf: *mut bindings::vm_fault, write: bool) -> VmFaul
         Ok(End::Done(result)) => result,
         Ok(End::Wait(wait)) => {
             stats::WAITS.inc();
-            // SAFETY: The fault is valid, and neither it nor the VMA is used any more.
-            return unsafe { wait.wait(vmf) };
+            return wait.wait(vmf);
         }
         Err(error) if error == EHWPOISON => HWPOISON,
         // Killing a process would not help.
@@ -212,8 +204,7 @@ impl Fault<'_> {
             return self.fill(slots, reserve);
         };
         let anon = slot.value.anon();
-        // SAFETY: `vmf` is valid.
-        let may_be_written = || unsafe { anon.lock().may_be_written(self.vmf) };
+        let may_be_written = || anon.lock().may_be_written(self.vmf);
         if !self.write
             || amap.sharing() == Sharing::Shared
             || (slot.is_exclusive() && may_be_written())
@@ -242,7 +233,7 @@ impl Fault<'_> {
             .state
             .mm_state()
             .clearings()
-            .is_clearing((self.address >> PAGE_SHIFT) as u64)
+            .is_clearing((self.vmf.address() >> PAGE_SHIFT) as u64)
         {
             return Some(Look::Wait(wait));
         }
@@ -256,22 +247,18 @@ impl Fault<'_> {
     /// A core dump gets nothing, but a hole.
     fn fill<'a>(&'a self, mut slots: SlotsGuard<'a>, reserve: &mut Reserve) -> Look {
         let amap = self.state.amap();
-        // SAFETY: No requirements.
-        if unsafe { helpers::anon_rmap_is_dumping_core() } {
+        if process::is_dumping_core() {
             return Look::Done(SIGBUS);
         }
-        // SAFETY: `vmf` is valid.
-        let may_map_zeroes = || unsafe { helpers::anon_rmap_vmf_may_map_zeroes(self.vmf) };
         // Others could not be told when somebody writes to shared memory.
-        if !self.write && amap.sharing() == Sharing::Private && may_map_zeroes() {
+        if !self.write && amap.sharing() == Sharing::Private && self.vmf.may_map_zeroes() {
             return self.map_zeroes(&slots);
         }
         let Some((anon, Origin::Zeroes)) = &reserve.page else {
             return Look::NeedPage(Origin::Zeroes);
         };
         let anon = anon.clone();
-        // SAFETY: `vmf` is valid.
-        if unsafe { helpers::anon_rmap_vmf_maps_zeroes(self.vmf) } {
+        if self.vmf.maps_zeroes() {
             slots = match self.unmap(slots) {
                 Ok(slots) => slots,
                 Err(look) => return look,
@@ -291,11 +278,8 @@ impl Fault<'_> {
 
     /// Maps zeroes for reading, where the amap holds nothing. No anon stands for them, so nothing there can fail.
     fn map_zeroes(&self, slots: &Slots) -> Look {
-        // SAFETY: `vmf` is valid.
-        unsafe {
-            if helpers::anon_rmap_vmf_install_page_table(self.vmf) {
-                helpers::anon_rmap_vmf_map_zeroes(self.vmf);
-            }
+        if self.vmf.install_page_table() {
+            self.vmf.map_zeroes();
         }
         self.map_around(slots);
         Look::Done(RETRY)
@@ -311,8 +295,7 @@ impl Fault<'_> {
         if let Some(refusal) = self.refusal(&slots) {
             return refusal;
         }
-        // SAFETY: `vmf` is valid.
-        let was_soft_dirty = unsafe { helpers::anon_rmap_vmf_is_soft_dirty(self.vmf) };
+        let was_soft_dirty = self.vmf.is_soft_dirty();
         let unmapped = self.unmap(slots);
         let result = unmapped.and_then(|slots| self.replace(slots, &source, anon, reserve));
         if was_soft_dirty && result.is_err() {
@@ -331,8 +314,7 @@ impl Fault<'_> {
         }
         drop(slots);
         let page = self.state.base().addresses(Interval::point(self.index.0));
-        // SAFETY: Core mm has locked the VMA, which covers the page; the current task is replacing it.
-        unsafe { zap(self.vma, page) };
+        self.vma.zap(page);
         let mut slots = amap.lock();
         slots.replacing.end(self.index);
         wake(&**amap);
@@ -414,8 +396,7 @@ impl Fault<'_> {
     /// is linked for; writable if this is a write.
     fn map(&self, slots: &Slots, anon: &Anon) -> Look {
         // Core mm has allocated a page table without our locks, where there was none.
-        // SAFETY: `vmf` is valid.
-        if !unsafe { helpers::anon_rmap_vmf_install_page_table(self.vmf) } {
+        if !self.vmf.install_page_table() {
             return Look::Done(RETRY);
         }
         let result = {
@@ -429,15 +410,9 @@ impl Fault<'_> {
             if self.write {
                 content.set_exclusive(true);
             }
-            // SAFETY: `vmf` and the page are valid. By the amap's rule the entry maps no other page.
-            unsafe {
-                helpers::anon_rmap_vmf_insert_page(
-                    self.vmf,
-                    content.page().as_ptr(),
-                    self.write,
-                    content.is_soft_dirty(),
-                )
-            }
+            // By the amap's rule the entry maps no other page.
+            let (page, soft_dirty) = (content.page(), content.is_soft_dirty());
+            self.vmf.insert_page(&page, self.write, soft_dirty)
         };
         if !self.write && result == RETRY {
             self.map_around(slots);
@@ -450,9 +425,8 @@ impl Fault<'_> {
         let Some(links) = self.state.links(slots) else {
             return;
         };
-        // SAFETY: `vmf` is valid for reads; the copy is used only during this call.
-        let mut around = unsafe { ptr::read(self.vmf) };
-        let address = around.__bindgen_anon_1.address;
+        let mut around = self.vmf.around();
+        let address = self.vmf.address();
         // Aligned in addresses, so that the page table is the fault's.
         let window = (AROUND as usize) << PAGE_SHIFT;
         // The window can begin before the VMA, where there are no indices.
@@ -488,12 +462,8 @@ impl Fault<'_> {
             if !content.may_be_mapped() || content.is_migrating() || content.is_soft_dirty() {
                 continue;
             }
-            around.__bindgen_anon_1.address = address;
-            // SAFETY: As in `map`; the address is in the VMA and has the same page table. If it is
-            // mapped already, nothing happens.
-            unsafe {
-                bindings::vmf_insert_page_mkwrite(&mut around, content.page().as_ptr(), false)
-            };
+            // As in `map`; the address has the page table of the fault's.
+            around.insert_page(address, &content.page());
         }
     }
 }

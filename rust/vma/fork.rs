@@ -3,8 +3,11 @@
 //! fork: a child shares what the parent has, copy-on-write.
 
 use super::{
+    locked::{
+        VmaMut,
+        VmaNew, //
+    },
     notifier::Subscription,
-    range,
     Unpublished,
     VmaState, //
 };
@@ -16,44 +19,29 @@ use crate::{
             Sharing,
             MAX_INDEX, //
         },
-        zap::zap_write_locked,
         AnonVma,
         Links, //
     },
     commit_charge::Charge,
-    helpers,
     index::{
         pages,
         Index, //
     },
     interval_tree::Interval, //
 };
-use kernel::{
-    bindings,
-    prelude::*, //
-};
+use core::ops::Range;
+use kernel::prelude::*;
 
-impl VmaState {
+impl VmaMut<'_> {
     /// Gives `vma`, in another address space, what this VMA has. [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a VMA under construction, this VMA and the mmap locks of both address spaces held
-    /// for writing.
-    pub(super) unsafe fn fork(&self, vma: *mut bindings::vm_area_struct) -> Result {
+    pub(super) fn fork(self, vma: &VmaNew<'_>) -> Result {
         // Whatever becomes of the rest: if core mm goes on to copy the page tables, it must find no page there. The child
         // would map it without the rmap knowing. What it copies then are markers, which no zap removes.
-        // SAFETY: Fork holds the mmap lock and the locks of both VMAs, all for writing.
-        unsafe {
-            if helpers::anon_rmap_vma_is_copied_on_fork(vma) {
-                let (start, end) = range(self.vma());
-                zap_write_locked(self.vma(), start..end);
-            }
+        if vma.is_copied_on_fork() {
+            self.zap_as_written(self.range());
         }
-        // SAFETY: The VMA is under construction; fork holds the mmap locks for writing.
-        let mm_state = unsafe { Subscription::new_uninterruptible((*vma).vm_mm) }?;
-        // SAFETY: The caller promises what this requires.
-        let result = unsafe { self.fork_into(&mm_state, vma) };
+        let mm_state = Subscription::new_uninterruptible(vma.mm())?;
+        let result = self.fork_into(&mm_state, vma);
         if result.is_err() {
             // What is left over must be dropped here, where it may sleep.
             let _amap = mm_state.vmas().lock().forget_fork_if_empty();
@@ -62,67 +50,60 @@ impl VmaState {
     }
 
     /// As [`Self::fork`], into the address space of `mm_state`.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::fork`].
-    unsafe fn fork_into(
-        &self,
-        mm_state: &Subscription,
-        vma: *mut bindings::vm_area_struct,
-    ) -> Result {
-        // SAFETY: The VMA is under construction.
-        let (start, end) = unsafe { range(vma) };
-        let indices = self.base().interval(start, end)?;
+    fn fork_into(self, mm_state: &Subscription, vma: &VmaNew<'_>) -> Result {
+        let parent = self.state();
+        let Range { start, end } = vma.range();
+        let indices = parent.base().interval(start, end)?;
         if indices.last() > MAX_INDEX {
             return Err(ENOMEM);
         }
         // What could not be taken out for want of memory must not be inherited.
-        self.amap().finish_discards()?;
-        let family = self.rmap.family().clone();
-        let amap = match self.amap().sharing() {
-            Sharing::Shared => self.amap().clone(),
-            Sharing::Private => mm_state.amap_of_fork(self.amap().id(), || {
+        parent.amap().finish_discards()?;
+        let family = parent.rmap.family().clone();
+        let amap = match parent.amap().sharing() {
+            Sharing::Shared => parent.amap().clone(),
+            Sharing::Private => mm_state.amap_of_fork(parent.amap().id(), || {
                 Amap::new(Sharing::Private, AnonVma::new(family.clone())?)
             })?,
         };
-        if self.amap().lock().lost {
+        if parent.amap().lock().lost {
             amap.lock().lost = true;
         }
-        // SAFETY: Fork holds the mmap lock for writing.
-        let subscription = unsafe { Subscription::new(mm_state.mm().as_raw()) }?;
-        let windows = [self.rmap.window(); 2];
+        let subscription = Subscription::new(vma.mm())?;
+        let windows = [parent.rmap.window(); 2];
         let mut unpublished =
-            Unpublished::new(subscription, family, amap, self.base(), windows, 0)?;
-        if self.is_charged() {
+            Unpublished::new(subscription, family, amap, parent.base(), windows, 0)?;
+        if parent.is_charged() {
             unpublished.charge = Some(Charge::for_addresses(start..end)?);
         }
-        if self.amap().sharing() == Sharing::Private {
+        if parent.amap().sharing() == Sharing::Private {
             self.share_with_child(indices, unpublished.state.amap())?;
         }
         let pages = pages(start, end)?;
         // What the parent's entries say is not known here.
-        // SAFETY: The VMA is under construction.
-        unsafe { helpers::anon_rmap_new_vma_set_soft_dirty(vma) };
-        // SAFETY: As above.
-        unsafe { Self::publish(unpublished, vma, pages, Links::new(indices)) };
+        vma.set_soft_dirty();
+        VmaState::publish(unpublished, vma, pages, Links::new(indices));
         Ok(())
     }
 
     /// Shares `indices` with `child`, copy-on-write. What the parent may still write is made read-only
     /// first: only parts written since the last fork are looked at. The entries stay, as those of anonymous memory do;
     /// the child has none yet.
-    fn share_with_child(&self, indices: Interval, child: &Amap) -> Result {
+    fn share_with_child(self, indices: Interval, child: &Amap) -> Result {
+        let parent = self.state();
         let mut from = indices.start();
         loop {
-            let run = self.amap().lock().anons.next_unshared(from, indices.last());
+            let run = parent
+                .amap()
+                .lock()
+                .anons
+                .next_unshared(from, indices.last());
             let Some(run) = run.and_then(|(first, last)| Interval::new(first, last)) else {
                 break;
             };
-            let family = self.rmap.family();
-            if !family.write_protect(self.rmap.window(), run) {
-                // SAFETY: Fork holds the mmap lock and the lock of the VMA, both for writing.
-                unsafe { zap_write_locked(self.vma(), self.base().addresses(run)) };
+            let family = parent.rmap.family();
+            if !family.write_protect(parent.rmap.window(), run) {
+                self.zap_as_written(parent.base().addresses(run));
             }
             if run.last() >= indices.last() {
                 break;
@@ -132,10 +113,10 @@ impl VmaState {
 
         // From here on nobody writes through a page table, but a device may, to pages that are
         // pinned: these stay the parent's, and the child gets a copy.
-        let pinned = self.give_up_exclusivity(indices)?;
-        self.amap().share_range(indices, child)?;
+        let pinned = parent.give_up_exclusivity(indices)?;
+        parent.amap().share_range(indices, child)?;
         for index in pinned {
-            if let Err(error) = self.copy_to_child(index, child) {
+            if let Err(error) = parent.copy_to_child(index, child) {
                 child
                     .remove_range(indices)
                     .inspect_err(|_| child.lock().lost = true)?;
@@ -144,7 +125,9 @@ impl VmaState {
         }
         Ok(())
     }
+}
 
+impl VmaState {
     /// Makes the pages at `indices` ones that may be shared, but for those that are pinned: these are
     /// returned. [`ENOMEM`].
     fn give_up_exclusivity(&self, indices: Interval) -> Result<KVVec<Index>> {

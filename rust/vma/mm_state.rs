@@ -26,6 +26,7 @@ use core::{
 };
 use kernel::{
     bindings,
+    container_of,
     mm::Mm,
     new_mutex,
     prelude::*,
@@ -36,6 +37,7 @@ use kernel::{
     sync::{
         global_lock,
         Arc,
+        ArcBorrow,
         Mutex, //
     },
     types::Opaque, //
@@ -100,7 +102,7 @@ impl Vmas {
 #[pin_data]
 pub(crate) struct MmState {
     #[pin]
-    notifier: Opaque<bindings::mmu_notifier>,
+    notifier: Notifier,
     rmap: Arc<RmapMm>,
     /// Comes after the mmap lock and before the lock of an amap. The mmu notifier takes it.
     #[pin]
@@ -109,10 +111,14 @@ pub(crate) struct MmState {
     clearings: Clearings,
 }
 
-// SAFETY: The subscription is core mm's, which locks it; all else is `Send`.
-unsafe impl Send for MmState {}
-// SAFETY: As above.
-unsafe impl Sync for MmState {}
+/// What core mm knows the subscription by, and keeps to itself.
+#[repr(transparent)]
+struct Notifier(Opaque<bindings::mmu_notifier>);
+
+// SAFETY: Core mm lets any task give it back.
+unsafe impl Send for Notifier {}
+// SAFETY: All that a shared reference allows is to pass its address to core mm, which has its own lock for it.
+unsafe impl Sync for Notifier {}
 
 impl MmState {
     /// A new address space, in the list of all; the result is what core mm subscribes, and what
@@ -120,11 +126,7 @@ impl MmState {
     pub(crate) fn alloc(mm: &Mm) -> Result<*mut bindings::mmu_notifier> {
         let mm_state = Arc::pin_init(
             try_pin_init!(Self {
-                notifier <- Opaque::ffi_init(|slot: *mut bindings::mmu_notifier| {
-                    // SAFETY: The slot is valid for writes, and all zeroes is how a subscription
-                    // starts.
-                    unsafe { slot.write_bytes(0, 1) }
-                }),
+                notifier: Notifier(pin_init::zeroed()),
                 rmap: RmapMm::new(mm)?,
                 vmas <- new_mutex!(
                     Vmas {
@@ -143,20 +145,24 @@ impl MmState {
         let node = node.into_node(mm_state.key(), mm_state.clone());
         // One that has lost its last VMA may not have been freed yet.
         let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
-        let notifier = mm_state.notifier.get();
+        let notifier = mm_state.notifier();
         // Core mm's reference, until `release`.
         let _ = Arc::into_raw(mm_state);
         Ok(notifier)
     }
 
-    /// Takes core mm's reference back. Does not sleep.
+    /// Takes core mm's reference back.
     ///
     /// # Safety
     ///
     /// `notifier` must come from [`Self::alloc`], and must not be used afterwards.
-    pub(crate) unsafe fn release(notifier: *mut bindings::mmu_notifier) {
-        // SAFETY: The caller promises that this is the field of a live address space.
-        let mm_state = unsafe { Arc::from_raw(Self::from_notifier(notifier)) };
+    pub(super) unsafe fn from_alloc(notifier: *mut bindings::mmu_notifier) -> Arc<Self> {
+        // SAFETY: The caller promises that this is the field of a live address space, and that the reference is still there.
+        unsafe { Arc::from_raw(container_of!(notifier.cast::<Notifier>(), Self, notifier)) }
+    }
+
+    /// Takes the address space out of the list of all. Does not sleep.
+    pub(super) fn release(mm_state: Arc<Self>) {
         let key = mm_state.key();
         let _node = {
             let mut all = ALL.lock();
@@ -181,10 +187,12 @@ impl MmState {
     ///
     /// # Safety
     ///
-    /// `notifier` must come from [`Self::alloc`].
-    pub(crate) unsafe fn from_notifier(notifier: *mut bindings::mmu_notifier) -> *const Self {
-        // SAFETY: The caller promises that this is the field of an address space.
-        unsafe { kernel::container_of!(Opaque::cast_from(notifier), Self, notifier) }
+    /// `notifier` must come from [`Self::alloc`], and stay that of a subscription during `'a`.
+    pub(super) unsafe fn of_notifier<'a>(
+        notifier: *mut bindings::mmu_notifier,
+    ) -> ArcBorrow<'a, Self> {
+        // SAFETY: The caller promises that this is the field of a live address space, to which core mm has a reference.
+        unsafe { ArcBorrow::from_raw(container_of!(notifier.cast::<Notifier>(), Self, notifier)) }
     }
 
     /// The `mm_struct`. It may have no users any more.
@@ -204,7 +212,7 @@ impl MmState {
 
     /// The subscription, for core mm.
     pub(super) fn notifier(&self) -> *mut bindings::mmu_notifier {
-        self.notifier.get()
+        self.notifier.0.get()
     }
 
     /// The lock over the address space's VMAs.

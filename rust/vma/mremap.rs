@@ -2,8 +2,8 @@
 
 //! mremap: pages move to another VMA, and keep their indices.
 //!
-//! Core mm makes the new VMA ([`VmaState::begin_move`]), announces to our mmu notifier what it moves, moves the page
-//! tables, and tells us ([`VmaState::finish_move`]) or, if that failed, moves them back and closes the new VMA. It
+//! Core mm makes the new VMA ([`VmaMut::begin_move`]), announces to our mmu notifier what it moves, moves the page
+//! tables, and tells us ([`VmaMut::finish_move`]) or, if that failed, moves them back and closes the new VMA. It
 //! holds the mmap lock for writing all the time, so there are no faults.
 //!
 //! A failure does not wait for that: its walk looks at the source before it looks at the target, which comes later in
@@ -11,9 +11,12 @@
 //! give up between the two.
 
 use super::{
+    locked::{
+        VmaMut,
+        VmaNew, //
+    },
     mm_state::Move,
     notifier::Subscription,
-    range,
     Unpublished,
     VmaState, //
 };
@@ -24,53 +27,40 @@ use crate::{
             Sharing,
             MAX_INDEX, //
         },
-        zap::zap_write_locked,
         Links, //
     },
     commit_charge::Charge,
-    helpers,
     index::{
         pages,
         Base,
         Index, //
     }, //
 };
-use core::mem;
-use kernel::{
-    bindings,
-    prelude::*,
-    sync::ArcBorrow, //
+use core::{
+    mem,
+    ops::Range, //
 };
+use kernel::prelude::*;
 
-impl VmaState {
+impl VmaMut<'_> {
     /// Makes `vma` the target of a move of pages of this VMA; its offset says from which one on. [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// `vma` must be a VMA under construction, the mmap lock held for writing.
-    pub(super) unsafe fn begin_move(
-        source: ArcBorrow<'_, Self>,
-        vma: *mut bindings::vm_area_struct,
-    ) -> Result {
-        // SAFETY: The mmap lock is held for writing.
-        let ((start, end), (source_start, _), pgoff) =
-            unsafe { (range(vma), range(source.vma()), (*vma).vm_pgoff) };
-        let base = Base::placing(Index(source.rmap.window().index(pgoff)), start);
+    pub(super) fn begin_move(self, vma: &VmaNew<'_>) -> Result {
+        let source = self.state();
+        let Range { start, end } = vma.range();
+        let base = Base::placing(Index(source.rmap.window().index(vma.pgoff())), start);
         let indices = base.interval(start, end)?;
         if indices.last() > MAX_INDEX {
             return Err(ENOMEM);
         }
-        // SAFETY: The mmap lock is held for writing.
-        let mm_state = unsafe { Subscription::new(source.mm_state.mm().as_raw()) }?;
+        let mm_state = Subscription::new(vma.mm())?;
         let family = source.rmap.family().clone();
         let amap = match source.amap().sharing() {
             Sharing::Shared => source.amap().clone(),
             Sharing::Private => Amap::new(Sharing::Private, source.amap().anon_vma().clone())?,
         };
-        // SAFETY: As above. What a fault may still link is needed, too.
-        unsafe { helpers::anon_rmap_vma_start_write(source.vma()) };
-        // SAFETY: As above.
-        unsafe { source.catch_up(source.vma()) }?;
+        // What a fault may still link is needed, too.
+        self.start_write();
+        self.catch_up()?;
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
         let mut unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], links)?;
@@ -94,17 +84,15 @@ impl VmaState {
             vmas.moves += 1;
             vmas.moving.replace(Move {
                 source: source.into(),
-                source_start,
+                source_start: self.range().start,
                 moved: None,
             })
         };
         drop(old);
         unpublished.state.rmap.family().begin_move();
         // As core mm says of each page that it moves; here that is also what is in no page table.
-        // SAFETY: The VMA is under construction.
-        unsafe { helpers::anon_rmap_new_vma_set_soft_dirty(vma) };
-        // SAFETY: As above.
-        unsafe { Self::publish(unpublished, vma, pages(start, end)?, links) };
+        vma.set_soft_dirty();
+        VmaState::publish(unpublished, vma, pages(start, end)?, links);
         Ok(())
     }
 
@@ -115,17 +103,16 @@ impl VmaState {
     ///
     /// [`ENOMEM`]; [`EINVAL`] if nothing was moved: mremap with an old length of 0 duplicates a shared mapping, and
     /// ours only look like one to core mm.
-    ///
-    /// # Safety
-    ///
-    /// The mmap lock must be held for writing.
-    pub(crate) unsafe fn finish_move(&self) -> Result {
-        self.move_anons().inspect_err(|_| {
-            // SAFETY: The caller holds the lock.
-            unsafe { self.give_up_move() }
+    pub(super) fn finish_move(self) -> Result {
+        self.state().move_anons().inspect_err(|_| {
+            // Core mm is to have nothing to move back from this VMA. Page tables are only a cache.
+            self.zap_as_written(self.range());
+            self.state().end_move();
         })
     }
+}
 
+impl VmaState {
     fn move_anons(&self) -> Result {
         let (source, moved) = {
             let vmas = self.mm_state.vmas().lock();
@@ -163,20 +150,5 @@ impl VmaState {
         };
         self.rmap.family().end_move();
         drop(moving);
-    }
-
-    /// Makes sure that core mm has nothing to move back from this VMA, as [`Self::finish_move`] has failed. Page tables are
-    /// only a cache.
-    ///
-    /// # Safety
-    ///
-    /// The mmap lock must be held for writing.
-    unsafe fn give_up_move(&self) {
-        // SAFETY: The mmap lock is held for writing, and the VMA is a live one.
-        unsafe {
-            let (start, end) = range(self.vma());
-            zap_write_locked(self.vma(), start..end);
-        }
-        self.end_move();
     }
 }

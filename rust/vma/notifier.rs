@@ -21,6 +21,7 @@
 
 use super::{
     clearings::Clearing,
+    locked::MmWriteLocked,
     mm_state::{
         MmState,
         Vmas, //
@@ -37,7 +38,10 @@ use crate::{
 use core::ops::Deref;
 use kernel::{
     bindings,
-    error::from_err_ptr,
+    error::{
+        from_err_ptr,
+        from_result, //
+    },
     ffi::c_int,
     mm::Mm,
     page::PAGE_SHIFT,
@@ -68,34 +72,23 @@ impl Subscription {
     /// # Errors
     ///
     /// [`ENOMEM`]; [`EINTR`] if a signal is pending and the subscription is new.
-    ///
-    /// # Safety
-    ///
-    /// The caller must hold the mmap lock of `mm` for writing.
-    pub(crate) unsafe fn new(mm: *mut bindings::mm_struct) -> Result<Self> {
-        // SAFETY: The caller holds the lock that this needs.
-        let notifier = unsafe { bindings::mmu_notifier_get_locked(OPS.as_ptr(), mm) };
+    pub(super) fn new(mm: MmWriteLocked<'_>) -> Result<Self> {
+        // SAFETY: The `mm_struct` has users, and its mmap lock is held for writing.
+        let notifier = unsafe { bindings::mmu_notifier_get_locked(OPS.as_ptr(), mm.as_raw()) };
         let notifier = from_err_ptr(notifier)?;
         // SAFETY: A subscription with our operations comes from `MmState::alloc`, and as we
         // have a use of it, it has not been released.
-        let mm_state = unsafe { Arc::from_raw(MmState::from_notifier(notifier)) };
-        // Core mm's reference stays what it is; ours is a new one.
-        let _ = Arc::into_raw(mm_state.clone());
+        let mm_state = unsafe { MmState::of_notifier(notifier) };
         // INVARIANT: `mmu_notifier_get_locked` has counted this use.
-        Ok(Self(mm_state))
+        Ok(Self(mm_state.into()))
     }
 
     /// As [`Self::new`], but a pending signal is no reason to fail: for fork, which could not say
     /// so, and mmap, which does not for anonymous memory.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::new`].
-    pub(crate) unsafe fn new_uninterruptible(mm: *mut bindings::mm_struct) -> Result<Self> {
+    pub(super) fn new_uninterruptible(mm: MmWriteLocked<'_>) -> Result<Self> {
         let mut hidden = None;
         let result = loop {
-            // SAFETY: The caller promises what `new` requires.
-            match unsafe { Self::new(mm) } {
+            match Self::new(mm) {
                 Err(error) if error == EINTR => {
                     // SAFETY: The current task may hide its own signals from itself.
                     let notify = unsafe { helpers::anon_rmap_hide_signals() };
@@ -105,7 +98,7 @@ impl Subscription {
             }
         };
         if let Some(notify) = hidden {
-            // SAFETY: Undoes the above.
+            // SAFETY: They were hidden by the current task, above.
             unsafe { helpers::anon_rmap_show_signals(notify) };
         }
         result
@@ -132,10 +125,8 @@ impl Drop for Subscription {
 /// To be called by core mm only, as `mmu_notifier_ops.alloc_notifier`.
 unsafe extern "C" fn alloc_notifier(mm: *mut bindings::mm_struct) -> *mut bindings::mmu_notifier {
     // SAFETY: Core mm passes an `mm_struct` that is live during the call.
-    match MmState::alloc(unsafe { Mm::from_raw(mm) }) {
-        Ok(notifier) => notifier,
-        Err(error) => error.to_ptr(),
-    }
+    let mm = unsafe { Mm::from_raw(mm) };
+    MmState::alloc(mm).unwrap_or_else(|error| error.to_ptr())
 }
 
 /// # Safety
@@ -143,7 +134,7 @@ unsafe extern "C" fn alloc_notifier(mm: *mut bindings::mm_struct) -> *mut bindin
 /// To be called by core mm only, as `mmu_notifier_ops.free_notifier`.
 unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
     // SAFETY: Core mm passes what `alloc_notifier` returned, once, and forgets it.
-    unsafe { MmState::release(notifier) };
+    MmState::release(unsafe { MmState::from_alloc(notifier) });
 }
 
 /// # Safety
@@ -151,7 +142,7 @@ unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
 /// To be called by core mm only, as `mmu_notifier_ops.release`.
 unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
     // SAFETY: Core mm passes our subscription, which is valid during the call.
-    let mm_state = unsafe { &*MmState::from_notifier(notifier) };
+    let mm_state = unsafe { MmState::of_notifier(notifier) };
     mm_state.rmap_mm().set_exiting();
 }
 
@@ -163,17 +154,23 @@ unsafe extern "C" fn invalidate_range_start(
     range: *const bindings::mmu_notifier_range,
 ) -> c_int {
     // SAFETY: Core mm passes our subscription and a range, both valid during the call.
-    let (mm_state, range) = unsafe { (&*MmState::from_notifier(notifier), &*range) };
+    let (mm_state, range) = unsafe { (MmState::of_notifier(notifier), &*range) };
+    from_result(|| begin(&mm_state, range).map(|()| 0))
+}
+
+/// # Errors
+///
+/// [`EAGAIN`] if core mm must not wait, and it is not certain at once that this is for nothing of ours.
+fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
     let event = Event::of(range);
     let (Some(event), Ok(touched)) = (event, pages(range.start, range.end)) else {
-        return 0;
+        return Ok(());
     };
-    // SAFETY: The range is valid.
-    if !unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) } {
+    if !is_blockable(range) {
         // The OOM reaper, which leaves our VMAs alone.
         return match mm_state.vmas().try_lock() {
-            Some(vmas) if vmas.by_page.overlapping(touched).next().is_none() => 0,
-            _ => EAGAIN.to_errno(),
+            Some(vmas) if vmas.by_page.overlapping(touched).next().is_none() => Ok(()),
+            _ => Err(EAGAIN),
         };
     }
     match event {
@@ -190,7 +187,7 @@ unsafe extern "C" fn invalidate_range_start(
             }
         }
     }
-    0
+    Ok(())
 }
 
 /// Makes faults wait in what is going to be cleared.
@@ -212,33 +209,44 @@ unsafe extern "C" fn invalidate_range_end(
     notifier: *mut bindings::mmu_notifier,
     range: *const bindings::mmu_notifier_range,
 ) {
-    // SAFETY: As in `invalidate_range_start`: both are valid during the call.
-    let (mm_state, range) = unsafe { (&*MmState::from_notifier(notifier), &*range) };
-    // SAFETY: The range is valid.
-    let blockable = unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) };
+    // SAFETY: Core mm passes our subscription and a range, both valid during the call.
+    let (mm_state, range) = unsafe { (MmState::of_notifier(notifier), &*range) };
+    end(&mm_state, range);
+}
+
+/// Discards what was cleared, and lets faults go on there.
+fn end(mm_state: &MmState, range: &bindings::mmu_notifier_range) {
     let Ok(cleared) = pages(range.start, range.end) else {
         return;
     };
-    if Event::of(range) != Some(Event::Clear) || !blockable {
+    if Event::of(range) != Some(Event::Clear) || !is_blockable(range) {
         return;
     }
     let next = |rest: Interval| {
         let vmas = mm_state.vmas().lock();
-        next_cleared(&vmas, rest).map(|(state, part)| (state.clone(), part))
+        let (state, part) = next_cleared(&vmas, rest)?;
+        let stays = state.amap().sharing() == Sharing::Shared || state.is_sealed(&vmas);
+        Some((state.clone(), part, stays))
     };
     // What start has noted.
     let Some(clearing) = mm_state.clearings().get(key(range)) else {
         return;
     };
-    let mut found: Option<(Arc<VmaState>, Interval)> = next(cleared);
-    while let Some((state, part)) = found {
-        if clearing == Clearing::All {
+    let mut found: Option<(Arc<VmaState>, Interval, bool)> = next(cleared);
+    while let Some((state, part, stays)) = found {
+        if clearing == Clearing::All && !stays {
             // The pages are freed here, without a lock.
             discard(&state, part);
         }
         found = behind(part, cleared).and_then(next);
     }
     mm_state.clearings().end(key(range));
+}
+
+/// Whether core mm lets the driver wait.
+fn is_blockable(range: &bindings::mmu_notifier_range) -> bool {
+    // SAFETY: The range is valid.
+    unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) }
 }
 
 /// What core mm announces.
@@ -285,11 +293,8 @@ fn part(one: Interval, other: Interval) -> Option<Interval> {
     Interval::new(one.start().max(other.start()), one.last().min(other.last()))
 }
 
-/// Takes what core mm has cleared of a VMA out of its amap, unless it is to stay.
+/// Takes what core mm has cleared of a VMA out of its amap.
 fn discard(state: &VmaState, pages: Interval) {
-    if state.amap().sharing() == Sharing::Shared || state.is_sealed() {
-        return;
-    }
     let (start, end) = (pages.start() as usize, pages.last() as usize + 1);
     if let Ok(indices) = state
         .base()

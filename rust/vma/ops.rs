@@ -4,12 +4,19 @@
 
 use super::{
     fault,
-    VmaState, //
+    locked::{
+        self,
+        VmaMut,
+        VmaNew, //
+    }, //
 };
 use crate::{
-    helpers,
     operations::Operations,
-    wait::VmFault, //
+    process,
+    vm_fault::{
+        VmFault,
+        Vmf, //
+    }, //
 };
 use core::ptr::{
     self,
@@ -23,7 +30,10 @@ use kernel::{
         c_int,
         c_ulong, //
     },
-    mm::MmWithUser,
+    mm::{
+        virt,
+        MmWithUser, //
+    },
     prelude::*,
     sync::rcu, //
 };
@@ -63,30 +73,29 @@ pub(crate) fn maps(mm: &MmWithUser, address: usize) -> Option<bool> {
 ///
 /// To be called by core mm only, as `vm_operations_struct.open`.
 unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
-    // SAFETY: Called by core mm.
-    unsafe { VmaState::open(vma) };
+    // SAFETY: This is that hook.
+    if let Some((source, copy)) = unsafe { VmaNew::copied(vma) } {
+        source.open(copy);
+    }
 }
 
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.close`.
 unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
-    // SAFETY: Called by core mm.
-    unsafe { VmaState::close(vma) };
+    // SAFETY: This is that hook.
+    if let Some((addresses, state)) = unsafe { locked::closed(vma) } {
+        state.close(addresses);
+    }
 }
 
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.may_split`.
 unsafe extern "C" fn may_split(vma: *mut bindings::vm_area_struct, _address: c_ulong) -> c_int {
-    // SAFETY: Core mm holds the mmap lock for writing, so the VMA is ours to read, and `may_split`
-    // may be called.
-    from_result(|| unsafe {
-        match VmaState::of(vma) {
-            Some(state) => state.may_split().map(|()| 0),
-            None => Ok(0),
-        }
-    })
+    // SAFETY: Core mm holds the mmap lock for writing.
+    let vma = unsafe { VmaMut::from_raw(vma) };
+    from_result(|| vma.map_or(Ok(()), VmaMut::may_split).map(|()| 0))
 }
 
 /// # Safety
@@ -96,48 +105,40 @@ unsafe extern "C" fn mprotect(
     vma: *mut bindings::vm_area_struct,
     start: c_ulong,
     end: c_ulong,
-    new_flags: c_ulong,
+    flags: c_ulong,
 ) -> c_int {
     // SAFETY: Core mm holds the mmap lock for writing.
-    from_result(|| unsafe {
-        match VmaState::of(vma) {
-            Some(state) => state
-                .mprotect(vma, start..end, new_flags as bindings::vm_flags_t)
-                .map(|()| 0),
-            None => Ok(0),
-        }
-    })
+    let vma = unsafe { VmaMut::from_raw(vma) };
+    let charge = |vma: VmaMut<'_>| vma.mprotect(start..end, flags as bindings::vm_flags_t);
+    from_result(|| vma.map_or(Ok(()), charge).map(|()| 0))
 }
 
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.mremap`.
 unsafe extern "C" fn mremap(vma: *mut bindings::vm_area_struct) -> c_int {
-    from_result(|| {
-        // SAFETY: Core mm holds the mmap lock for writing. The VMA has no state if `open` found no
-        // memory for one.
-        let state = unsafe { VmaState::of(vma) }.ok_or(ENOMEM)?;
-        // SAFETY: As above: the lock is held.
-        unsafe { state.finish_move() }.map(|()| 0)
-    })
+    // SAFETY: Core mm holds the mmap lock for writing.
+    let vma = unsafe { VmaMut::from_raw(vma) };
+    // It has no state if `open` found no memory for one.
+    from_result(|| vma.ok_or(ENOMEM)?.finish_move().map(|()| 0))
 }
 
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.fault`.
 unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> VmFault {
-    // SAFETY: Core mm passes a valid fault.
-    let write = unsafe { (*vmf).flags } & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
-    // SAFETY: Called by core mm.
-    unsafe { fault::handle(vmf, write) }
+    // SAFETY: This is a hook for faults.
+    let vmf = unsafe { Vmf::from_raw(vmf) };
+    let write = vmf.is_write();
+    fault::handle(vmf, write)
 }
 
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.page_mkwrite`.
 unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> VmFault {
-    // SAFETY: Called by core mm.
-    unsafe { fault::handle(vmf, true) }
+    // SAFETY: This is a hook for faults.
+    fault::handle(unsafe { Vmf::from_raw(vmf) }, true)
 }
 
 /// A write to what core mm takes for no page: the page of zeroes that all share.
@@ -146,46 +147,39 @@ unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> VmFault {
 ///
 /// To be called by core mm only, as `vm_operations_struct.pfn_mkwrite`.
 unsafe extern "C" fn pfn_mkwrite(vmf: *mut bindings::vm_fault) -> VmFault {
-    // `wp_pfn_shared()` does not know `VM_FAULT_RETRY`: it would go on to make the entry writable.
-    // SAFETY: Core mm passes a valid fault.
-    unsafe { (*vmf).flags &= !bindings::fault_flag_FAULT_FLAG_ALLOW_RETRY };
-    // SAFETY: Called by core mm.
-    unsafe { fault::handle(vmf, true) }
+    // SAFETY: This is a hook for faults.
+    let mut vmf = unsafe { Vmf::from_raw(vmf) };
+    // `wp_pfn_shared()` would go on to make the entry writable.
+    vmf.forbid_retry();
+    fault::handle(vmf, true)
 }
 
 /// Maps nothing, since it may not sleep: `fault` maps the pages around. That there is this operation
 /// lets core mm call `fault` with only the VMA locked, so that threads fault in parallel.
-///
-/// # Safety
-///
-/// None needed.
-unsafe extern "C" fn map_pages(
-    _vmf: *mut bindings::vm_fault,
-    _start: c_ulong,
-    _end: c_ulong,
-) -> VmFault {
+extern "C" fn map_pages(_: *mut bindings::vm_fault, _: c_ulong, _: c_ulong) -> VmFault {
     0
 }
 
-/// A name makes the mapping a part of core dumps, and is used for nothing else. Core mm takes all our memory for shared, so
-/// what is private to the user is told by this, as `coredump_filter` says of private anonymous memory.
-///
 /// Who writes a core dump asks each VMA before it reads any.
 ///
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.name`.
 unsafe extern "C" fn name(vma: *mut bindings::vm_area_struct) -> *const c_char {
-    // SAFETY: No requirements.
-    if unsafe { helpers::anon_rmap_is_dumping_core() } {
+    if process::is_dumping_core() {
         // SAFETY: `dump_vma_snapshot()` holds the mmap lock for writing.
-        if let Some(state) = unsafe { VmaState::of(vma) } {
-            // SAFETY: As above.
-            unsafe { state.hide_kept() };
+        if let Some(vma) = unsafe { VmaMut::from_raw(vma) } {
+            vma.hide_kept();
         }
     }
-    // SAFETY: Core mm holds the mmap lock.
-    if unsafe { helpers::anon_rmap_vma_is_dumped_if_private(vma) } {
+    // SAFETY: Core mm holds the mmap lock, or that of the VMA.
+    name_of(unsafe { virt::VmaRef::from_raw(vma) })
+}
+
+/// A name makes the mapping a part of core dumps, and is used for nothing else. Core mm takes all our memory for shared, so
+/// what is private to the user is told by this, as `coredump_filter` says of private anonymous memory.
+fn name_of(vma: &virt::VmaRef) -> *const c_char {
+    if locked::is_dumped_if_private(vma) {
         c"[anon_rmap]".as_char_ptr()
     } else {
         ptr::null()
