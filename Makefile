@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 
 .PHONY: help demo test host-test programs bench-tree modules selftests shell rustfmtcheck clean distclean
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! An interval tree: which of many intervals, that may overlap, overlap a given one?
 //!

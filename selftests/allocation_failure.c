@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * When an allocation fails in the kernel, the operation that needed it fails and changes nothing, or the
  * memory answers with SIGBUS. It never has another content, and nothing is leaked.

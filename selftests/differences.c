@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What core mm does not let a driver do like anonymous memory (README.md, "Limits"), as it is: so that it is noticed
  * when it changes, and that nothing worse comes of it.

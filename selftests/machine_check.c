@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Machine checks, as the processor reports them: QEMU's monitor injects them into CPU 1. See
  * qemu/machine-check-test, which runs this.

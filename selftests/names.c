@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The names of processes and pages: what a file prints is taken by every other file, and means the same page of the
  * same process. In pid namespaces, for processes whose first thread has ended, and when a number is another's by now.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Random texts that name nothing are refused by each file of debugfs with the error that the table in the README says,
  * in one piece or in several. `refusals [TEXTS [SEED]]`.

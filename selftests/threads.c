@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Threads and processes that use, change and fail the same memory at the same time. */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Memory that was read and never written costs nothing: all share one page of zeroes, as with anonymous memory, and the
  * first write gives one's own.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the driver does with page frames that Rust cannot reach. See helpers.rs
  * for the Rust side.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the reverse map and memory failures need of the kernel and Rust cannot
  * reach. See helpers.rs for the Rust side.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The slab cache of the nodes: kmalloc would round them up to nearly twice their size.
 

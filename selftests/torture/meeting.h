@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Threads of a process meet on memory that was just made, and has grown. While one discards it all, the others touch what
  * it has grown by for the first time; or while one forks, the others write what they all have written.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 
 """report.py DIR prints the tables of DIR/native.json and DIR/guest.json; writes DIR/tree.json and DIR/tree.svg."""
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the tree is compared with: the kernel's interval tree, as it exports it, and a linked list, which is
  * what Linux searched before. Each operation is a loop over a batch.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `rust/interval_tree.rs` on the host: its KUnit tests run as cargo tests, and what the random tests and the
 //! fuzzer share.
