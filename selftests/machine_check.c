@@ -462,7 +462,9 @@ static struct victim *start_victim(const char *address)
 	CPU_ZERO(&cpus);
 	CPU_SET(MCE_CPU, &cpus);
 	sched_setaffinity(0, sizeof(cpus), &cpus);
-	ATTEMPT(victim->access, for (;; victim->loads++) *(volatile const char *)address);
+	ATTEMPT(victim->access,
+		for (;; victim->loads++)
+			*(volatile const char *)address);
 	_exit(0);
 }
 

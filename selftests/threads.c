@@ -523,7 +523,7 @@ FIXTURE(poison_race)
 
 FIXTURE_VARIANT(poison_race)
 {
-	void *(*worker)(void *);
+	void *(*worker)(void *argument);
 };
 
 FIXTURE_VARIANT_ADD(poison_race, with_readers) { .worker = read_poisoned_pages };

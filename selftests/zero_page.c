@@ -142,8 +142,8 @@ TEST_F(zero_page, populated_or_locked)
 
 struct race {
 	char *memory;
-	_Atomic size_t written;
-	_Atomic bool over;
+	atomic_size_t written;
+	atomic_bool over;
 	size_t stale;
 };
 

@@ -13,8 +13,8 @@ enum phase { CLOSED, OPEN, GO };
 enum purpose { UNMAP, DISCARD, DISCARD_AND_FORK, FORKS, NR_PURPOSES };
 
 static struct {
-	atomic_bool held;
 	_Atomic(enum phase) phase;
+	atomic_bool held;
 	/* Who has come. */
 	atomic_uint here;
 	enum purpose purpose;
