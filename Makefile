@@ -15,7 +15,7 @@ help:
 	@echo '                   build it for the prepared kernel tree DIR (CONFIG_RUST=y), in build/modules/'
 	@echo 'make selftests     build the test programs, in build/selftests/'
 	@echo 'make rustfmtcheck  check the format of the Rust sources'
-	@echo 'make lint          check the sources: checkpatch, shellcheck, licences, the pages'
+	@echo 'make lint          check the sources: checkpatch, shellcheck, licences, pages, layers'
 	@echo 'make rustdoc       the documentation of the module, in build/doc/'
 	@echo 'make rust-analyzer write rust-project.json, for editors'
 	@echo 'make clean         remove build/'

@@ -4,13 +4,14 @@
 
 * No line is wider than 120 columns; README.md has at most 150 lines.
 * Links lead to files and headings that are there.
-* rust/README.md names each source of rust/, and none that is not there; where it says `file.rs:function`, the file has that
-  function. selftests/README.md names each test program, and qemu/README.md each script.
+* rust/README.md names each source of rust/, and none that is not there, in the layer that rust/main.rs says; where it says
+  `file.rs:function`, the file has that function. selftests/README.md names each test program, and qemu/README.md each script.
 * The newest tag in CHANGELOG.md is the version of the module.
 """
 
 import pathlib
 import re
+import runpy
 import sys
 
 COLUMNS = 120
@@ -68,6 +69,16 @@ def check_source_map(page, text):
             wrong.append(f"{page}: {name} has no function {function}")
 
 
+def check_layers(page, text):
+    right = runpy.run_path(str(top / "selftests/host/layers"))["Crate"](top).layers
+    layer = None
+    for number, files in re.findall(r"^\|(?: (\d+))? \| (`.*?`) \|", text, re.M):
+        layer = int(number or layer)
+        for name in re.findall(r"`([\w/]+)\.", files):
+            if right.get(name.split("/")[0]) != layer:
+                wrong.append(f"{page}: {name} is not in layer {layer}")
+
+
 def check_names(page, text, names):
     wrong.extend(f"{page}: does not name {name}" for name in sorted(names) if not re.search(rf"`{re.escape(name)}\b", text))
 
@@ -85,6 +96,7 @@ for path in pages():
     check_links(page, text)
     if str(page) == "rust/README.md":
         check_source_map(page, text)
+        check_layers(page, text)
     if str(page) == "selftests/README.md":
         check_names(page, text, {p.stem for p in (top / "selftests").glob("*.c")})
     if str(page) == "qemu/README.md":

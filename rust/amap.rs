@@ -7,7 +7,7 @@
 //! rely on:
 //!
 //! > Under the amap's lock, the page table entry of an index is empty or maps the anon that the amap holds
-//! > there, unless core mm is [clearing](crate::address_space::Clearings) the entry, or a fault is
+//! > there, unless core mm is [clearing](crate::vma::clearings) the entry, or a fault is
 //! > [replacing](Replacing) the anon, or mremap is moving the entries of the VMA.
 //!
 //! So entries are installed under the lock, and whoever takes an anon out of the amap first says that it does, then zaps
@@ -16,10 +16,17 @@
 
 use crate::{
     anon::{
-        Anon,
-        Share, //
+        share::Share,
+        Anon, //
     },
-    anon_vma::AnonVma,
+    anon_vma::{
+        family::Sharing,
+        rmap_vma::{
+            Holdings,
+            PageId, //
+        },
+        AnonVma, //
+    },
     helpers,
     index::Index,
     interval_tree::Interval,
@@ -30,6 +37,7 @@ use crate::{
     },
     stats, //
 };
+use discards::Discards;
 use kernel::{
     mm::Mm,
     new_mutex,
@@ -46,108 +54,16 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    },
-    task::Task, //
+    }, //
 };
+use replacing::Replacing;
 
-/// Whether writes go to a page of one's own or to everybody's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    /// Copy-on-write: `MAP_PRIVATE`.
-    Private,
-    /// One amap for all that inherit it: `MAP_SHARED`.
-    Shared,
-}
+mod discards;
+mod replacing;
 
 /// Names an amap for as long as the module is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AmapId(i64);
-
-/// Indices whose anon a fault is about to replace: meanwhile no page table entry may be installed there.
-///
-/// The fault has to zap the old entry without the amap's lock. Its task is noted, which tells our mmu
-/// notifier that nothing is to be discarded.
-pub(crate) struct Replacing([Option<(Index, *const Task)>; Self::PLACES]);
-
-// SAFETY: The task pointers are compared, never followed.
-unsafe impl Send for Replacing {}
-
-impl Replacing {
-    /// About the number of threads in a fault.
-    const PLACES: usize = 16;
-
-    /// Whether `index` is being replaced by another task.
-    pub(crate) fn has(&self, index: Index) -> bool {
-        let current = current_task();
-        let mut places = self.0.iter().flatten();
-        places.any(|(replaced, task)| *replaced == index && *task != current)
-    }
-
-    /// Whether the current task is replacing something in `range`.
-    pub(crate) fn has_own(&self, range: Interval) -> bool {
-        let current = current_task();
-        let mut places = self.0.iter().flatten();
-        places
-            .any(|(replaced, task)| *task == current && range.contains(Interval::point(replaced.0)))
-    }
-
-    /// Begins to replace what is at `index`. False if there is no place left, until others have [ended](Self::end).
-    pub(crate) fn begin(&mut self, index: Index) -> bool {
-        match self.0.iter_mut().find(|place| place.is_none()) {
-            Some(place) => {
-                *place = Some((index, current_task()));
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Ends what [`Self::begin`] began. To be followed by a [`wake`](crate::wait::wake) of who waits for the amap.
-    pub(crate) fn end(&mut self, index: Index) {
-        let own = Some((index, current_task()));
-        if let Some(place) = self.0.iter_mut().find(|place| **place == own) {
-            *place = None;
-        }
-    }
-}
-
-fn current_task() -> *const Task {
-    Task::current_raw().cast_const().cast()
-}
-
-/// Ranges that are to be taken out of an amap and are not yet, for want of memory: what is there is gone as far as
-/// the user can see.
-pub(crate) struct Discards([Option<Interval>; Self::PLACES]);
-
-impl Discards {
-    const PLACES: usize = 8;
-
-    /// Whether there are any.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
-    }
-
-    /// Adds `range`. False if there is no place left.
-    fn add(&mut self, range: Interval) -> bool {
-        match self.0.iter_mut().find(|place| place.is_none()) {
-            Some(place) => {
-                *place = Some(range);
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn first(&self) -> Option<Interval> {
-        self.0.iter().flatten().next().copied()
-    }
-
-    fn remove(&mut self, range: Interval) {
-        if let Some(place) = self.0.iter_mut().find(|place| **place == Some(range)) {
-            *place = None;
-        }
-    }
-}
 
 /// What an amap's lock guards.
 pub(crate) struct Slots {
@@ -206,8 +122,8 @@ impl Amap {
                 slots <- new_mutex!(
                     Slots {
                         anons: RadixTree::new(),
-                        replacing: Replacing([None; Replacing::PLACES]),
-                        discards: Discards([None; Discards::PLACES]),
+                        replacing: Replacing::NONE,
+                        discards: Discards::NONE,
                         lost: false,
                         unflushed: false,
                     },
@@ -377,9 +293,18 @@ impl Slots {
 
     /// Whether the amap holds `anon` at the anon's index.
     pub(crate) fn holds(&self, anon: &Anon) -> bool {
-        self.anons
-            .get(anon.index().0)
-            .is_some_and(|slot| slot.value.is(anon))
+        self.hold(anon.index(), anon.id())
+    }
+
+    fn hold(&self, index: Index, page: PageId) -> bool {
+        let slot = self.anons.get(index.0);
+        slot.is_some_and(|slot| slot.value.id() == page)
+    }
+}
+
+impl Holdings for Amap {
+    fn hold(&self, index: Index, page: PageId) -> bool {
+        self.lock().hold(index, page)
     }
 }
 

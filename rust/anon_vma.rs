@@ -8,7 +8,6 @@
 //! touches it is in no tree.
 
 use crate::{
-    family::Family,
     interval_tree::{
         Cursor,
         Interval,
@@ -16,9 +15,9 @@ use crate::{
         Linked,
         Reserved, //
     },
-    rmap_vma::RmapVma,
     stats, //
 };
+use family::Family;
 use kernel::{
     new_mutex,
     prelude::*,
@@ -27,8 +26,13 @@ use kernel::{
         Mutex, //
     }, //
 };
+use rmap_vma::RmapVma;
 
+pub(crate) mod family;
+pub(crate) mod rmap_mm;
+pub(crate) mod rmap_vma;
 pub(crate) mod verify;
+pub(crate) mod zap;
 
 /// The link of one VMA into one anon_vma: where the VMA maps an index.
 pub(crate) struct Avc {

@@ -3,7 +3,10 @@
 //! The files in debugfs `anon_rmap/`; `debugfs.md` documents them.
 
 use crate::{
-    anon::Poison,
+    failure::{
+        Place,
+        Poison, //
+    },
     helpers,
     interval_tree::Interval,
     memory_failure::{
@@ -12,12 +15,11 @@ use crate::{
             Chosen, //
         },
         journal,
-        registry,
         soft_offline,
         Notice, //
     },
-    quarantine,
-    rmap::Place,
+    poisoned,
+    pool::quarantine,
     stats,
     verify, //
 };
@@ -53,6 +55,7 @@ use seq_file::{
 
 mod answers;
 mod file;
+mod lines;
 mod mappings;
 mod parse;
 mod seq_file;
@@ -228,7 +231,7 @@ impl Question for PoisonRandom {
 
     fn show(_: &usize, chosen: &Option<Chosen>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match chosen {
-            Some(chosen) => writeln!(f, "{chosen}"),
+            Some(chosen) => lines::chosen(chosen, f),
             None => Ok(()),
         }
     }
@@ -253,7 +256,7 @@ impl Question for DryRun {
     }
 
     fn show(place: &Place, notice: &Notice, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{place} {notice}")
+        lines::dry_run(place, notice, f)
     }
 }
 
@@ -278,7 +281,7 @@ impl Question for Rmap {
     }
 
     fn show(place: &Place, (): &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{place}")
+        lines::place(place, f)
     }
 }
 
@@ -293,12 +296,12 @@ impl Listing for Poisoned {
     type Line = u64;
 
     fn next(cursor: &u64) -> Option<(u64, u64)> {
-        let pfn = registry::first_from(*cursor)?;
+        let pfn = poisoned::first_from(*cursor)?;
         Some((pfn + 1, pfn))
     }
 
     fn show(pfn: &u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        registry::show(*pfn, f)
+        poisoned::with(*pfn, |record| lines::poisoned(*pfn, record, f)).unwrap_or(Ok(()))
     }
 }
 
@@ -319,9 +322,9 @@ impl Listing for Events {
 
     fn show((lost, number, record): &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *lost > 0 {
-            writeln!(f, "lost={lost}")?;
+            lines::lost(*lost, f)?;
         }
-        writeln!(f, "number={number} {record}")
+        lines::event(*number, record, f)
     }
 }
 
@@ -352,7 +355,7 @@ impl Listing for Quarantine {
     }
 
     fn show((pfn, kind): &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "pfn={pfn:#x} kind={kind}")
+        lines::quarantined(*pfn, *kind, f)
     }
 }
 
@@ -370,7 +373,10 @@ impl Listing for Stats {
     }
 
     fn show((): &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        stats::show(f)
+        for (name, counter) in stats::ALL {
+            lines::counter(name, counter.get(), f)?;
+        }
+        lines::counter("quarantined", quarantine::count() as i64, f)
     }
 }
 
@@ -389,8 +395,8 @@ impl Listing for Verify {
 
     fn show(report: &Self::Line, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match report {
-            Ok(report) => write!(f, "{report}"),
-            Err(_) => writeln!(f, "no memory for the check: try again"),
+            Ok(report) => lines::verify(report, f),
+            Err(_) => lines::no_verify(f),
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Functions of `helpers/helpers.c`, which are not in `bindings`.
+//! Functions of `helpers/*.c`, which are not in `bindings`; and `THIS_MODULE`.
 
 use kernel::{
     bindings,
@@ -12,6 +12,9 @@ use kernel::{
         c_void, //
     }, //
 };
+
+/// `THIS_MODULE`, for what core mm keeps of ours.
+pub(crate) const THIS_MODULE: *mut bindings::module = &raw mut bindings::__this_module;
 
 #[allow(
     improper_ctypes,

@@ -65,3 +65,15 @@ impl Base {
         Interval::new(self.index(start).0, self.index(end - 1).0).ok_or(EINVAL)
     }
 }
+
+/// Page numbers of the addresses `[start, end)`; [`EINVAL`] if there are none.
+pub(crate) fn pages(start: usize, end: usize) -> Result<Interval> {
+    if start >= end {
+        return Err(EINVAL);
+    }
+    Interval::new(
+        (start >> PAGE_SHIFT) as u64,
+        ((end - 1) >> PAGE_SHIFT) as u64,
+    )
+    .ok_or(EINVAL)
+}

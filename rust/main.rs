@@ -5,39 +5,45 @@
 //! The module owns the memory of processes that map `/dev/anon_rmap`, finds every mapping of a page
 //! through interval trees, and uses that to handle memory failures.
 //!
-//! What is where:
+//! What is where, in layers, the lowest first. A file uses what is in its own layer or in a lower one; what it has to
+//! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
-//! * [`contract`]: what is taken for granted of core mm.
-//! * [`device`], [`vm_ops`], [`notifier`]: what core mm calls.
-//! * [`vma`], [`address_space`], [`fault`], [`wait`], [`zap`]: what becomes of it. [`family`]: the file behind a mapping, and
-//!   all VMAs that come from it. [`commit_charge`]: what the system promises by it.
-//! * [`amap`] (which [`anon`] a mapping holds at each [`index`]), a [`radix_tree`].
-//! * [`anon_vma`] (where an anon may be mapped), an [`interval_tree`] of the VMAs as the rmap knows them ([`rmap_vma`]);
-//!   [`rmap`], the walks; [`verify`], a check of all that.
-//! * [`pool`]: where pages come from; [`frame`]: which page frames are ours; [`quarantine`]: which are out of use.
-//! * [`memory_failure`]: poisoning and what follows; [`spot`]: a page named by its address; [`debugfs`], [`stats`]: the user's
-//!   side of it.
+//! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust. [`process`]: how processes are named;
+//!    [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`index`]: positions of
+//!    pages, in an [`interval_tree`] or a [`radix_tree`].
+//! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
+//! 3. [`pool`]: where pages come from, which page frames are ours, and which are out of use.
+//! 4. [`anon_vma`]: where an anon may be mapped. An interval tree of the VMAs as the rmap knows them, with the file behind a
+//!    mapping, and all VMAs that come from it.
+//! 5. [`anon`]: a page with its state, how it is shared, copied and moved to another frame.
+//! 6. [`amap`]: which anon a mapping holds at each index.
+//! 7. [`vma`]: the device, what core mm calls, and what becomes of it: faults, splits, fork, mremap.
+//! 8. [`rmap`], the walks; [`spot`]: a page named by its address.
+//! 9. [`memory_failure`]: poisoning and what follows.
+//! 10. [`verify`], a check of all that; [`debugfs`]: the user's side of it.
+//!
+//! Only files of `interval_tree`, `radix_tree` and `vma` use each other.
 //!
 //! Lock order, outermost first:
 //!
 //! ```text
 //! mmap lock, VMA lock              (core mm)
-//!   walks of a family              (family::Family)
-//!   commit charge of a family      (family::Family)
+//!   walks of a family              (anon_vma::family)
+//!   commit charge of a family      (anon_vma::family)
 //!     i_mmap                       (core mm)
-//!       address space              (address_space::Vmas)
+//!       VMAs of an mm              (vma::mm_state)
 //!         amap                     (amap::Slots)
-//!           clearings              (address_space::Clearings)
-//!           anon                   (anon::Content)
+//!           clearings              (vma::clearings)
+//!           anon                   (anon::content)
 //!             anon_vma             (anon_vma::AnonVma)
 //!             page table lock      (core mm)
-//!             poisoned pages       (memory_failure::registry)
-//!             frames               (frame)
+//!             poisoned pages       (poisoned)
+//!             frames               (pool::frame)
 //!             noted failures           (memory_failure::queue)
 //!             journal                  (memory_failure::journal)
 //! ```
 //!
-//! The mmu notifier takes the lock of the address space and the amap's, and can be called from
+//! The mmu notifier takes the lock of the mm's VMAs and the amap's, and can be called from
 //! reclaim: so nothing is allocated under any of these locks in a way that could reclaim, and nothing
 //! is zapped under them but what comes before. Two amaps, or two anons, are never locked at the same time.
 //!
@@ -49,35 +55,27 @@ use kernel::{
     prelude::*, //
 };
 
-mod address_space;
 mod amap;
 mod anon;
 mod anon_vma;
 mod commit_charge;
 mod contract;
 mod debugfs;
-mod device;
-mod family;
-mod fault;
-mod frame;
+mod failure;
 mod helpers;
 mod index;
 pub mod interval_tree;
 mod memory_failure;
-mod notifier;
+mod poisoned;
 mod pool;
 mod process;
-mod quarantine;
 mod radix_tree;
 mod rmap;
-mod rmap_vma;
 mod spot;
 mod stats;
 mod verify;
-mod vm_ops;
 mod vma;
 mod wait;
-mod zap;
 
 use pool::device_memory::DeviceMemory;
 
@@ -107,13 +105,13 @@ static MODULE_VERSION: [u8; 14] = *b"version=0.1.0\0";
 #[pin_data(PinnedDrop)]
 struct AnonRmap {
     #[pin]
-    device: MiscDeviceRegistration<device::Device>,
+    device: MiscDeviceRegistration<vma::device::Device>,
     debugfs: debugfs::Files,
     #[pin]
     machine_check: memory_failure::machine_check::MachineCheck,
     watch: memory_failure::kernel_event::Watch,
     failures: memory_failure::queue::Queue,
-    quarantine: quarantine::Quarantine,
+    quarantine: pool::quarantine::Quarantine,
     journal: memory_failure::journal::Journal,
     device_memory: Option<Pin<KBox<DeviceMemory>>>,
     // Goes last.
@@ -124,12 +122,13 @@ impl kernel::InPlaceModule for AnonRmap {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: The module is initialised once, and nothing that uses these is registered yet.
         unsafe {
-            frame::init();
-            address_space::init();
-            memory_failure::registry::init();
+            pool::frame::init();
+            vma::mm_state::init();
+            poisoned::init();
             debugfs::init();
             wait::init();
         }
+        anon::copy::set_failure_handler(memory_failure::copy::failed);
         try_pin_init!(Self {
             // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
             nodes: unsafe { radix_tree::NodeCache::new() }?,
@@ -138,19 +137,20 @@ impl kernel::InPlaceModule for AnonRmap {
                 DeviceMemory::new(
                     module_parameters::pool_start.value(),
                     module_parameters::pool_size.value(),
+                    memory_failure::device_memory::memory_failure,
                 )
             }?,
             // SAFETY: There is one module, and nothing has a page that could fail yet; all that has is dropped before.
             journal: unsafe { memory_failure::journal::Journal::new() }?,
             // SAFETY: There is one module, and nothing has a page yet; all that has is dropped before.
-            quarantine: unsafe { quarantine::Quarantine::new() }?,
+            quarantine: unsafe { pool::quarantine::Quarantine::new() }?,
             // SAFETY: There is one module. What notes failures is registered below, and unregistered before
             // this is dropped.
             failures: unsafe { memory_failure::queue::Queue::new() }?,
             // SAFETY: The queue is there, and dropped later.
             watch: unsafe { memory_failure::kernel_event::Watch::new() },
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
-            device <- MiscDeviceRegistration::register(device::OPTIONS),
+            device <- MiscDeviceRegistration::register(vma::device::OPTIONS),
             // Goes last: whoever opens a file relies on it that the module stays loaded.
             debugfs: debugfs::create(),
         })

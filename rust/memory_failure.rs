@@ -12,23 +12,23 @@
 //! failure that is no drill of the driver's takes it away.
 
 use crate::{
-    anon::{
-        Anon,
+    anon::Anon,
+    anon_vma::Walk,
+    failure::{
+        Action,
+        Door,
+        Failure,
+        Place,
         Poison, //
     },
-    anon_vma::Walk,
+    poisoned,
+    pool::quarantine,
     process,
-    quarantine,
-    rmap::{
-        self,
-        Place, //
-    },
+    rmap,
     spot::Spot,
     stats, //
 };
-use core::fmt;
 use kernel::{
-    fmt::Adapter,
     prelude::*,
     rbtree::RBTree,
     sync::{
@@ -42,94 +42,20 @@ use kernel::{
     }, //
 };
 use kill::Victim;
+use policy::EarlyKill;
 
 pub(crate) mod copy;
 pub(crate) mod device_memory;
+mod direct_map;
 pub(crate) mod event;
 pub(crate) mod inject;
 pub(crate) mod journal;
 pub(crate) mod kernel_event;
-mod kill;
+pub(crate) mod kill;
 pub(crate) mod machine_check;
 mod policy;
 pub(crate) mod queue;
-pub(crate) mod registry;
 pub(crate) mod soft_offline;
-
-/// How a failure was reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
-    /// debugfs `poison_addr`.
-    PoisonAddr,
-    /// debugfs `poison_pfn`.
-    PoisonPfn,
-    /// debugfs `poison_range`.
-    PoisonRange,
-    /// debugfs `poison_random`.
-    PoisonRandom,
-    /// debugfs `replay`.
-    Replay,
-    /// debugfs `hard_offline`.
-    HardOffline,
-    /// debugfs `soft_offline`.
-    SoftOffline,
-    /// debugfs `unpoison_pfn`.
-    UnpoisonPfn,
-    /// The machine-check decode chain.
-    MachineCheck,
-    /// The kernel's own `memory_failure()`, for a page of device memory.
-    DeviceMemory,
-    /// The copy of a page on a write.
-    Copy,
-    /// The kernel's own `memory_failure()`, which has marked a page in system RAM as bad.
-    MemoryFailure,
-}
-
-impl Door {
-    /// The name of the door, which for one in debugfs is that of its file.
-    pub(crate) fn name(self) -> &'static CStr {
-        match self {
-            Self::PoisonAddr => c"poison_addr",
-            Self::PoisonPfn => c"poison_pfn",
-            Self::PoisonRange => c"poison_range",
-            Self::PoisonRandom => c"poison_random",
-            Self::Replay => c"replay",
-            Self::HardOffline => c"hard_offline",
-            Self::SoftOffline => c"soft_offline",
-            Self::UnpoisonPfn => c"unpoison_pfn",
-            Self::MachineCheck => c"machine_check",
-            Self::DeviceMemory => c"device_memory",
-            Self::Copy => c"copy",
-            Self::MemoryFailure => c"memory_failure",
-        }
-    }
-
-    /// Whether a failure of that kind is a drill of the kernel's own.
-    fn is_kernels_drill(self, kind: Poison) -> bool {
-        matches!(self, Self::DeviceMemory | Self::MemoryFailure) && kind == Poison::Simulated
-    }
-}
-
-/// Whether the current process can go on, in the terms of `memory_failure()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Nobody has used the bad data yet.
-    Optional,
-    /// The current task was about to use it (`MF_ACTION_REQUIRED`).
-    Required,
-}
-
-/// A failure as its door reports it.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) kind: Poison,
-    pub(crate) door: Door,
-    pub(crate) action: Action,
-    /// The frame that has failed, if that is what the door names: the page may have left it.
-    pub(crate) pfn: Option<u64>,
-    /// Where the page was found, if that is what the door names.
-    pub(crate) place: Option<Place>,
-}
 
 /// Takes the page of `anon` away from all who use it, unless it is to be kept, and tells them.
 ///
@@ -146,9 +72,9 @@ pub(crate) struct Failure {
 /// Nothing has changed then.
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
-    let record = registry::Reservation::new(failure.clone())?;
+    let record = poisoned::Reservation::new(failure.clone())?;
     let marked = mark(anon, &failure, record).inspect_err(|_| anon.take_mark())?;
-    follow_up(anon, marked, &failure);
+    follow_up(anon, marked, &failure, policy::early_kill());
     Ok(())
 }
 
@@ -156,14 +82,14 @@ pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
 pub(crate) struct Prepared {
     spot: Spot,
     failure: Failure,
-    record: registry::Reservation,
+    record: poisoned::Reservation,
 }
 
 impl Prepared {
     /// Reserves what failing the page at `spot` needs; [`ENOMEM`].
     pub(crate) fn new(spot: Spot, failure: Failure) -> Result<Self> {
         Ok(Self {
-            record: registry::Reservation::new(failure.clone())?,
+            record: poisoned::Reservation::new(failure.clone())?,
             spot,
             failure,
         })
@@ -190,12 +116,12 @@ impl Prepared {
             stats::POISONINGS.inc();
             event::action(marked.pfn, anon.index(), (&failure).into(), failure.door);
         } else {
-            follow_up(&anon, marked, &failure);
+            follow_up(&anon, marked, &failure, policy::early_kill());
         }
         Ok(())
     }
 
-    /// As the function [`poison`], for the page that is there now; returns its frame.
+    /// As the function [`poison`], for the page that is there now, with the `policy` that is given; returns its frame.
     ///
     /// # Errors
     ///
@@ -203,7 +129,7 @@ impl Prepared {
     /// * [`EHWPOISON`]: the page is poisoned already.
     ///
     /// Nothing has changed then.
-    pub(crate) fn poison(self) -> Result<u64> {
+    pub(crate) fn poison(self, policy: EarlyKill) -> Result<u64> {
         let Self {
             spot,
             failure,
@@ -213,7 +139,7 @@ impl Prepared {
         // With the amap locked nobody replaces what is there.
         let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, &failure, record)?)))?;
         let anon: ARef<Anon> = anon;
-        follow_up(&anon, marked, &failure);
+        follow_up(&anon, marked, &failure, policy);
         Ok(marked.pfn)
     }
 }
@@ -250,7 +176,7 @@ struct Marked {
 }
 
 /// Marks the page of `anon` as poisoned: from now on nobody maps it any more, unless it is kept. Errors as those of [`poison`].
-fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result<Marked> {
+fn mark(anon: &Anon, failure: &Failure, record: poisoned::Reservation) -> Result<Marked> {
     let mut content = anon.lock();
     let pfn = content.pfn();
     let was_drill = content.is_kernels_drill();
@@ -272,7 +198,7 @@ fn mark(anon: &Anon, failure: &Failure, record: registry::Reservation) -> Result
     content.set_poison(Some(failure.kind));
     // Before anybody can undo the drill.
     content.take_mark();
-    registry::insert(pfn, anon.index(), record);
+    poisoned::insert(pfn, anon.index(), record);
     Ok(Marked { pfn, was_drill })
 }
 
@@ -291,8 +217,8 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
     }
 }
 
-/// What comes after [`mark`]: takes the page of `anon` away from those who map it, unless it is kept, and tells them.
-fn follow_up(anon: &Anon, marked: Marked, failure: &Failure) {
+/// What comes after [`mark`]: takes the page of `anon` away from those who map it, unless it is kept, and tells them, as `policy` says.
+fn follow_up(anon: &Anon, marked: Marked, failure: &Failure, policy: EarlyKill) {
     static FAILURES: Atomic<u64> = Atomic::new(0);
 
     let pfn = marked.pfn;
@@ -303,13 +229,12 @@ fn follow_up(anon: &Anon, marked: Marked, failure: &Failure) {
     }
     // Not before: who is told must not be able to read the page any more, unless it is kept.
     let number = FAILURES.fetch_add(1, Relaxed) + 1;
-    let policy = policy::early_kill();
-    let _ = rmap::holders(anon, |space, place| {
+    let _ = rmap::holders(anon, |mm, place| {
         // What moves during the walk is found at two places.
-        if space.is_first_hit_by(number) {
-            let victim = Victim::of(space.mm(), place.address, failure.action, policy);
+        if mm.is_first_hit_by(number) {
+            let victim = Victim::of(mm, place.address, failure.action, policy);
             event::hit(pfn, &place, victim.as_ref());
-            registry::add_holder(pfn, place);
+            poisoned::add_holder(pfn, place);
             if let Some(victim) = victim {
                 victim.signal();
             }
@@ -321,17 +246,7 @@ fn follow_up(anon: &Anon, marked: Marked, failure: &Failure) {
 
 /// The thread that would be signalled at once by a failure, and how; none if that can wait for an access.
 #[derive(Clone)]
-pub(crate) struct Notice(Option<(process::Id, kill::Code)>);
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tid, signal) = match &self.0 {
-            Some((thread, code)) => (thread.number(), code.name()),
-            None => (0, c"none"),
-        };
-        write!(f, "tid={tid} signal={}", Adapter(signal))
-    }
-}
+pub(crate) struct Notice(pub(crate) Option<(process::Id, kill::Code)>);
 
 /// Who would be hit if the page of `anon` failed now, without anything being changed.
 ///
@@ -344,8 +259,8 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<RBTree<Place, Notice>> {
     }
     let mut hits = RBTree::new();
     let policy = policy::early_kill();
-    rmap::holders(anon, |space, place| {
-        let victim = Victim::of(space.mm(), place.address, Action::Optional, policy);
+    rmap::holders(anon, |mm, place| {
+        let victim = Victim::of(mm, place.address, Action::Optional, policy);
         let notice = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
         hits.try_create_and_insert(place, Notice(notice), GFP_KERNEL_ACCOUNT)?;
         Ok(())
@@ -381,10 +296,10 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
         event::action(
             content.pfn(),
             anon.index(),
-            event::Action::Unpoison,
+            journal::Action::Unpoison,
             Door::UnpoisonPfn,
         );
-        registry::remove(content.pfn())
+        poisoned::remove(content.pfn())
     };
     drop(record);
     stats::UNPOISONINGS.inc();

@@ -19,6 +19,8 @@ use kernel::{
 };
 
 pub(crate) mod device_memory;
+pub(crate) mod frame;
+pub(crate) mod quarantine;
 
 /// A page of the pool.
 ///
@@ -39,7 +41,8 @@ impl OwnedPage {
     /// [`ENOMEM`]; [`ENOSPC`] if no device memory is left.
     pub(crate) fn alloc(flags: Flags) -> Result<Self> {
         match DeviceMemory::get() {
-            Some(pool) => pool.alloc(flags & __GFP_ZERO == __GFP_ZERO),
+            // INVARIANT: The reference is ours.
+            Some(pool) => Ok(Self(pool.alloc(flags & __GFP_ZERO == __GFP_ZERO)?)),
             None => {
                 let page = ManuallyDrop::new(Page::alloc_page(flags | __GFP_HIGHMEM)?);
                 // INVARIANT: The reference of `page` is ours now.

@@ -5,10 +5,7 @@
 //! Who writes to a file of debugfs names a process by the number that it has in the writer's pid namespace, and who reads
 //! one gets the numbers of the reader's. The driver itself keeps an [`Id`]: a number can be another's a moment later.
 
-use crate::{
-    helpers,
-    vm_ops, //
-};
+use crate::helpers;
 use core::{
     cmp::Ordering,
     fmt,
@@ -19,15 +16,10 @@ use core::{
 };
 use kernel::{
     bindings,
-    mm::{
-        Mm,
-        MmWithUser, //
-    },
+    ffi::c_int,
+    mm::Mm,
     prelude::*,
-    sync::{
-        aref::ARef,
-        rcu, //
-    },
+    sync::aref::ARef,
     task::{
         Pid,
         Task, //
@@ -186,21 +178,6 @@ pub(crate) fn pid_and_comm(mm: &Mm) -> Option<(Pid, [u8; COMM_LEN])> {
 /// The size of a command name, with its final zero.
 const COMM_LEN: usize = bindings::TASK_COMM_LEN as usize;
 
-/// Whether what is mapped at `address` is the device's; `None` if nothing is. Takes no mmap lock: a moment later the answer
-/// can be another one.
-pub(crate) fn maps(mm: &MmWithUser, address: usize) -> Option<bool> {
-    let _rcu = rcu::read_lock();
-    // SAFETY: The tree has users, so it is one that readers under RCU may walk.
-    let vma = unsafe {
-        let tree = &raw mut (*mm.as_raw()).__bindgen_anon_1.mm_mt;
-        bindings::mtree_load(tree, address)
-    };
-    let vma = NonNull::new(vma.cast::<bindings::vm_area_struct>())?;
-    // SAFETY: The memory of a VMA stays that of one until a grace period has passed (SLAB_TYPESAFE_BY_RCU).
-    let ops = unsafe { (&raw const (*vma.as_ptr()).vm_ops).read_volatile() };
-    Some(ptr::eq(ops, vm_ops::OPS.as_ptr()))
-}
-
 /// From when it is made until it is dropped, what the current task allocates is charged to the memory cgroup of another
 /// process.
 ///
@@ -234,6 +211,16 @@ impl Drop for ChargeTo {
 pub(crate) fn is_current_killed() -> bool {
     // SAFETY: The current task may be asked.
     unsafe { helpers::anon_rmap_fatal_signal_pending() }
+}
+
+/// [`EPERM`] unless the current task is privileged over the whole machine, as who sees and hits memory of all must be.
+pub(crate) fn require_capability() -> Result {
+    // SAFETY: May be asked at any time.
+    if unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
 }
 
 #[kunit_tests(anon_rmap_process)]

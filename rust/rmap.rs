@@ -6,7 +6,7 @@
 //! since, or hold another page there.
 //!
 //! **A walk takes no mmap lock, and waits for no process.** It does what core mm does for a page of a file: with the `i_mmap`
-//! of the [family](crate::family) locked, VMAs that are linked there stay, and so do their page tables. So a walk looks
+//! of the [family](crate::anon_vma::family) locked, VMAs that are linked there stay, and so do their page tables. So a walk looks
 //! into the page table, and zaps the entry if it is one of the page.
 //!
 //! Nor does it start again when something changes, since each place needs to be seen once:
@@ -14,38 +14,34 @@
 //! * Who installs an entry looks at the state of the anon under its lock, and has linked the VMA before.
 //! * A split moves no entry, and what covers an index moves forward in the order of the tree.
 //! * mremap moves entries to a VMA that comes later in the tree. It moves them back only with `i_mmap` locked for writing, which the
-//!   walk keeps between the two, see [`Family::is_moving`](crate::family::Family::is_moving).
+//!   walk keeps between the two, see [`Family::is_moving`](crate::anon_vma::family::Family::is_moving).
 //! * fork leaves no entry of a page in the child.
 
 use crate::{
-    address_space::AddressSpace,
     anon::Anon,
     anon_vma::{
+        rmap_mm::RmapMm,
+        rmap_vma::{
+            Entry,
+            RmapVma,
+            Zap, //
+        },
         Mapping,
         Walk, //
     },
+    failure::Place,
     helpers,
     index::Index,
     interval_tree::Interval,
     process,
-    rmap_vma::{
-        Entry,
-        RmapVma,
-        Zap, //
-    },
     stats,
     vma::VmaState, //
 };
-use core::{
-    fmt,
-    ops::ControlFlow, //
-};
+use core::ops::ControlFlow;
 use kernel::{
-    mm::Mm,
     prelude::*,
     rbtree::RBTree,
     sync::Arc,
-    task::Pid,
     time::{
         delay::fsleep,
         Delta, //
@@ -68,11 +64,11 @@ pub(crate) fn unmap(anon: &Anon) -> Walk {
 
 /// As [`unmap`]; calls `unmapped` for the VMAs that mapped the page, with `i_mmap` locked.
 pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Walk {
-    let index = anon.index().0;
+    let index = anon.index();
     // It stays what it is, by the state that the caller has set.
     let pfn = anon.lock().pfn();
     let anon_vma = anon.anon_vma();
-    let mut walk = Walk::new(Interval::point(index));
+    let mut walk = Walk::new(Interval::point(index.0));
     let mut was_soft_dirty = false;
     while !walk.is_over {
         let family = anon_vma.family();
@@ -80,7 +76,7 @@ pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Wal
         let walker = family.walker();
         loop {
             for mapping in walk.next(anon_vma) {
-                match walker.zap(&mapping.vma, index, pfn) {
+                match mapping.vma.zap(&walker, index, pfn) {
                     Zap::Done { soft_dirty } => {
                         stats::ZAPPED.inc();
                         was_soft_dirty |= soft_dirty;
@@ -115,7 +111,7 @@ pub(crate) fn unmap_zeroes(state: &VmaState, index: Index) {
     let walker = vma.family().walker();
     // The links are split before the VMA, which waits for `i_mmap` then: so it covers what they do.
     let covers = state.covers(&state.amap().lock(), index);
-    if covers && walker.zap(vma, index.0, zeroes) == Zap::Unflushed {
+    if covers && vma.zap(&walker, index, zeroes) == Zap::Unflushed {
         unflushed.add(vma);
     }
     drop(walker);
@@ -124,18 +120,17 @@ pub(crate) fn unmap_zeroes(state: &VmaState, index: Index) {
 
 /// Address spaces where a VMA that has been unmapped can still be in a TLB.
 #[derive(Default)]
-struct Unflushed([Option<Arc<AddressSpace>>; 8]);
+struct Unflushed([Option<Arc<RmapMm>>; 8]);
 
 impl Unflushed {
     /// Adds that of `vma`. If there is no place, it takes that of another one, which so gets less time.
     fn add(&mut self, vma: &RmapVma) {
-        let space = vma.space();
-        let is_free = |place: &Option<Arc<AddressSpace>>| {
-            place.as_ref().is_none_or(|other| Arc::ptr_eq(other, space))
-        };
+        let mm = vma.mm();
+        let is_free =
+            |place: &Option<Arc<RmapMm>>| place.as_ref().is_none_or(|other| Arc::ptr_eq(other, mm));
         let free = self.0.iter().position(is_free).unwrap_or(0);
         if let Some(place) = self.0.get_mut(free) {
-            *place = Some(space.clone());
+            *place = Some(mm.clone());
         }
     }
 
@@ -144,57 +139,14 @@ impl Unflushed {
     fn wait(self) {
         const LOOKS: usize = 200;
 
-        for space in self.0.iter().flatten() {
-            let mm = space.mm().as_raw();
+        for mm in self.0.iter().flatten() {
             for _ in 0..LOOKS {
-                // SAFETY: The `mm_struct` is live.
-                if space.is_exiting() || !unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
+                if !mm.is_unflushed() {
                     break;
                 }
                 fsleep(Delta::from_micros(500));
             }
         }
-    }
-}
-
-/// An address of a process.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
-    /// `None` if it has gone.
-    pub(crate) process: Option<process::Id>,
-    pub(crate) address: usize,
-}
-
-impl fmt::Display for Place {
-    /// As the current task would name it, with pid 0 if it can't.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid={} address={:#x}", self.pid(), self.address)
-    }
-}
-
-impl Place {
-    /// `address` of the process whose address space `mm` is.
-    pub(crate) fn in_mm(mm: &Mm, address: usize) -> Self {
-        Self {
-            process: process::Id::owner(mm),
-            address,
-        }
-    }
-
-    /// Where `vma` puts `index`.
-    pub(crate) fn new(vma: &RmapVma, index: Index) -> Self {
-        Self::in_mm(vma.space().mm(), vma.base().address(index))
-    }
-
-    /// The number of the process, see [`process::Id::number`].
-    pub(crate) fn pid(&self) -> Pid {
-        self.process.as_ref().map_or(0, |process| process.number())
-    }
-
-    /// Whether the current task can name the process, and it has memory.
-    pub(crate) fn is_usable(&self) -> bool {
-        let usable = |process: &process::Id| process.number() != 0 && process.has_memory();
-        self.process.as_ref().is_some_and(usable)
     }
 }
 
@@ -229,7 +181,7 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
             return Err(EINTR);
         }
         let mut found = None;
-        rest = vma.family().i_mmap().entries(vma, indices, |index, entry| {
+        rest = vma.entries(&vma.family().i_mmap(), indices, |index, entry| {
             if entry == Entry::Page(pfn) {
                 found = Some(index);
                 return ControlFlow::Break(());
@@ -237,7 +189,7 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
             ControlFlow::Continue(())
         });
         if let Some(index) = found {
-            places.try_create_and_insert(Place::new(vma, index), (), GFP_KERNEL_ACCOUNT)?;
+            places.try_create_and_insert(vma.place(index), (), GFP_KERNEL_ACCOUNT)?;
         }
     }
     Ok(())
@@ -251,17 +203,14 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
 /// # Errors
 ///
 /// What `examine` returns.
-pub(crate) fn holders(
-    anon: &Anon,
-    mut examine: impl FnMut(&AddressSpace, Place) -> Result,
-) -> Result {
-    let index = anon.index().0;
-    let mut walk = Walk::new(Interval::point(index));
+pub(crate) fn holders(anon: &Anon, mut examine: impl FnMut(&RmapMm, Place) -> Result) -> Result {
+    let index = anon.index();
+    let mut walk = Walk::new(Interval::point(index.0));
     // What is made after that did not hold the page when this began.
     while !walk.is_over && !walk.is_chasing() {
         for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
-            if vma.amap().lock().holds(anon) {
-                examine(vma.space(), Place::new(&vma, Index(index)))?;
+            if vma.holds(index, anon.id()) {
+                examine(vma.mm(), vma.place(index))?;
             }
         }
     }

@@ -7,24 +7,25 @@
 //! moment ago, looks at it with the amap locked ([`Spot::with`]).
 
 use crate::{
-    address_space::{
-        pages,
-        AddressSpace, //
-    },
     amap::Slots,
     anon::{
-        Anon,
-        Share, //
+        share::Share,
+        Anon, //
     },
-    index::Index,
+    failure::Place,
+    index::{
+        pages,
+        Index, //
+    },
     interval_tree::Interval,
     process,
     radix_tree::NodePool,
-    rmap::{
-        self,
-        Place, //
+    rmap,
+    vma::{
+        mm_state::MmState,
+        ops,
+        VmaState, //
     },
-    vma::VmaState,
     wait::wake, //
 };
 use core::ops::Range;
@@ -66,9 +67,9 @@ impl Spot {
     /// * [`ENODATA`]: the mapping is the device's, and has grown there since it was touched last.
     pub(crate) fn at(process: process::Id, address: usize) -> Result<Self> {
         let mm = process.mm()?;
-        let state = AddressSpace::of(&mm).and_then(|space| {
+        let state = MmState::of(&mm).and_then(|mm_state| {
             let page = Interval::point((address >> PAGE_SHIFT) as u64);
-            let vmas = space.vmas().lock();
+            let vmas = mm_state.vmas().lock();
             let mut here = vmas.by_page.overlapping(page);
             here.next().map(|(_, state)| state.clone())
         });
@@ -97,7 +98,7 @@ impl Spot {
     /// * [`ENOMEM`]; [`EINTR`] if the current task is being killed.
     pub(crate) fn good_in(process: &process::Id, range: Range<usize>) -> Result<KVVec<Self>> {
         let mm = process.mm()?;
-        let space = AddressSpace::of(&mm).ok_or(ENXIO)?;
+        let mm_state = MmState::of(&mm).ok_or(ENXIO)?;
         let mut spots = KVVec::new();
         let mut error = ENXIO;
         let mut rest = pages(range.start, range.end).ok();
@@ -106,7 +107,7 @@ impl Spot {
                 return Err(EINTR);
             }
             let next = {
-                let vmas = space.vmas().lock();
+                let vmas = mm_state.vmas().lock();
                 let mut here = vmas.by_page.overlapping(wanted);
                 here.next().map(|(covered, state)| (covered, state.clone()))
             };
@@ -227,7 +228,7 @@ impl Spot {
             let amap = self.state.amap().clone();
             amap.finish_discards()?;
             {
-                let _charged = process::ChargeTo::new(self.state.space().mm());
+                let _charged = process::ChargeTo::new(self.state.mm_state().mm());
                 nodes.reserve(needed, flags)?;
                 let is_for = |page: &ARef<Anon>| {
                     page.index() == self.index && Arc::ptr_eq(page.anon_vma(), amap.anon_vma())
@@ -243,7 +244,7 @@ impl Spot {
             };
             rmap::unmap_zeroes(&self.state, self.index);
             {
-                let vmas = self.state.space().vmas().lock();
+                let vmas = self.state.mm_state().vmas().lock();
                 let mut slots = amap.lock();
                 slots.replacing.end(self.index);
                 wake(&*amap);
@@ -273,7 +274,7 @@ impl Spot {
     ///
     /// [`EBUSY`]: `mremap()` is moving memory of the process.
     fn begin_replacing(&self) -> Result<Option<u64>> {
-        let vmas = self.state.space().vmas().lock();
+        let vmas = self.state.mm_state().vmas().lock();
         if vmas.moving.is_some() {
             return Err(EBUSY);
         }
@@ -283,7 +284,7 @@ impl Spot {
 
     /// Whether the VMA still covers the page, and is one of the process; to be asked with its amap locked.
     fn is_in(&self, slots: &Slots) -> bool {
-        self.state.covers(slots, self.index) && self.process.has(self.state.space().mm())
+        self.state.covers(slots, self.index) && self.process.has(self.state.mm_state().mm())
     }
 
     /// The spot of the same name now: what was there has been unmapped, or is another VMA's after a split.
@@ -307,7 +308,7 @@ fn why_not(mm: &Mm, address: usize) -> Error {
     };
     // Not to be the one who takes the address space down.
     let mm = MmWithUser::into_mmput_async(mm);
-    match process::maps(&mm, address) {
+    match ops::maps(&mm, address) {
         None => EFAULT,
         Some(true) => ENODATA,
         Some(false) => ENXIO,

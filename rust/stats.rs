@@ -5,8 +5,6 @@
 //! Names ending in `_total` only grow; the others say how much there is now, so all of them are zero
 //! when nothing is mapped: a leak shows.
 
-use crate::quarantine;
-use core::fmt;
 use kernel::sync::atomic::{
     Atomic,
     Relaxed, //
@@ -46,7 +44,7 @@ macro_rules! counters {
         $($(#[$doc])* pub(crate) static $counter: Counter = Counter::new();)*
 
         /// All counters with their names, in the order in which they are shown.
-        static ALL: &[(&str, &Counter)] = &[$(($name, &$counter)),*];
+        pub(crate) static ALL: &[(&str, &Counter)] = &[$(($name, &$counter)),*];
     };
 }
 
@@ -93,12 +91,4 @@ counters! {
     LAST_WALK_VMAS: "last_walk_vmas",
     /// Mappings that the last walk found.
     LAST_WALK_MAPPINGS: "last_walk_mappings",
-}
-
-/// One line a counter: its name and its value.
-pub(crate) fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for (name, counter) in ALL {
-        writeln!(f, "{name} {}", counter.get())?;
-    }
-    writeln!(f, "quarantined {}", quarantine::count())
 }

@@ -8,12 +8,13 @@
 //! each entry of a page table maps what the amap holds is a rule with the amap locked, and is checked so.
 
 use crate::{
-    address_space::AddressSpace,
-    amap::Sharing,
     anon_vma::{
+        family::Sharing,
+        rmap_vma::Entry,
         verify::SeenAvc,
         AnonVma, //
     },
+    failure::Place,
     helpers,
     index::Index,
     interval_tree::{
@@ -22,14 +23,12 @@ use crate::{
     },
     memory_failure,
     process,
-    rmap::Place,
-    rmap_vma::Entry,
-    vma::VmaState, //
+    vma::{
+        mm_state::MmState,
+        VmaState, //
+    }, //
 };
-use core::{
-    fmt,
-    ops::ControlFlow, //
-};
+use core::ops::ControlFlow;
 use kernel::{
     mm::MmWithUser,
     page::PAGE_SHIFT,
@@ -42,7 +41,7 @@ use kernel::{
 type Trees = RBTree<usize, Arc<AnonVma>>;
 
 /// Something that is wrong.
-enum Wrong {
+pub(crate) enum Wrong {
     /// A tree, in itself.
     Tree(Violation),
     /// The links of the VMA at this place: their intervals are not the VMA's, or a tree lacks one.
@@ -57,30 +56,17 @@ enum Wrong {
     Poisoned(Place),
 }
 
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tree(violation) => write!(f, "wrong tree: {violation:?}"),
-            Self::Links(place) => write!(f, "wrong links: {place}"),
-            Self::Avc(place) => write!(f, "wrong avc: {place}"),
-            Self::Entry(place) => write!(f, "wrong page table entry: {place}"),
-            Self::Marker(place) => write!(f, "wrong marker: {place}"),
-            Self::Poisoned(place) => write!(f, "wrong, a failed page is mapped: {place}"),
-        }
-    }
-}
-
 /// What came of a check.
 #[derive(Default)]
 pub(crate) struct Report {
-    vmas: usize,
-    trees: usize,
-    avcs: usize,
-    entries: usize,
+    pub(crate) vmas: usize,
+    pub(crate) trees: usize,
+    pub(crate) avcs: usize,
+    pub(crate) entries: usize,
     /// What is wrong, the first [`MAX_WRONG`] of it.
-    wrong: KVec<Wrong>,
+    pub(crate) wrong: KVec<Wrong>,
     /// How much more is.
-    more_wrong: usize,
+    pub(crate) more_wrong: usize,
 }
 
 /// Things that are wrong which are described; all are counted. Their lines fit into a page.
@@ -98,26 +84,6 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    /// A line for each thing that is wrong, or `ok`; then what was looked at.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for wrong in &self.wrong {
-            writeln!(f, "{wrong}")?;
-        }
-        if self.more_wrong > 0 {
-            writeln!(f, "wrong, and not described: {}", self.more_wrong)?;
-        }
-        if self.wrong.is_empty() {
-            write!(f, "ok ")?;
-        }
-        writeln!(
-            f,
-            "vmas={} trees={} avcs={} entries={}",
-            self.vmas, self.trees, self.avcs, self.entries
-        )
-    }
-}
-
 /// Checks everything; [`ENOMEM`].
 ///
 /// Takes O(n log n) for n links and n page table entries, and for each tree once the time of going through it under its lock.
@@ -129,11 +95,11 @@ impl fmt::Display for Report {
 pub(crate) fn check() -> Result<Report> {
     let mut report = Report::default();
     let mut trees = Trees::new();
-    for space in AddressSpace::all() {
-        for state in space.states() {
+    for mm_state in MmState::all() {
+        for state in mm_state.states() {
             report.vmas += 1;
             check_entries(&state, &mut report)?;
-            if let Some(place) = check_links(&space, &state, &mut trees)? {
+            if let Some(place) = check_links(&mm_state, &state, &mut trees)? {
                 report.add(Wrong::Links(place))?;
             }
         }
@@ -149,7 +115,7 @@ pub(crate) fn check() -> Result<Report> {
             }
             report.avcs += 1;
             if !has_vma(tree, avc) {
-                let place = Place::new(&avc.vma, Index(avc.interval.start()));
+                let place = avc.vma.place(Index(avc.interval.start()));
                 report.add(Wrong::Avc(place))?;
             }
             Ok(())
@@ -176,15 +142,15 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
         let mut wrong = None;
         {
             let i_mmap = vma.family().i_mmap();
-            let slots = vma.amap().lock();
-            rest = i_mmap.entries(vma, indices, |index, entry| {
+            let slots = state.amap().lock();
+            rest = vma.entries(&i_mmap, indices, |index, entry| {
                 report.entries += 1;
-                let place = || Place::new(vma, index);
+                let place = || vma.place(index);
                 wrong = match entry {
                     Entry::KnownMarker => None,
                     // It stands for what nobody has written.
                     Entry::Zeroes => (slots.anons.get(index.0).is_some()
-                        || vma.amap().sharing() == Sharing::Shared)
+                        || state.amap().sharing() == Sharing::Shared)
                         .then(|| Wrong::Entry(place())),
                     Entry::Unknown => Some(Wrong::Marker(place())),
                     Entry::Page(pfn) => {
@@ -194,7 +160,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
                             // When no failure is under way any more, and the entry is still there.
                             Some(content) if content.pfn() == pfn => (content.is_taken_away()
                                 && !memory_failure::is_under_way()
-                                && i_mmap.maps(vma, index, pfn))
+                                && vma.maps(&i_mmap, index, pfn))
                             .then(|| Wrong::Poisoned(place())),
                             _ => Some(Wrong::Entry(place())),
                         }
@@ -216,12 +182,12 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
 
 /// Checks the links of one VMA, and adds their trees to `trees`. Returns where the VMA is if they are
 /// wrong; [`ENOMEM`].
-fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Result<Option<Place>> {
+fn check_links(mm_state: &MmState, state: &VmaState, trees: &mut Trees) -> Result<Option<Place>> {
     let right = links_are_right(state, trees)?;
     if right.is_none_or(|right| right) {
         return Ok(None);
     }
-    let Some(mm) = space.mm().mmget_not_zero() else {
+    let Some(mm) = mm_state.mm().mmget_not_zero() else {
         return Ok(None);
     };
     let mm = MmWithUser::into_mmput_async(mm);
@@ -231,7 +197,7 @@ fn check_links(space: &AddressSpace, state: &VmaState, trees: &mut Trees) -> Res
     Ok(state
         .range()
         .filter(|_| right == Some(false))
-        .map(|(address, _)| Place::in_mm(space.mm(), address)))
+        .map(|(address, _)| Place::in_mm(mm_state.mm(), address)))
 }
 
 /// Whether the links of a VMA have its interval; `None` if it has been closed. Adds their trees to `trees`.
@@ -275,7 +241,7 @@ fn has_vma(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
         return true;
     }
     // A process without users is unlinking all.
-    let Some(mm) = avc.vma.space().mm().mmget_not_zero() else {
+    let Some(mm) = avc.vma.mm().mmget_not_zero() else {
         return true;
     };
     let mm = MmWithUser::into_mmput_async(mm);
@@ -290,12 +256,12 @@ fn has_vma(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
 
 fn has_vma_now(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
     let first = avc.vma.base().address(Index(avc.interval.start())) >> PAGE_SHIFT;
-    let state = {
-        let vmas = avc.vma.space().vmas().lock();
+    let state = MmState::of(avc.vma.mm()).and_then(|mm_state| {
+        let vmas = mm_state.vmas().lock();
         let mut here = vmas.by_page.overlapping(Interval::point(first as u64));
         let state = here.find(|(_, state)| Arc::ptr_eq(state.rmap_vma(), &avc.vma));
         state.map(|(_, state)| state.clone())
-    };
+    });
     state.is_some_and(|state| {
         let slots = state.amap().lock();
         state

@@ -7,18 +7,19 @@
 //! [window](Family::next_window) of its own.
 
 use crate::{
-    address_space::{
-        pages,
-        AddressSpace,
-        Subscription,
-        Vmas, //
-    },
     amap::{
         Amap,
-        Sharing,
         Slots, //
     },
     anon_vma::{
+        family::{
+            Family,
+            Sharing,
+            Window,
+            MAX_INDEX, //
+        },
+        rmap_vma::RmapVma,
+        zap::zap_write_locked,
         AnonVma,
         CopyReservation,
         LinkReservation,
@@ -27,13 +28,9 @@ use crate::{
     },
     commit_charge::Charge,
     contract,
-    family::{
-        Family,
-        Window,
-        MAX_INDEX, //
-    },
     helpers,
     index::{
+        pages,
         Base,
         Index, //
     },
@@ -43,10 +40,7 @@ use crate::{
         Reserved,
         Surplus, //
     },
-    rmap_vma::RmapVma,
-    stats,
-    vm_ops,
-    zap::zap_write_locked, //
+    stats, //
 };
 use core::{
     mem,
@@ -69,19 +63,31 @@ use kernel::{
     },
     types::ForeignOwnable, //
 };
+use mm_state::{
+    MmState,
+    Vmas, //
+};
+use notifier::Subscription;
 
 mod charge;
+pub(crate) mod clearings;
 mod core_dump;
+pub(crate) mod device;
+mod fault;
 mod fork;
+pub(crate) mod mm_state;
 mod mremap;
+mod notifier;
+pub(crate) mod ops;
 
 /// The driver's state of one VMA; the VMA's `vm_private_data` owns a reference.
 ///
 /// A VMA of the device without state is one for which a hook that cannot fail found no memory: each
 /// access to it gets a SIGBUS.
 pub(crate) struct VmaState {
-    space: Subscription,
+    mm_state: Subscription,
     rmap: Arc<RmapVma>,
+    amap: Arc<Amap>,
     /// How far the rmap knows the VMA to reach: the VMA can have grown since.
     known_end: Atomic<usize>,
     /// The links into interval trees.
@@ -116,22 +122,24 @@ struct Unpublished {
 impl Unpublished {
     /// Reserves a state with up to `links` links; [`ENOMEM`].
     fn new(
-        space: Subscription,
+        mm_state: Subscription,
         family: Arc<Family>,
         amap: Arc<Amap>,
         base: Base,
         windows: [Window; 2],
         links: usize,
     ) -> Result<Self> {
-        let rmap = RmapVma::new(space.space().clone(), family, amap, base, windows)?;
+        let mm = mm_state.rmap_mm().clone();
+        let rmap = RmapVma::new(mm, family, amap.clone(), base, windows)?;
         let links = CopyReservation::new(&rmap, links)?;
         let state = Arc::new(
             VmaState {
                 known_end: Atomic::new(0),
-                links: LockedBy::new(rmap.amap().slots(), None),
-                registration: LockedBy::new(space.vmas(), Registration::default()),
-                space,
+                links: LockedBy::new(amap.slots(), None),
+                registration: LockedBy::new(mm_state.vmas(), Registration::default()),
+                mm_state,
                 rmap,
+                amap,
             },
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -169,7 +177,7 @@ impl VmaState {
     ) -> Option<ArcBorrow<'a, Self>> {
         // SAFETY: The caller promises that the VMA can be read.
         let (ops, private) = unsafe { ((*vma).vm_ops, (*vma).vm_private_data) };
-        if !ptr::eq(ops, vm_ops::OPS.as_ptr()) || private.is_null() {
+        if !ptr::eq(ops, ops::OPS.as_ptr()) || private.is_null() {
             return None;
         }
         // SAFETY: With our operations, private data that is not null comes from `publish`; `close`
@@ -183,13 +191,13 @@ impl VmaState {
     }
 
     /// Whose it is.
-    pub(crate) fn space(&self) -> &AddressSpace {
-        &self.space
+    pub(crate) fn mm_state(&self) -> &MmState {
+        &self.mm_state
     }
 
     /// What the VMA holds.
     pub(crate) fn amap(&self) -> &Arc<Amap> {
-        self.rmap.amap()
+        &self.amap
     }
 
     /// Where the VMA puts its indices.
@@ -200,7 +208,7 @@ impl VmaState {
     /// The addresses that the VMA covers, with what it has grown by; `None` if it has been closed. In the middle of a split or a
     /// move they can be those of before or after.
     pub(crate) fn range(&self) -> Option<(usize, usize)> {
-        let vmas = self.space.vmas().lock();
+        let vmas = self.mm_state.vmas().lock();
         let place = self.registration.access(&vmas).place.as_ref()?;
         let known = vmas.by_page.interval(place).ok()?;
         let (start, end) = (
@@ -221,7 +229,7 @@ impl VmaState {
 
     /// Whether mremap is moving page table entries here, and the amap does not have the pages yet.
     pub(crate) fn is_moving_here(&self) -> bool {
-        let vmas = self.space.vmas().lock();
+        let vmas = self.mm_state.vmas().lock();
         self.registration.access(&vmas).moving_here
     }
 
@@ -268,7 +276,7 @@ impl VmaState {
 
     /// Notes that somebody uses the VMA, who can have waited for a flush.
     pub(crate) fn look_for_flush(&self, slots: &mut Slots) {
-        let _ = slots.is_unflushed(self.space.mm());
+        let _ = slots.is_unflushed(self.mm_state.mm());
     }
 
     /// As [`Self::links`], to link.
@@ -278,7 +286,7 @@ impl VmaState {
 
     /// Notes which of `links` the pages at `indices` use.
     fn note_use(&self, links: &mut Links, part: Part, slots: &mut Slots, indices: Interval) {
-        if slots.is_unflushed(self.space.mm()) {
+        if slots.is_unflushed(self.mm_state.mm()) {
             // What was discarded can still be read, so a failure of it has to come here.
             return links.note_all_used(part);
         }
@@ -347,7 +355,7 @@ impl VmaState {
         let pages = pages(start, end)?;
         self.charge_growth(start, end, indices)?;
         {
-            let mut vmas = self.space.vmas().lock();
+            let mut vmas = self.mm_state.vmas().lock();
             self.reindex(&mut vmas, pages);
         }
         let mut slots = self.amap().lock();
@@ -381,7 +389,7 @@ impl VmaState {
     ) {
         let state = unpublished.state.clone();
         *state.links.access_mut(&mut state.amap().lock()) = Some(links);
-        let mut vmas = state.space.vmas().lock();
+        let mut vmas = state.mm_state.vmas().lock();
         // SAFETY: The caller promises what this requires.
         let _surplus = unsafe { Self::publish_locked(unpublished, vma, pages, &mut vmas) };
         drop(vmas);
@@ -445,7 +453,7 @@ impl VmaState {
         let pages = pages(vma.start(), vma.end())?;
 
         // SAFETY: `mmap` is called with the mmap lock held for writing.
-        let space = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
+        let mm_state = unsafe { Subscription::new_uninterruptible(vma.mm().as_raw()) }?;
         let is_reserved = vma.flags() & bindings::VM_NORESERVE as bindings::vm_flags_t == 0;
         let charge = if shared && is_reserved {
             Some(Charge::for_addresses(vma.start()..vma.end())?)
@@ -456,7 +464,7 @@ impl VmaState {
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
         let file = family.file();
-        let unpublished = Unpublished::new(space, family, amap, base, [window; 2], 0)?;
+        let unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], 0)?;
         let vma = vma.as_ptr();
         // SAFETY: The VMA is under construction, so it is ours to set up. A mapping with `VM_SHARED`
         // but without `VM_MAYSHARE` is private as far as the user can see, and leaves copy-on-write
@@ -466,7 +474,7 @@ impl VmaState {
             (*vma).__bindgen_anon_2.vm_flags |=
                 (bindings::VM_SHARED | bindings::VM_MAYEXEC) as bindings::vm_flags_t;
             bindings::vma_set_file(vma, file.as_ptr());
-            (*vma).vm_ops = vm_ops::OPS.as_ptr();
+            (*vma).vm_ops = ops::OPS.as_ptr();
             Self::publish(unpublished, vma, pages, Links::new(indices));
         }
         Ok(())
@@ -486,22 +494,22 @@ impl VmaState {
         unsafe { self.catch_up(self.vma()) }?;
         let links = self.links(&self.amap().lock()).map_or(0, Links::len);
         let needs_charge = {
-            let vmas = self.space.vmas().lock();
+            let vmas = self.mm_state.vmas().lock();
             self.registration.access(&vmas).is_charged()
         };
         // SAFETY: The caller holds the lock.
-        let space = unsafe { Subscription::new(self.space.mm().as_raw()) }?;
+        let mm_state = unsafe { Subscription::new(self.mm_state.mm().as_raw()) }?;
         let family = self.rmap.family().clone();
         let window = family.next_window()?;
         let amap = self.amap().clone();
         let windows = [window, self.rmap.window()];
-        let mut spare = Unpublished::new(space, family, amap, self.base(), windows, links)?;
+        let mut spare = Unpublished::new(mm_state, family, amap, self.base(), windows, links)?;
         if needs_charge {
             spare.charge = Some(Charge::new(0)?);
         }
         let old = self
             .registration
-            .access_mut(&mut self.space.vmas().lock())
+            .access_mut(&mut self.mm_state.vmas().lock())
             .spare
             .replace(spare);
         drop(old);
@@ -528,7 +536,7 @@ impl VmaState {
         let (mm, (start, end), (source_start, source_end)) =
             unsafe { ((*vma).vm_mm, range(vma), range(source.vma())) };
 
-        let is_fork = !ptr::eq(mm, source.space.mm().as_raw());
+        let is_fork = !ptr::eq(mm, source.mm_state.mm().as_raw());
         let result = if is_fork {
             // SAFETY: `vma` is being copied to another address space.
             unsafe { source.fork(vma) }
@@ -578,13 +586,13 @@ impl VmaState {
 
         let spare = self
             .registration
-            .access_mut(&mut self.space.vmas().lock())
+            .access_mut(&mut self.mm_state.vmas().lock())
             .spare
             .take();
         let mut unpublished = spare.ok_or(ENOMEM)?;
         let reservation = mem::take(&mut unpublished.links);
         // All at once: each page is at one place, for those who look for it.
-        let mut vmas = self.space.vmas().lock();
+        let mut vmas = self.mm_state.vmas().lock();
         {
             let mut slots = self.amap().lock();
             let mut links = self.links.access_mut(&mut slots).take().ok_or(EINVAL)?;
@@ -629,11 +637,11 @@ impl VmaState {
         };
 
         // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
-        if state.rmap.is_settled() && !state.space.is_exiting() {
+        if state.rmap.is_settled() && !state.mm_state.rmap_mm().is_exiting() {
             contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
         let (_place, registration, _last_fork) = {
-            let mut vmas = state.space.vmas().lock();
+            let mut vmas = state.mm_state.vmas().lock();
             let mut registration = mem::take(state.registration.access_mut(&mut vmas));
             let place = registration
                 .place

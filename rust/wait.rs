@@ -6,10 +6,7 @@
 //! What is waited for ends without a lock that a fault may hold: a zap of core mm in the same address space, a
 //! page that another thread is copying, a page that a soft offline is moving.
 
-use crate::{
-    fault::VmFault,
-    helpers, //
-};
+use crate::helpers;
 use core::ptr;
 use kernel::{
     bindings,
@@ -18,6 +15,9 @@ use kernel::{
         c_void, //
     }, //
 };
+
+/// What a fault handler returns to core mm.
+pub(crate) type VmFault = bindings::vm_fault_t;
 
 /// Makes waiting possible.
 ///

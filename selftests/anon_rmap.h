@@ -465,15 +465,31 @@ static inline void begin_peer_call(struct peer *peer, long (*function)(void *, l
 	sem_post(&peer->request);
 }
 
-/* What that has returned. */
-static inline long end_peer_call(struct peer *peer)
+/* Whether a child of this process has died. */
+static inline bool is_dead(pid_t pid)
 {
-	while (sem_wait(&peer->reply))
-		;
-	return peer->value;
+	siginfo_t info = { 0 };
+
+	return !waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid;
 }
 
-/* What function(argument, value) returns in the peer. */
+/* What that has returned; ESRCH if the peer, which this process has forked, died instead. */
+static inline long end_peer_call(struct peer *peer)
+{
+	for (bool died = false;;) {
+		struct timespec second;
+
+		clock_gettime(CLOCK_REALTIME, &second);
+		second.tv_sec++;
+		if (!sem_timedwait(&peer->reply, &second))
+			return peer->value;
+		if (died)
+			return ESRCH;
+		died = is_dead(peer->pid);
+	}
+}
+
+/* What function(argument, value) returns in the peer; as end_peer_call(). */
 static inline long peer_call(struct peer *peer, long (*function)(void *, long), void *argument, long value)
 {
 	begin_peer_call(peer, function, argument, value);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Random texts that name nothing are refused by each file of debugfs with the error that the table in the README says,
+ * Random texts that name nothing are refused by each file of debugfs with the error that the list in rust/debugfs.md says,
  * in one piece or in several. `refusals [TEXTS [SEED]]`.
  */
 #include <sys/uio.h>

@@ -3,15 +3,13 @@
 //! What a check of all trees needs to see of them.
 
 use super::{
+    rmap_vma::RmapVma,
     AnonVma,
     Links, //
 };
-use crate::{
-    interval_tree::{
-        Interval,
-        Violation, //
-    },
-    rmap_vma::RmapVma, //
+use crate::interval_tree::{
+    Interval,
+    Violation, //
 };
 use kernel::{
     prelude::*,

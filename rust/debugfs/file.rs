@@ -11,13 +11,14 @@ use super::seq_file::{
     Listing,
     ReadOperations, //
 };
-use crate::AnonRmap;
+use crate::{
+    helpers,
+    process::require_capability, //
+};
 use core::ptr;
 use kernel::{
     bindings,
-    ffi::c_int,
     iov::IovIterSource,
-    module::this_module,
     prelude::*, //
 };
 
@@ -32,17 +33,6 @@ pub(super) trait Command: 'static {
 
     /// Does what `text` says, all of it, or nothing and returns why.
     fn run(text: &[u8]) -> Result;
-}
-
-/// [`EPERM`] unless the current task is privileged over the whole machine: whoever reads or writes these files sees and hits memory
-/// of all. The descriptor may have been opened by somebody else.
-pub(super) fn require_capability() -> Result {
-    // SAFETY: May be asked at any time.
-    if unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as c_int) } {
-        Ok(())
-    } else {
-        Err(EPERM)
-    }
 }
 
 /// A directory in debugfs; removed, with what is in it, when this is dropped.
@@ -119,7 +109,7 @@ impl Drop for Dir {
 /// `file_operations` for a file that is read.
 trait ListingOperations: ReadOperations {
     const LISTING: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<AnonRmap>().as_ptr(),
+        owner: helpers::THIS_MODULE,
         ..<Self as ReadOperations>::READ_OPERATIONS
     };
 }
@@ -129,7 +119,7 @@ impl<T: Listing> ListingOperations for T {}
 /// `file_operations` for a file that is read, and grows meanwhile.
 trait GrowingFileOperations: GrowingOperations {
     const GROWING: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<AnonRmap>().as_ptr(),
+        owner: helpers::THIS_MODULE,
         ..<Self as GrowingOperations>::GROWING_OPERATIONS
     };
 }
@@ -139,7 +129,7 @@ impl<T: Growing> GrowingFileOperations for T {}
 /// `file_operations` for a file that is written.
 trait CommandOperations: Command + Sized {
     const COMMAND: bindings::file_operations = bindings::file_operations {
-        owner: this_module::<AnonRmap>().as_ptr(),
+        owner: helpers::THIS_MODULE,
         // No position to write at, and so no `pwrite()`.
         open: Some(bindings::stream_open),
         write_iter: Some(write::<Self>),
@@ -181,6 +171,7 @@ unsafe extern "C" fn write<C: Command>(
 /// [`EPERM`], see [`require_capability`]; [`Command::TOO_LONG`]; [`EFAULT`] if the memory of the writer can't be read;
 /// [`ENOMEM`]; those of [`Command::run`]. Nothing has changed then.
 fn run<C: Command>(from: &mut IovIterSource<'_>) -> Result<usize> {
+    // The descriptor may have been opened by somebody else.
     require_capability()?;
     let size = from.len();
     if size > C::MOST_BYTES {

@@ -2,18 +2,24 @@
 
 //! The file `mappings`.
 
-use super::seq_file::Listing;
+use super::{
+    lines::{
+        self,
+        MappingLine, //
+    },
+    seq_file::Listing, //
+};
 use crate::{
-    address_space::AddressSpace,
     process,
     stats,
-    vma::VmaState, //
+    vma::{
+        mm_state::MmState,
+        VmaState, //
+    }, //
 };
 use core::fmt;
 use kernel::{
-    fmt::Adapter,
     page::PAGE_SHIFT,
-    str::CStr,
     task::Pid, //
 };
 
@@ -23,8 +29,8 @@ pub(super) struct Mappings;
 /// In front of what an address space has from a page on, and of all later ones.
 #[derive(Default)]
 pub(super) struct Cursor {
-    /// The [key](AddressSpace::key) of the address space.
-    space: usize,
+    /// The [key](MmState::key) of the address space.
+    mm: usize,
     page: u64,
 }
 
@@ -34,22 +40,22 @@ impl Listing for Mappings {
 
     fn next(cursor: &Cursor) -> Option<(Cursor, MappingLine)> {
         let Cursor {
-            space: mut key,
+            mm: mut key,
             mut page,
         } = *cursor;
         loop {
-            let space = AddressSpace::first_from(key)?;
-            if space.key() != key {
-                (key, page) = (space.key(), 0);
+            let mm_state = MmState::first_from(key)?;
+            if mm_state.key() != key {
+                (key, page) = (mm_state.key(), 0);
             }
             // Without an owner it is being forked, or taken down.
-            if let Some(owner) = process::pid_and_comm(space.mm()) {
-                while let Some((covered, state)) = space.first_vma_from(page) {
+            if let Some(owner) = process::pid_and_comm(mm_state.mm()) {
+                while let Some((covered, state)) = mm_state.first_vma_from(page) {
                     page = covered.last() + 1;
-                    if let Some(line) = MappingLine::new(owner, &state) {
+                    if let Some(line) = look(owner, &state) {
                         // It may have grown.
                         page = page.max((line.end >> PAGE_SHIFT) as u64);
-                        return Some((Cursor { space: key, page }, line));
+                        return Some((Cursor { mm: key, page }, line));
                     }
                 }
             }
@@ -58,65 +64,31 @@ impl Listing for Mappings {
     }
 
     fn show(line: &MappingLine, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{line}")
+        lines::mapping(line, f)
     }
 }
 
-/// What `mappings` says of one VMA.
-pub(super) struct MappingLine {
-    pid: Pid,
-    comm: [u8; 16],
-    start: usize,
-    end: usize,
-    first: u64,
-    last: u64,
-    present: u64,
-    poisoned: u64,
-    avcs: usize,
-}
-
-impl MappingLine {
-    /// Looks at the VMA under its locks; `None` if it has gone.
-    fn new((pid, comm): (Pid, [u8; 16]), state: &VmaState) -> Option<Self> {
-        let (start, end) = state.range()?;
-        let indices = state.base().interval(start, end).ok()?;
-        let (first, last) = (indices.start(), indices.last());
-        let any_poisoned = stats::POISONED.get() > 0;
-        let slots = state.amap().lock();
-        let poisoned = slots
-            .anons
-            .iter_range(first, last)
-            .take_while(|_| any_poisoned)
-            .filter(|(_, slot)| slot.value.lock().poison().is_some());
-        Some(Self {
-            pid,
-            comm,
-            start,
-            end,
-            first,
-            last,
-            present: slots.anons.count_range(first, last),
-            poisoned: poisoned.count() as u64,
-            avcs: state.links(&slots)?.len(),
-        })
-    }
-}
-
-impl fmt::Display for MappingLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let comm = CStr::from_bytes_until_nul(&self.comm).unwrap_or(c"");
-        write!(
-            f,
-            "pid={} range={:#x}-{:#x} index={}-{} present={} poisoned={} avcs={} comm={}",
-            self.pid,
-            self.start,
-            self.end,
-            self.first,
-            self.last,
-            self.present,
-            self.poisoned,
-            self.avcs,
-            Adapter(comm),
-        )
-    }
+/// Looks at a VMA under its locks; `None` if it has gone.
+fn look((pid, comm): (Pid, [u8; 16]), state: &VmaState) -> Option<MappingLine> {
+    let (start, end) = state.range()?;
+    let indices = state.base().interval(start, end).ok()?;
+    let (first, last) = (indices.start(), indices.last());
+    let any_poisoned = stats::POISONED.get() > 0;
+    let slots = state.amap().lock();
+    let poisoned = slots
+        .anons
+        .iter_range(first, last)
+        .take_while(|_| any_poisoned)
+        .filter(|(_, slot)| slot.value.lock().poison().is_some());
+    Some(MappingLine {
+        pid,
+        comm,
+        start,
+        end,
+        first,
+        last,
+        present: slots.anons.count_range(first, last),
+        poisoned: poisoned.count() as u64,
+        avcs: state.links(&slots)?.len(),
+    })
 }

@@ -3,7 +3,7 @@
 //! What is written to the files: numbers, and lists of places.
 
 use crate::{
-    anon::Poison,
+    failure::Poison,
     memory_failure::inject::Named, //
 };
 use core::ops::Range;

@@ -5,10 +5,12 @@
 //! A read fills one page, however long the list is, and holds no lock when it returns. What has been shown is known by a
 //! [cursor](Listing::Cursor), not by counting lines: so what comes and goes between two reads moves nothing that stays.
 
-use super::file::require_capability;
 use crate::{
     helpers,
-    process, //
+    process::{
+        self,
+        require_capability, //
+    }, //
 };
 use core::ptr;
 use kernel::{
@@ -203,6 +205,7 @@ unsafe extern "C" fn read(
     size: usize,
     position: *mut bindings::loff_t,
 ) -> isize {
+    // The descriptor may have been opened by somebody else.
     if let Err(error) = require_capability() {
         return error.to_errno() as isize;
     }

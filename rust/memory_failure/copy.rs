@@ -6,11 +6,11 @@
 //! Who copies a page is in a fault, or in fork, and is not kept waiting for that: it is left to the
 //! [queue].
 
-use super::{
-    queue,
-    Door, //
+use super::queue;
+use crate::{
+    anon::Anon,
+    failure::Door, //
 };
-use crate::anon::Anon;
 use kernel::sync::aref::ARef;
 
 /// Handles the failure of the page of `anon` in frame `pfn`, which could not be copied, soon.

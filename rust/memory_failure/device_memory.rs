@@ -2,18 +2,20 @@
 
 //! Failures of the pool's device memory, as the kernel's own `memory_failure()` reports them.
 
-use super::{
-    poison,
-    Action,
-    Door,
-    Failure, //
-};
+use super::poison;
 use crate::{
-    anon::Poison,
-    frame,
+    anon,
+    failure::{
+        Action,
+        Door,
+        Failure,
+        Poison, //
+    },
     helpers,
-    pool::device_memory::DeviceMemory,
-    quarantine, //
+    pool::{
+        device_memory::DeviceMemory,
+        quarantine, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -25,7 +27,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// Handles the failure of `nr_pages` frames from `pfn` on.
+/// Handles the failure of `nr_pages` frames from `pfn` on: the [`FailureHandler`](crate::pool::device_memory::FailureHandler).
 ///
 /// # Safety
 ///
@@ -71,7 +73,7 @@ fn fail(pfn: u64, kind: Poison, action: Action) -> Result {
         pfn: Some(pfn),
         place: None,
     };
-    if let Some(anon) = frame::lookup(pfn) {
+    if let Some(anon) = anon::lookup(pfn) {
         match poison(&anon, failure.clone()) {
             // A soft offline has just moved the page.
             Err(error) if error == ENXIO => (),
@@ -104,5 +106,5 @@ pub(super) fn take_out(pfn: u64, failure: Failure) -> Result {
     }
     // It is changing hands. Whoever has it finds the flag when he makes it an anon's or gives it up; or he
     // has made it one before he could.
-    frame::lookup(pfn).map_or(Ok(()), |anon| poison(&anon, failure))
+    anon::lookup(pfn).map_or(Ok(()), |anon| poison(&anon, failure))
 }

@@ -3,57 +3,22 @@
 //! What was done to a page, and who was hit: for the trace, in `events/anon_rmap/` of tracefs, and for the [journal].
 
 use super::{
-    journal,
-    kill::Victim,
-    Door,
-    Failure, //
+    journal::{
+        self,
+        Action, //
+    },
+    kill::Victim, //
 };
 use crate::{
-    anon::Poison,
+    failure::{
+        Door,
+        Place, //
+    },
     helpers,
     index::Index,
-    process,
-    rmap::Place, //
+    process, //
 };
 use kernel::prelude::*;
-
-/// What was done to a page.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Action {
-    /// Taken away, as a drill.
-    Poison,
-    /// Poisoned, as a drill in which it is kept.
-    Keep,
-    /// Taken away for good.
-    HwPoison,
-    /// Given back.
-    Unpoison,
-    /// Moved to another frame.
-    SoftOffline,
-}
-
-impl From<&Failure> for Action {
-    fn from(failure: &Failure) -> Self {
-        match failure.kind {
-            Poison::Simulated => Self::Poison,
-            Poison::Kept => Self::Keep,
-            Poison::Hardware => Self::HwPoison,
-        }
-    }
-}
-
-impl Action {
-    /// What the trace and the journal call it.
-    pub(super) fn name(self) -> &'static CStr {
-        match self {
-            Self::Poison => c"poison",
-            Self::Keep => c"keep",
-            Self::HwPoison => c"hwpoison",
-            Self::Unpoison => c"unpoison",
-            Self::SoftOffline => c"soft_offline",
-        }
-    }
-}
 
 /// Traces and records that `action` was done to the page at `index` in frame `pfn`, through `door`. Does not sleep.
 pub(crate) fn action(pfn: u64, index: Index, action: Action, door: Door) {

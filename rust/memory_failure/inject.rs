@@ -10,33 +10,33 @@ use super::{
     device_memory,
     dry_run,
     poison,
+    policy,
     unpoison,
-    Action,
-    Door,
-    Failure,
     Notice,
     Prepared, //
 };
 use crate::{
     anon::{
-        Anon,
+        self,
+        Anon, //
+    },
+    failure::{
+        Action,
+        Door,
+        Failure,
+        Place,
         Poison, //
     },
-    frame,
     interval_tree::Interval,
-    pool::device_memory::DeviceMemory,
-    process,
-    quarantine,
-    rmap::{
-        self,
-        Place, //
+    pool::{
+        device_memory::DeviceMemory,
+        quarantine, //
     },
+    process,
+    rmap,
     spot::Spot, //
 };
-use core::{
-    fmt,
-    ops::Range, //
-};
+use core::ops::Range;
 use kernel::{
     prelude::*,
     rbtree::RBTree,
@@ -92,10 +92,12 @@ fn poison_all(
         let (place, failure) = (spot.place(), Failure::at(&spot, door, kind(i)));
         prepared.push((place, Prepared::new(spot, failure)?), GFP_KERNEL)?;
     }
+    // Once for all: a file is read for it.
+    let policy = policy::early_kill();
     let mut poisoned = false;
     let mut refused = None;
     for (place, failure) in prepared {
-        match failure.poison() {
+        match failure.poison(policy) {
             Ok(pfn) => {
                 poisoned = true;
                 done(place, pfn);
@@ -109,6 +111,14 @@ fn poison_all(
         Some(error) if !poisoned => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The anon in frame `pfn`, if there is one. While the kernel marks a frame none can be looked up in it: so this waits until it has.
+pub(super) fn find(pfn: u64) -> Option<ARef<Anon>> {
+    anon::lookup(pfn).or_else(|| {
+        drop(quarantine::marking());
+        anon::lookup(pfn)
+    })
 }
 
 /// A place as the user names it: the number that a process or one of its threads has in the pid namespace of the current
@@ -142,7 +152,7 @@ pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Resul
         let failure = Failure::at(&spot, Door::PoisonAddr, kind);
         Prepared::new(spot, failure)
     };
-    match prepared()?.poison() {
+    match prepared()?.poison(policy::early_kill()) {
         Err(error) if error == ENODATA && !is_touched => prepared()?.poison_in_advance(),
         result => result.map(|_| ()),
     }
@@ -154,7 +164,7 @@ pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Resul
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`poison`].
 pub(crate) fn poison_pfn(pfn: u64, kind: Poison) -> Result {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = find(pfn).ok_or(ENXIO)?;
     poison(&anon, Failure::injected(Door::PoisonPfn, kind, Some(pfn)))
 }
 
@@ -174,14 +184,8 @@ pub(crate) fn poison_range(pid: Pid, range: Range<usize>, kind: Poison) -> Resul
 /// A page that was chosen at random.
 #[derive(Clone)]
 pub(crate) struct Chosen {
-    place: Place,
-    pfn: u64,
-}
-
-impl fmt::Display for Chosen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} pfn={:#x}", self.place, self.pfn)
-    }
+    pub(crate) place: Place,
+    pub(crate) pfn: u64,
 }
 
 /// Poisons `count` good pages of the process `pid`, and returns which, numbered in the order in which they were chosen; none
@@ -265,7 +269,7 @@ pub(crate) fn replay(places: &[(Named, Poison)]) -> Result {
 /// * Those of [`poison`].
 pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
     let failure = Failure::injected(Door::HardOffline, Poison::Hardware, Some(pfn));
-    match frame::lookup(pfn) {
+    match find(pfn) {
         Some(anon) => poison(&anon, failure),
         None if DeviceMemory::get().is_none() => Err(ENXIO),
         None if quarantine::kind(pfn).is_some() => Err(EHWPOISON),
@@ -289,7 +293,7 @@ pub(crate) fn dry_run_addr(place: Named) -> Result<RBTree<Place, Notice>> {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`dry_run`].
 pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
-    dry_run(&*frame::lookup(pfn).ok_or(ENXIO)?)
+    dry_run(&*find(pfn).ok_or(ENXIO)?)
 }
 
 /// Where page tables map frame `pfn`. Looks at the index of the page only, or at all of `indices`.
@@ -298,7 +302,7 @@ pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`rmap::mapped_at`].
 pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Place, ()>> {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = find(pfn).ok_or(ENXIO)?;
     let index = Interval::point(anon.index().0);
     rmap::mapped_at(&anon, indices.unwrap_or(index))
 }
@@ -309,7 +313,7 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Pl
 ///
 /// Those of [`unpoison`] and [`quarantine::take_back`].
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
-    match frame::lookup(pfn) {
+    match find(pfn) {
         Some(anon) => unpoison(&anon),
         None => quarantine::take_back(pfn),
     }

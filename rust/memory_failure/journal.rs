@@ -5,30 +5,65 @@
 //! It has the last [`RECORDS`] records. Each has a number, by which a reader goes on, and sees how many were overwritten
 //! before he could read them. A record keeps the names of processes, so it outlives them.
 
-use super::{
-    event::Action,
-    kill::Code,
-    Door, //
-};
+use super::kill::Code;
 use crate::{
+    failure::{
+        Door,
+        Failure,
+        Place,
+        Poison, //
+    },
     helpers,
     index::Index,
-    process,
-    rmap::Place, //
+    process, //
 };
-use core::{
-    fmt,
-    mem, //
-};
+use core::mem;
 use kernel::{
     bindings,
-    fmt::Adapter,
     prelude::*,
     sync::global_lock, //
 };
 
 /// The records that are kept.
 pub(crate) const RECORDS: usize = 1024;
+
+/// What was done to a page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    /// Taken away, as a drill.
+    Poison,
+    /// Poisoned, as a drill in which it is kept.
+    Keep,
+    /// Taken away for good.
+    HwPoison,
+    /// Given back.
+    Unpoison,
+    /// Moved to another frame.
+    SoftOffline,
+}
+
+impl From<&Failure> for Action {
+    fn from(failure: &Failure) -> Self {
+        match failure.kind {
+            Poison::Simulated => Self::Poison,
+            Poison::Kept => Self::Keep,
+            Poison::Hardware => Self::HwPoison,
+        }
+    }
+}
+
+impl Action {
+    /// What the trace and the journal call it.
+    pub(crate) fn name(self) -> &'static CStr {
+        match self {
+            Self::Poison => c"poison",
+            Self::Keep => c"keep",
+            Self::HwPoison => c"hwpoison",
+            Self::Unpoison => c"unpoison",
+            Self::SoftOffline => c"soft_offline",
+        }
+    }
+}
 
 /// What a record is about.
 #[derive(Clone)]
@@ -50,9 +85,9 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Record {
     /// In nanoseconds since boot.
-    time: u64,
-    pfn: u64,
-    event: Event,
+    pub(crate) time: u64,
+    pub(crate) pfn: u64,
+    pub(crate) event: Event,
 }
 
 /// # Invariants
@@ -131,33 +166,4 @@ pub(crate) fn first_from(from: u64) -> Option<(u64, Record)> {
     let place = ring.places.get((number % RECORDS as u64) as usize)?;
     let record = place.as_ref().filter(|_| number < ring.next)?;
     Some((number, record.clone()))
-}
-
-impl fmt::Display for Record {
-    /// Processes and threads as the current task would name them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NSEC_PER_SEC: u64 = 1_000_000_000;
-
-        let (seconds, rest) = (self.time / NSEC_PER_SEC, self.time % NSEC_PER_SEC);
-        write!(f, "time={seconds}.{:06} pfn={:#x} ", rest / 1000, self.pfn)?;
-        match &self.event {
-            Event::Action {
-                index,
-                action,
-                door,
-            } => write!(
-                f,
-                "index={index} action={} door={}",
-                Adapter(action.name()),
-                Adapter(door.name())
-            ),
-            Event::Hit { place, signal } => {
-                let (tid, signal) = match signal {
-                    Some((thread, code)) => (thread.number(), code.name()),
-                    None => (0, c"none"),
-                };
-                write!(f, "{place} tid={tid} signal={}", Adapter(signal))
-            }
-        }
-    }
 }

@@ -9,7 +9,7 @@
 
 use super::queue;
 use crate::{
-    frame,
+    anon,
     helpers,
     pool::device_memory::DeviceMemory, //
 };
@@ -49,7 +49,7 @@ unsafe extern "C" fn failed(pfn: c_ulong) {
         return;
     }
     // The reference is there before `unpoison_memory()` can look at the page: we are called under its lock.
-    if let Some((anon, guard)) = frame::lookup_page(pfn as u64) {
+    if let Some((anon, guard)) = anon::lookup_page(pfn as u64) {
         let _ = queue::note_marked(anon, pfn as u64, guard);
     }
 }

@@ -7,11 +7,9 @@
 //! use the data it gets `BUS_MCEERR_AR` instead. All others learn of it when they touch the page
 //! ("late kill"): the fault raises `BUS_MCEERR_AR`.
 
-use super::{
-    policy::EarlyKill,
-    Action, //
-};
+use super::policy::EarlyKill;
 use crate::{
+    failure::Action,
     helpers,
     process, //
 };

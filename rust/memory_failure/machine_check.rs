@@ -17,18 +17,14 @@
 //! us to handle them; so all is left to it.
 
 use super::{
-    queue,
-    Door, //
+    direct_map,
+    queue, //
 };
 use crate::{
-    anon::{
-        Anon,
-        Poison, //
-    },
-    frame,
+    anon,
+    failure::Door,
     helpers,
     pool::device_memory::DeviceMemory,
-    quarantine,
     stats, //
 };
 use kernel::{
@@ -138,8 +134,8 @@ fn is_ours(pfn: u64) -> bool {
         // The kernel will ask for it.
         return false;
     }
-    let Some(anon) = frame::lookup(pfn) else {
-        condemn(pfn);
+    let Some(anon) = anon::lookup(pfn) else {
+        direct_map::condemn(pfn);
         return false;
     };
     {
@@ -147,7 +143,7 @@ fn is_ours(pfn: u64) -> bool {
         if content.pfn() != pfn {
             drop(content);
             // A soft offline has just moved the page.
-            condemn(pfn);
+            direct_map::condemn(pfn);
             return false;
         }
         // From here on the page stays in the frame.
@@ -161,42 +157,4 @@ fn is_ours(pfn: u64) -> bool {
         pr_warn!("frame {pfn:#x} has failed; it is handled when others are\n");
     }
     is_noted
-}
-
-/// Handles the failure of frame `pfn` if it is out of use: nothing is left to be done but to remember it, and the kernel finds it marked.
-fn condemn(pfn: u64) {
-    if quarantine::condemn(pfn) {
-        stats::MACHINE_CHECKS.inc();
-        // SAFETY: The frame is out of use for good.
-        unsafe { hide(pfn) };
-    }
-}
-
-/// What is left to be done when the page of `anon` in frame `pfn` has been taken away because of a machine
-/// check.
-pub(super) fn finish(anon: &Anon, pfn: u64) {
-    let is_gone = {
-        let content = anon.lock();
-        // If somebody else has poisoned the page he may still be unmapping it.
-        content.pfn() == pfn
-            && content.poison() == Some(Poison::Hardware)
-            && content.mapcount() == 0
-    };
-    if is_gone {
-        // SAFETY: The page is poisoned for good, and not mapped.
-        unsafe { hide(pfn) };
-    } else {
-        // It may have left the frame.
-        condemn(pfn);
-    }
-}
-
-/// Takes the frame `pfn` out of the kernel's direct map, so that nothing reads it by speculation.
-///
-/// # Safety
-///
-/// Nobody may use the frame any more: the kernel can't read what is in it on anybody's behalf.
-unsafe fn hide(pfn: u64) {
-    // SAFETY: The caller promises that nobody uses the frame.
-    unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
 }

@@ -10,18 +10,20 @@
 //! again when one is free: its frame has the kernel's flag for bad pages.
 
 use super::{
-    machine_check,
-    poison,
-    Action,
-    Door,
-    Failure, //
+    direct_map,
+    poison, //
 };
 use crate::{
     anon::{
-        Anon,
+        self,
+        Anon, //
+    },
+    failure::{
+        Action,
+        Door,
+        Failure,
         Poison, //
     },
-    frame,
     pool::OwnedPage, //
 };
 use core::{
@@ -264,7 +266,7 @@ impl WorkItem for Worker {
             _ if handled.is_err() => failed.give_up(),
             // Its door can be another one by now.
             Some(done) if done.failed.door == Door::MachineCheck => {
-                machine_check::finish(&failed.anon, failed.pfn)
+                direct_map::finish(&failed.anon, failed.pfn)
             }
             _ => (),
         }
@@ -349,7 +351,7 @@ fn note_or_miss(
 fn note_missed(frames: RangeInclusive<u64>) {
     let last = *frames.end();
     for pfn in frames {
-        let Some(anon) = frame::lookup(pfn) else {
+        let Some(anon) = anon::lookup(pfn) else {
             continue;
         };
         {

@@ -17,21 +17,26 @@
 
 use super::{
     event,
-    policy,
-    Door, //
+    inject::find,
+    journal,
+    policy, //
 };
 use crate::{
-    address_space::AddressSpace,
     anon::{
-        Anon,
-        Migration, //
+        migration::Migration,
+        Anon, //
     },
-    frame,
+    anon_vma::{
+        rmap_mm::RmapMm,
+        rmap_vma::RmapVma, //
+    },
+    failure::Door,
     index::Index,
-    pool::OwnedPage,
-    quarantine,
+    pool::{
+        quarantine,
+        OwnedPage, //
+    },
     rmap,
-    rmap_vma::RmapVma,
     stats,
     vma::VmaState, //
 };
@@ -64,7 +69,7 @@ const ATTEMPTS: usize = 10;
 ///
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
-    let anon = frame::lookup(pfn).ok_or(ENXIO)?;
+    let anon = find(pfn).ok_or(ENXIO)?;
     if !policy::allows_offline() {
         return Err(EOPNOTSUPP);
     }
@@ -88,7 +93,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
     event::action(
         pfn,
         anon.index(),
-        event::Action::SoftOffline,
+        journal::Action::SoftOffline,
         Door::SoftOffline,
     );
     Ok(())
@@ -97,7 +102,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
 /// Where the page was mapped.
 struct Unmapped {
     index: Index,
-    places: KVec<(Arc<AddressSpace>, usize)>,
+    places: KVec<(Arc<RmapMm>, usize)>,
     /// How many there were, also those for which there was no room.
     all: usize,
 }
@@ -117,7 +122,7 @@ impl Unmapped {
 
     /// Adds the place in `vma`, if there is room.
     fn add(&mut self, vma: &RmapVma) {
-        let place = (vma.space().clone(), vma.base().address(self.index));
+        let place = (vma.mm().clone(), vma.base().address(self.index));
         let _ = self.places.push_within_capacity(place);
         self.all += 1;
     }
@@ -126,16 +131,16 @@ impl Unmapped {
     /// out is mapped by the next fault, which knows as much.
     fn map(&self, anon: &Anon) -> bool {
         let mut mapped = 0;
-        for (space, address) in &self.places {
-            mapped += usize::from(map(space, *address, anon));
+        for (mm, address) in &self.places {
+            mapped += usize::from(map(mm, *address, anon));
         }
         mapped == self.all
     }
 }
 
 /// Maps `anon` at `address` again; whether it did.
-fn map(space: &AddressSpace, address: usize, anon: &Anon) -> bool {
-    let Some(mm) = space.mm().mmget_not_zero() else {
+fn map(mm: &RmapMm, address: usize, anon: &Anon) -> bool {
+    let Some(mm) = mm.mmget_not_zero() else {
         return false;
     };
     // Not to be the one who takes the address space down.

@@ -4,14 +4,9 @@
 //!
 //! The kernel does not use such memory itself, but knows whose it is: its own `memory_failure()`, which
 //! machine checks, `hwpoison-inject`, `hard_offline_page` and `MADV_HWPOISON` end in, asks its driver to
-//! handle a failure. See [`crate::memory_failure::device_memory`].
+//! handle a failure.
 
-use super::OwnedPage;
-use crate::{
-    helpers,
-    memory_failure,
-    AnonRmap, //
-};
+use crate::helpers;
 use core::ptr::{
     self,
     NonNull, //
@@ -19,7 +14,10 @@ use core::ptr::{
 use kernel::{
     bindings,
     error::from_err_ptr,
-    module::this_module,
+    ffi::{
+        c_int,
+        c_ulong, //
+    },
     page::PAGE_SHIFT,
     prelude::*,
     sync::atomic::{
@@ -37,16 +35,13 @@ static DEVICE_MEMORY: Atomic<*const DeviceMemory> = Atomic::new(ptr::null());
 /// What the kernel can add as memory: a section.
 const ALIGNMENT: u64 = 128 << 20;
 
-struct Ops(bindings::dev_pagemap_ops);
-
-// SAFETY: The operations are never written to.
-unsafe impl Sync for Ops {}
-
-static OPS: Ops = Ops(bindings::dev_pagemap_ops {
-    folio_free: Some(folio_free),
-    memory_failure: Some(memory_failure::device_memory::memory_failure),
-    ..pin_init::zeroed()
-});
+/// Handles the failure of frames of the range, of so many from the first number on; with the flags of `memory_failure()`. Sleeps.
+///
+/// # Safety
+///
+/// To be called by core mm only, as `dev_pagemap_ops.memory_failure`.
+pub(crate) type FailureHandler =
+    unsafe extern "C" fn(*mut bindings::dev_pagemap, c_ulong, c_ulong, c_int) -> c_int;
 
 /// The device memory, with a bitmap of its pages.
 ///
@@ -60,6 +55,8 @@ static OPS: Ops = Ops(bindings::dev_pagemap_ops {
 pub(crate) struct DeviceMemory {
     #[pin]
     pgmap: Opaque<bindings::dev_pagemap>,
+    /// What core mm calls; never written to.
+    ops: bindings::dev_pagemap_ops,
     start: u64,
     size: u64,
     used: KVVec<Atomic<u64>>,
@@ -73,7 +70,7 @@ unsafe impl Send for DeviceMemory {}
 unsafe impl Sync for DeviceMemory {}
 
 impl DeviceMemory {
-    /// Makes the physical range of `size` bytes from `start` on the pool; nothing if `size` is zero.
+    /// Makes the physical range of `size` bytes from `start` on the pool, whose failures `handler` handles; nothing if `size` is zero.
     ///
     /// # Errors
     ///
@@ -84,7 +81,11 @@ impl DeviceMemory {
     /// # Safety
     ///
     /// May be called once. Pages may be used neither before nor when the result is dropped.
-    pub(crate) unsafe fn new(start: u64, size: u64) -> Result<Option<Pin<KBox<Self>>>> {
+    pub(crate) unsafe fn new(
+        start: u64,
+        size: u64,
+        handler: FailureHandler,
+    ) -> Result<Option<Pin<KBox<Self>>>> {
         if size == 0 {
             return Ok(None);
         }
@@ -107,6 +108,11 @@ impl DeviceMemory {
                     // SAFETY: The slot is valid for writes, and all zeroes is how a map starts.
                     unsafe { slot.write_bytes(0, 1) }
                 }),
+                ops: bindings::dev_pagemap_ops {
+                    folio_free: Some(folio_free),
+                    memory_failure: Some(handler),
+                    ..pin_init::zeroed()
+                },
                 start,
                 size,
                 used,
@@ -137,11 +143,11 @@ impl DeviceMemory {
             return Err(EBUSY);
         }
         let pgmap = self.pgmap.get();
-        // SAFETY: The map is ours to set up, and stays where it is until it is unmapped; `ranges`, a
+        // SAFETY: The map is ours to set up, and stays where it is until it is unmapped, as the operations do; `ranges`, a
         // union, has room for one range.
         let result = unsafe {
             (*pgmap).type_ = bindings::memory_type_MEMORY_DEVICE_COHERENT;
-            (*pgmap).ops = &OPS.0;
+            (*pgmap).ops = &self.ops;
             (*pgmap).owner = pgmap.cast();
             (*pgmap).nr_range = 1;
             (&raw mut (*pgmap).__bindgen_anon_1)
@@ -183,8 +189,8 @@ impl DeviceMemory {
         NonNull::new(unsafe { helpers::anon_rmap_pfn_to_page(pfn as usize) })
     }
 
-    /// A page, with one reference; [`ENOSPC`]. Takes O(n / 64) for n pages if nearly all are used.
-    pub(super) fn alloc(&self, zero: bool) -> Result<OwnedPage> {
+    /// A page, with one reference that is the caller's; [`ENOSPC`]. Takes O(n / 64) for n pages if nearly all are used.
+    pub(super) fn alloc(&self, zero: bool) -> Result<NonNull<bindings::page>> {
         let page = loop {
             let index = self.take_any().ok_or(ENOSPC)?;
             let page = self
@@ -198,18 +204,16 @@ impl DeviceMemory {
         };
         // Not to be unloaded as long as somebody has the page: a pipe can keep it for ever.
         // SAFETY: The module is ours, and in use now.
-        unsafe { bindings::__module_get(this_module::<AnonRmap>().as_ptr()) };
+        unsafe { bindings::__module_get(helpers::THIS_MODULE) };
         // SAFETY: The page is nobody's, so it is ours to set up; this takes a reference, and locks the
         // page.
         unsafe {
             bindings::zone_device_page_init(page.as_ptr(), self.pgmap.get(), 0);
             helpers::anon_rmap_unlock_page(page.as_ptr());
         }
-        // SAFETY: The reference is ours.
-        let page = unsafe { OwnedPage::from_raw(page) };
         if zero {
-            // SAFETY: The page is ours.
-            unsafe { helpers::anon_rmap_clear_page(page.borrow().as_ptr()) };
+            // SAFETY: As above.
+            unsafe { helpers::anon_rmap_clear_page(page.as_ptr()) };
         }
         Ok(page)
     }
@@ -311,5 +315,5 @@ unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
         pool.reinstate(page);
     }
     // SAFETY: `alloc` has taken this reference. Unloading waits for this call, see `memunmap_pages()`.
-    unsafe { bindings::module_put(this_module::<AnonRmap>().as_ptr()) };
+    unsafe { bindings::module_put(helpers::THIS_MODULE) };
 }

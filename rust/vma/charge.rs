@@ -8,7 +8,7 @@ use super::{
     VmaState, //
 };
 use crate::{
-    amap::Sharing,
+    anon_vma::family::Sharing,
     commit_charge::Charge,
     interval_tree::Interval, //
 };
@@ -61,13 +61,13 @@ impl VmaState {
         let missing =
             |charge: &Charge| ((end - start) >> PAGE_SHIFT).saturating_sub(charge.pages());
         let grown = {
-            let vmas = self.space.vmas().lock();
+            let vmas = self.mm_state.vmas().lock();
             let charge = &self.registration.access(&vmas).charge;
             charge.as_ref().map_or(0, missing)
         };
         if grown > 0 {
             let mut more = Charge::new(grown)?;
-            let mut vmas = self.space.vmas().lock();
+            let mut vmas = self.mm_state.vmas().lock();
             // Another thread may have been faster.
             if let Some(charge) = &mut self.registration.access_mut(&mut vmas).charge {
                 let missing = missing(charge);
@@ -106,7 +106,7 @@ impl VmaState {
         }
         let charge = Charge::for_addresses(addresses.clone())?;
         let _former = {
-            let mut vmas = self.space.vmas().lock();
+            let mut vmas = self.mm_state.vmas().lock();
             let registration = self.registration.access_mut(&mut vmas);
             let former = registration.charge_of_part.take();
             if addresses == (start..end) {
@@ -121,7 +121,7 @@ impl VmaState {
 
     /// Whether the system has promised something for the VMA that core mm does not know of.
     pub(super) fn is_charged(&self) -> bool {
-        let vmas = self.space.vmas().lock();
+        let vmas = self.mm_state.vmas().lock();
         self.registration.access(&vmas).charge.is_some()
     }
 }

@@ -4,16 +4,18 @@
 
 use super::VmaState;
 use crate::{
-    anon::Poison,
-    anon_vma::Links,
+    anon_vma::{
+        zap::zap_write_locked,
+        Links, //
+    },
+    failure::Poison,
     interval_tree::Interval,
-    stats,
-    zap::zap_write_locked, //
+    stats, //
 };
 
 impl VmaState {
     /// Takes the pages that are [kept](Poison::Kept) out of the VMA's page tables, as the current task is about to write a core
-    /// dump: what it does not find there it asks for, and [does not get](crate::anon::Content::may_be_mapped).
+    /// dump: what it does not find there it asks for, and [does not get](crate::anon::content::Content::may_be_mapped).
     ///
     /// Takes the time of looking at all pages of the VMA if any page is poisoned.
     ///

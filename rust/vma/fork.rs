@@ -3,30 +3,30 @@
 //! fork: a child shares what the parent has, copy-on-write.
 
 use super::{
+    notifier::Subscription,
     range,
     Unpublished,
     VmaState, //
 };
 use crate::{
-    address_space::{
-        pages,
-        Subscription, //
-    },
-    amap::{
-        Amap,
-        Sharing, //
-    },
+    amap::Amap,
     anon::Anon,
     anon_vma::{
+        family::{
+            Sharing,
+            MAX_INDEX, //
+        },
+        zap::zap_write_locked,
         AnonVma,
         Links, //
     },
     commit_charge::Charge,
-    family::MAX_INDEX,
     helpers,
-    index::Index,
-    interval_tree::Interval,
-    zap::zap_write_locked, //
+    index::{
+        pages,
+        Index, //
+    },
+    interval_tree::Interval, //
 };
 use kernel::{
     bindings,
@@ -51,22 +51,26 @@ impl VmaState {
             }
         }
         // SAFETY: The VMA is under construction; fork holds the mmap locks for writing.
-        let space = unsafe { Subscription::new_uninterruptible((*vma).vm_mm) }?;
+        let mm_state = unsafe { Subscription::new_uninterruptible((*vma).vm_mm) }?;
         // SAFETY: The caller promises what this requires.
-        let result = unsafe { self.fork_into(&space, vma) };
+        let result = unsafe { self.fork_into(&mm_state, vma) };
         if result.is_err() {
             // What is left over must be dropped here, where it may sleep.
-            let _amap = space.vmas().lock().forget_fork_if_empty();
+            let _amap = mm_state.vmas().lock().forget_fork_if_empty();
         }
         result
     }
 
-    /// As [`Self::fork`], into `space`.
+    /// As [`Self::fork`], into the address space of `mm_state`.
     ///
     /// # Safety
     ///
     /// As for [`Self::fork`].
-    unsafe fn fork_into(&self, space: &Subscription, vma: *mut bindings::vm_area_struct) -> Result {
+    unsafe fn fork_into(
+        &self,
+        mm_state: &Subscription,
+        vma: *mut bindings::vm_area_struct,
+    ) -> Result {
         // SAFETY: The VMA is under construction.
         let (start, end) = unsafe { range(vma) };
         let indices = self.base().interval(start, end)?;
@@ -78,7 +82,7 @@ impl VmaState {
         let family = self.rmap.family().clone();
         let amap = match self.amap().sharing() {
             Sharing::Shared => self.amap().clone(),
-            Sharing::Private => space.amap_of_fork(self.amap().id(), || {
+            Sharing::Private => mm_state.amap_of_fork(self.amap().id(), || {
                 Amap::new(Sharing::Private, AnonVma::new(family.clone())?)
             })?,
         };
@@ -86,7 +90,7 @@ impl VmaState {
             amap.lock().lost = true;
         }
         // SAFETY: Fork holds the mmap lock for writing.
-        let subscription = unsafe { Subscription::new(space.mm().as_raw()) }?;
+        let subscription = unsafe { Subscription::new(mm_state.mm().as_raw()) }?;
         let windows = [self.rmap.window(); 2];
         let mut unpublished =
             Unpublished::new(subscription, family, amap, self.base(), windows, 0)?;

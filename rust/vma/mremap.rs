@@ -11,29 +11,29 @@
 //! give up between the two.
 
 use super::{
+    mm_state::Move,
+    notifier::Subscription,
     range,
     Unpublished,
     VmaState, //
 };
 use crate::{
-    address_space::{
-        pages,
-        Move,
-        Subscription, //
+    amap::Amap,
+    anon_vma::{
+        family::{
+            Sharing,
+            MAX_INDEX, //
+        },
+        zap::zap_write_locked,
+        Links, //
     },
-    amap::{
-        Amap,
-        Sharing, //
-    },
-    anon_vma::Links,
     commit_charge::Charge,
-    family::MAX_INDEX,
     helpers,
     index::{
+        pages,
         Base,
         Index, //
-    },
-    zap::zap_write_locked, //
+    }, //
 };
 use core::mem;
 use kernel::{
@@ -61,7 +61,7 @@ impl VmaState {
             return Err(ENOMEM);
         }
         // SAFETY: The mmap lock is held for writing.
-        let space = unsafe { Subscription::new(source.space.mm().as_raw()) }?;
+        let mm_state = unsafe { Subscription::new(source.mm_state.mm().as_raw()) }?;
         let family = source.rmap.family().clone();
         let amap = match source.amap().sharing() {
             Sharing::Shared => source.amap().clone(),
@@ -73,7 +73,7 @@ impl VmaState {
         unsafe { source.catch_up(source.vma()) }?;
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
-        let mut unpublished = Unpublished::new(space, family, amap, base, [window; 2], links)?;
+        let mut unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], links)?;
         if source.is_charged() {
             // That of the source is given back with it, if it goes.
             unpublished.charge = Some(Charge::for_addresses(start..end)?);
@@ -88,7 +88,7 @@ impl VmaState {
                 .map_err(|_| ENOMEM)?
         };
         let old = {
-            let mut vmas = source.space.vmas().lock();
+            let mut vmas = source.mm_state.vmas().lock();
             let registration = unpublished.state.registration.access_mut(&mut vmas);
             registration.moving_here = true;
             vmas.moves += 1;
@@ -128,7 +128,7 @@ impl VmaState {
 
     fn move_anons(&self) -> Result {
         let (source, moved) = {
-            let vmas = self.space.vmas().lock();
+            let vmas = self.mm_state.vmas().lock();
             let moving = vmas.moving.as_ref().ok_or(EINVAL)?;
             (moving.source.clone(), moving.moved.clone().ok_or(EINVAL)?)
         };
@@ -157,7 +157,7 @@ impl VmaState {
     /// Ends a move to this VMA, whatever has become of it.
     pub(super) fn end_move(&self) {
         let moving = {
-            let mut vmas = self.space.vmas().lock();
+            let mut vmas = self.mm_state.vmas().lock();
             self.registration.access_mut(&mut vmas).moving_here = false;
             vmas.moving.take()
         };

@@ -2,7 +2,7 @@
 
 //! The character device `/dev/anon_rmap`.
 
-use crate::vma::VmaState;
+use super::VmaState;
 use kernel::{
     fs::File,
     miscdevice::{

@@ -2,12 +2,18 @@
 
 //! The hooks that core mm calls for VMAs of the device.
 
-use crate::{
+use super::{
     fault,
-    helpers,
-    vma::VmaState, //
+    VmaState, //
 };
-use core::ptr;
+use crate::{
+    helpers,
+    wait::VmFault, //
+};
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::{
     bindings,
     error::from_result,
@@ -16,7 +22,9 @@ use kernel::{
         c_int,
         c_ulong, //
     },
-    prelude::*, //
+    mm::MmWithUser,
+    prelude::*,
+    sync::rcu, //
 };
 
 /// The operations of our VMAs; immutable. A VMA that has them is ours.
@@ -46,6 +54,21 @@ pub(crate) static OPS: Ops = Ops(bindings::vm_operations_struct {
     name: Some(name),
     ..pin_init::zeroed()
 });
+
+/// Whether what is mapped at `address` is the device's; `None` if nothing is. Takes no mmap lock: a moment later the answer
+/// can be another one.
+pub(crate) fn maps(mm: &MmWithUser, address: usize) -> Option<bool> {
+    let _rcu = rcu::read_lock();
+    // SAFETY: The tree has users, so it is one that readers under RCU may walk.
+    let vma = unsafe {
+        let tree = &raw mut (*mm.as_raw()).__bindgen_anon_1.mm_mt;
+        bindings::mtree_load(tree, address)
+    };
+    let vma = NonNull::new(vma.cast::<bindings::vm_area_struct>())?;
+    // SAFETY: The memory of a VMA stays that of one until a grace period has passed (SLAB_TYPESAFE_BY_RCU).
+    let ops = unsafe { (&raw const (*vma.as_ptr()).vm_ops).read_volatile() };
+    Some(ptr::eq(ops, OPS.as_ptr()))
+}
 
 /// # Safety
 ///
@@ -113,7 +136,7 @@ unsafe extern "C" fn mremap(vma: *mut bindings::vm_area_struct) -> c_int {
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.fault`.
-unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> fault::VmFault {
+unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> VmFault {
     // SAFETY: Core mm passes a valid fault.
     let write = unsafe { (*vmf).flags } & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
     // SAFETY: Called by core mm.
@@ -123,7 +146,7 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> fault::VmFault {
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.page_mkwrite`.
-unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> fault::VmFault {
+unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> VmFault {
     // SAFETY: Called by core mm.
     unsafe { fault::handle(vmf, true) }
 }
@@ -133,7 +156,7 @@ unsafe extern "C" fn page_mkwrite(vmf: *mut bindings::vm_fault) -> fault::VmFaul
 /// # Safety
 ///
 /// To be called by core mm only, as `vm_operations_struct.pfn_mkwrite`.
-unsafe extern "C" fn pfn_mkwrite(vmf: *mut bindings::vm_fault) -> fault::VmFault {
+unsafe extern "C" fn pfn_mkwrite(vmf: *mut bindings::vm_fault) -> VmFault {
     // `wp_pfn_shared()` does not know `VM_FAULT_RETRY`: it would go on to make the entry writable.
     // SAFETY: Core mm passes a valid fault.
     unsafe { (*vmf).flags &= !bindings::fault_flag_FAULT_FLAG_ALLOW_RETRY };
@@ -151,7 +174,7 @@ unsafe extern "C" fn map_pages(
     _vmf: *mut bindings::vm_fault,
     _start: c_ulong,
     _end: c_ulong,
-) -> fault::VmFault {
+) -> VmFault {
     0
 }
 

@@ -10,17 +10,19 @@
 //! ([`RETRY`]) is said only when the entry is there, or somebody who is about to clear it needs nothing that the faulter
 //! may hold; what should not be possible gets a SIGBUS and a line in the log.
 
+use super::VmaState;
 use crate::{
     amap::{
-        Sharing,
         Slots,
         SlotsGuard, //
     },
     anon::{
-        Anon,
-        Share, //
+        share::Share,
+        Anon, //
     },
     anon_vma::{
+        family::Sharing,
+        zap::zap,
         AnonVma,
         LinkReservation, //
     },
@@ -30,12 +32,11 @@ use crate::{
     interval_tree::Interval,
     radix_tree::NodePool,
     stats,
-    vma::VmaState,
     wait::{
         wake,
+        VmFault,
         Wait, //
-    },
-    zap::zap, //
+    }, //
 };
 use core::ptr;
 use kernel::{
@@ -47,9 +48,6 @@ use kernel::{
         Arc, //
     }, //
 };
-
-/// What a fault handler returns to core mm.
-pub(crate) type VmFault = bindings::vm_fault_t;
 
 /// The access can be made again.
 const RETRY: VmFault = bindings::vm_fault_reason_VM_FAULT_NOPAGE;
@@ -242,7 +240,8 @@ impl Fault<'_> {
         }
         if let Some(wait) = self
             .state
-            .space()
+            .mm_state()
+            .clearings()
             .is_clearing((self.address >> PAGE_SHIFT) as u64)
         {
             return Some(Look::Wait(wait));
@@ -476,7 +475,8 @@ impl Fault<'_> {
                 || !links.contains(slot.value.anon_vma())
                 || self
                     .state
-                    .space()
+                    .mm_state()
+                    .clearings()
                     .is_clearing((address >> PAGE_SHIFT) as u64)
                     .is_some()
             {

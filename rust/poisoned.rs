@@ -2,19 +2,17 @@
 
 //! Which pages are poisoned, for the debugfs file `poisoned`.
 
-use super::Failure;
 use crate::{
+    failure::{
+        Failure,
+        Place, //
+    },
     index::Index,
-    rmap::Place,
     stats, //
 };
-use core::{
-    fmt,
-    mem, //
-};
+use core::mem;
 use kernel::{
     bindings,
-    fmt::Adapter,
     prelude::*,
     rbtree::{
         RBTree,
@@ -29,7 +27,7 @@ global_lock! {
     unsafe(uninit) static POISONED: Mutex<Option<RBTree<u64, Record>>> = None;
 }
 
-/// Makes the registry usable.
+/// Makes the list usable.
 ///
 /// # Safety
 ///
@@ -40,15 +38,15 @@ pub(crate) unsafe fn init() {
 }
 
 /// One poisoned page.
-struct Record {
-    index: Index,
-    failure: Failure,
+pub(crate) struct Record {
+    pub(crate) index: Index,
+    pub(crate) failure: Failure,
     /// When it was poisoned, in nanoseconds since boot.
-    since: u64,
+    pub(crate) since: u64,
     /// How many processes held the page when it was poisoned.
-    hit: u64,
+    pub(crate) hit: u64,
     /// These, but no more than [`MAX_HOLDERS`].
-    holders: KVVec<Place>,
+    pub(crate) holders: KVVec<Place>,
 }
 
 /// Holders that are named for one page; all are counted.
@@ -57,36 +55,12 @@ const MAX_HOLDERS: usize = 4096;
 impl Record {
     /// A place at which the page can be named again: where the door has named it, else that of a holder. One that the current
     /// task can name and that still has memory, if there is one.
-    fn place(&self) -> Option<&Place> {
+    pub(crate) fn place(&self) -> Option<&Place> {
         let named = self.failure.place.as_ref();
         let first = named.or(self.holders.first());
         let is_usable = |place: &&Place| place.is_usable();
         let usable = || self.holders.iter().find(is_usable);
         named.filter(is_usable).or_else(usable).or(first)
-    }
-}
-
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NSEC_PER_SEC: u64 = 1_000_000_000;
-
-        write!(
-            f,
-            "index={} kind={} door={} since={}.{:06} hit={} pids=",
-            self.index,
-            self.failure.kind,
-            Adapter(self.failure.door.name()),
-            self.since / NSEC_PER_SEC,
-            self.since % NSEC_PER_SEC / 1000,
-            self.hit,
-        )?;
-        for (i, holder) in self.holders.iter().enumerate() {
-            write!(f, "{}{}", if i == 0 { "" } else { "," }, holder.pid())?;
-        }
-        match self.place() {
-            Some(place) => write!(f, " {place}"),
-            None => Ok(()),
-        }
     }
 }
 
@@ -187,11 +161,8 @@ pub(crate) fn first_from(pfn: u64) -> Option<u64> {
     Some(*cursor.current().0)
 }
 
-/// Writes a line about the page in frame `pfn`; nothing if it is not poisoned any more.
-pub(crate) fn show(pfn: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// What `f` makes of the record of the page in frame `pfn`, under a lock; `None` if it is not poisoned any more.
+pub(crate) fn with<R>(pfn: u64, f: impl FnOnce(&Record) -> R) -> Option<R> {
     let poisoned = POISONED.lock();
-    match poisoned.as_ref().and_then(|records| records.get(&pfn)) {
-        Some(record) => writeln!(f, "pfn={pfn:#x} {record}"),
-        None => Ok(()),
-    }
+    Some(f(poisoned.as_ref()?.get(&pfn)?))
 }

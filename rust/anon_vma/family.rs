@@ -11,29 +11,17 @@
 //! * Families don't wait for each other.
 
 use crate::{
-    amap::Sharing,
     commit_charge::Charge,
     helpers,
-    index::Index,
-    interval_tree::Interval,
-    rmap_vma::{
-        Entry,
-        RmapVma,
-        Zap, //
-    },
-    AnonRmap, //
+    interval_tree::Interval, //
 };
-use core::{
-    ops::ControlFlow,
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+use core::ptr::{
+    self,
+    NonNull, //
 };
 use kernel::{
     bindings,
     error::from_err_ptr,
-    module::this_module,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -63,6 +51,15 @@ pub(crate) const MAX_INDEX: u64 = (1 << WINDOW_SHIFT) - 1;
 /// In how many VMAs entries are made read-only at a fork: beyond that zapping those of the parent costs less.
 const MAX_PROTECTED: usize = 16;
 
+/// Whether writes go to a page of one's own or to everybody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Copy-on-write: `MAP_PRIVATE`.
+    Private,
+    /// One amap for all that inherit it: `MAP_SHARED`.
+    Shared,
+}
+
 /// The operations of the file. It can't be mapped (`remap_file_pages`), and nobody has a descriptor of it.
 struct Operations(bindings::file_operations);
 
@@ -70,7 +67,7 @@ struct Operations(bindings::file_operations);
 unsafe impl Sync for Operations {}
 
 static OPERATIONS: Operations = Operations(bindings::file_operations {
-    owner: this_module::<AnonRmap>().as_ptr(),
+    owner: helpers::THIS_MODULE,
     ..pin_init::zeroed()
 });
 
@@ -300,67 +297,19 @@ impl IMmap<'_> {
         }
     }
 
-    /// The VMA that is linked where `vma` puts `index`; null if there is none. It is valid and keeps its page tables.
+    /// The VMA of `mm` that is linked at `pgoff` and covers `address`. O(log n), and the relatives that map the same.
     ///
-    /// It is another one while a split is under way: our links are split before core mm's are. O(1) if the VMA has been used,
-    /// else O(log n) and the relatives that map the same.
-    ///
-    /// None is looked for in an address space that is exiting: nobody accesses anything there any more.
-    fn vma_at(&self, vma: &RmapVma, index: u64) -> *mut bindings::vm_area_struct {
-        if vma.space().is_exiting() {
-            return ptr::null_mut();
-        }
-        if vma.is_settled() {
-            return vma.as_ptr();
-        }
-        let mm = vma.space().mm().as_raw();
-        let address = vma.base().address(Index(index));
-        let mut windows = vma.windows().into_iter();
-        let found = windows.find_map(|window| {
-            let pgoff = window.pgoff(index);
-            // SAFETY: The file is live, and the lock is held.
-            let found =
-                unsafe { helpers::anon_rmap_i_mmap_find(self.0.file.as_ptr(), pgoff, mm, address) };
-            NonNull::new(found)
-        });
-        found.map_or(ptr::null_mut(), NonNull::as_ptr)
-    }
-}
-
-impl IMmap<'_> {
-    /// Whether the page table maps frame `pfn` at `index` of `vma`.
-    pub(crate) fn maps(&self, vma: &RmapVma, index: Index, pfn: u64) -> bool {
-        // SAFETY: A VMA that is linked there keeps its page tables.
-        !self.vma_at(vma, index.0).is_null() && unsafe { vma.maps(index, pfn) }
-    }
-
-    /// Calls `f` for the page table entries of `vma` at `indices` that are not empty, until it breaks, or some time
-    /// has passed. Returns what is left of the indices; nothing if the VMA is not linked.
-    pub(crate) fn entries(
+    /// It is valid and keeps its page tables.
+    pub(super) fn find(
         &self,
-        vma: &RmapVma,
-        indices: Interval,
-        mut f: impl FnMut(Index, Entry) -> ControlFlow<()>,
-    ) -> Option<Interval> {
-        /// Looks for an entry in one critical section.
-        const LOOKS: usize = 1024;
-
-        let mut rest = Some(indices);
-        for _ in 0..LOOKS {
-            let indices = rest?;
-            if self.vma_at(vma, indices.start()).is_null() {
-                return None;
-            }
-            // SAFETY: The VMA is linked, and the lock is held.
-            let (found, behind) = unsafe { vma.next_entry(indices) };
-            rest = behind;
-            if let Some((index, entry)) = found {
-                if f(index, entry).is_break() {
-                    break;
-                }
-            }
-        }
-        rest
+        pgoff: usize,
+        mm: *mut bindings::mm_struct,
+        address: usize,
+    ) -> Option<NonNull<bindings::vm_area_struct>> {
+        // SAFETY: The file is live, and the lock is held.
+        NonNull::new(unsafe {
+            helpers::anon_rmap_i_mmap_find(self.0.file.as_ptr(), pgoff, mm, address)
+        })
     }
 }
 
@@ -379,18 +328,9 @@ pub(crate) struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    /// Takes frame `pfn` out of the page table at `index` of `vma`, and out of all TLBs.
-    pub(crate) fn zap(&self, vma: &RmapVma, index: u64, pfn: u64) -> Zap {
-        let linked = self.i_mmap.vma_at(vma, index);
-        if !linked.is_null() {
-            // SAFETY: A VMA that is linked there is valid and keeps its page tables.
-            return unsafe { vma.zap_if_mapped(linked, index, pfn) };
-        }
-        if vma.is_unflushed() {
-            Zap::Unflushed
-        } else {
-            Zap::Nothing
-        }
+    /// The lock that it holds.
+    pub(super) fn i_mmap(&self) -> &IMmap<'_> {
+        &self.i_mmap
     }
 }
 

@@ -19,20 +19,24 @@
 //! All may be called from reclaim, for memory that is not the device's. So nothing is locked before
 //! the range is known to be ours, and nothing is allocated that could reclaim.
 
-use crate::{
-    address_space::{
-        pages,
-        AddressSpace,
-        Clearing,
+use super::{
+    clearings::Clearing,
+    mm_state::{
+        MmState,
         Vmas, //
     },
-    amap::Sharing,
-    helpers,
-    interval_tree::Interval,
-    vma::VmaState, //
+    VmaState, //
 };
+use crate::{
+    anon_vma::family::Sharing,
+    helpers,
+    index::pages,
+    interval_tree::Interval, //
+};
+use core::ops::Deref;
 use kernel::{
     bindings,
+    error::from_err_ptr,
     ffi::c_int,
     mm::Mm,
     page::PAGE_SHIFT,
@@ -63,12 +67,84 @@ pub(crate) static OPS: Ops = Ops(bindings::mmu_notifier_ops {
     ..pin_init::zeroed()
 });
 
+/// One VMA's part in the subscription of its address space.
+///
+/// # Invariants
+///
+/// Owns one use of the subscription, as counted by core mm.
+pub(crate) struct Subscription(Arc<MmState>);
+
+impl Subscription {
+    /// Subscribes to the changes of `mm`, or uses the subscription that there is.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; [`EINTR`] if a signal is pending and the subscription is new.
+    ///
+    /// # Safety
+    ///
+    /// The caller must hold the mmap lock of `mm` for writing.
+    pub(crate) unsafe fn new(mm: *mut bindings::mm_struct) -> Result<Self> {
+        // SAFETY: The caller holds the lock that this needs.
+        let notifier = unsafe { bindings::mmu_notifier_get_locked(OPS.as_ptr(), mm) };
+        let notifier = from_err_ptr(notifier)?;
+        // SAFETY: A subscription with our operations comes from `MmState::alloc`, and as we
+        // have a use of it, it has not been released.
+        let mm_state = unsafe { Arc::from_raw(MmState::from_notifier(notifier)) };
+        // Core mm's reference stays what it is; ours is a new one.
+        let _ = Arc::into_raw(mm_state.clone());
+        // INVARIANT: `mmu_notifier_get_locked` has counted this use.
+        Ok(Self(mm_state))
+    }
+
+    /// As [`Self::new`], but a pending signal is no reason to fail: for fork, which could not say
+    /// so, and mmap, which does not for anonymous memory.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::new`].
+    pub(crate) unsafe fn new_uninterruptible(mm: *mut bindings::mm_struct) -> Result<Self> {
+        let mut hidden = None;
+        let result = loop {
+            // SAFETY: The caller promises what `new` requires.
+            match unsafe { Self::new(mm) } {
+                Err(error) if error == EINTR => {
+                    // SAFETY: The current task may hide its own signals from itself.
+                    let notify = unsafe { helpers::anon_rmap_hide_signals() };
+                    hidden = Some(notify || hidden == Some(true));
+                }
+                result => break result,
+            }
+        };
+        if let Some(notify) = hidden {
+            // SAFETY: Undoes the above.
+            unsafe { helpers::anon_rmap_show_signals(notify) };
+        }
+        result
+    }
+}
+
+impl Deref for Subscription {
+    type Target = MmState;
+
+    fn deref(&self) -> &MmState {
+        &self.0
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant one use is ours to give back.
+        unsafe { bindings::mmu_notifier_put(self.0.notifier()) };
+    }
+}
+
 /// # Safety
 ///
 /// To be called by core mm only, as `mmu_notifier_ops.alloc_notifier`.
 unsafe extern "C" fn alloc_notifier(mm: *mut bindings::mm_struct) -> *mut bindings::mmu_notifier {
     // SAFETY: Core mm passes an `mm_struct` that is live during the call.
-    match AddressSpace::alloc(unsafe { Mm::from_raw(mm) }) {
+    match MmState::alloc(unsafe { Mm::from_raw(mm) }) {
         Ok(notifier) => notifier,
         Err(error) => error.to_ptr(),
     }
@@ -79,7 +155,7 @@ unsafe extern "C" fn alloc_notifier(mm: *mut bindings::mm_struct) -> *mut bindin
 /// To be called by core mm only, as `mmu_notifier_ops.free_notifier`.
 unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
     // SAFETY: Core mm passes what `alloc_notifier` returned, once, and forgets it.
-    unsafe { AddressSpace::release(notifier) };
+    unsafe { MmState::release(notifier) };
 }
 
 /// # Safety
@@ -87,7 +163,8 @@ unsafe extern "C" fn free_notifier(notifier: *mut bindings::mmu_notifier) {
 /// To be called by core mm only, as `mmu_notifier_ops.release`.
 unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bindings::mm_struct) {
     // SAFETY: Core mm passes our subscription, which is valid during the call.
-    unsafe { &*AddressSpace::from_notifier(notifier) }.set_exiting();
+    let mm_state = unsafe { &*MmState::from_notifier(notifier) };
+    mm_state.rmap_mm().set_exiting();
 }
 
 /// # Safety
@@ -98,7 +175,7 @@ unsafe extern "C" fn invalidate_range_start(
     range: *const bindings::mmu_notifier_range,
 ) -> c_int {
     // SAFETY: Core mm passes our subscription and a range, both valid during the call.
-    let (space, range) = unsafe { (&*AddressSpace::from_notifier(notifier), &*range) };
+    let (mm_state, range) = unsafe { (&*MmState::from_notifier(notifier), &*range) };
     let event = Event::of(range);
     let (Some(event), Ok(touched)) = (event, pages(range.start, range.end)) else {
         return 0;
@@ -106,22 +183,22 @@ unsafe extern "C" fn invalidate_range_start(
     // SAFETY: The range is valid.
     if !unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) } {
         // The OOM reaper, which leaves our VMAs alone.
-        return match space.vmas().try_lock() {
+        return match mm_state.vmas().try_lock() {
             Some(vmas) if vmas.by_page.overlapping(touched).next().is_none() => 0,
             _ => EAGAIN.to_errno(),
         };
     }
     match event {
-        Event::Unmap => begin_unmapping(&mut space.vmas().lock(), range, touched),
+        Event::Unmap => begin_unmapping(&mut mm_state.vmas().lock(), range, touched),
         Event::Clear => {
             // What is not known to be ours can be what one of our VMAs has grown by.
             let is_left_alone = {
-                let vmas = space.vmas().lock();
+                let vmas = mm_state.vmas().lock();
                 let is_known = vmas.by_page.overlapping(touched).next().is_some();
                 is_known && next_cleared(&vmas, touched).is_none()
             };
             if !is_left_alone {
-                begin_clearing(space, range, touched);
+                begin_clearing(mm_state, range, touched);
             }
         }
     }
@@ -129,9 +206,9 @@ unsafe extern "C" fn invalidate_range_start(
 }
 
 /// Makes faults wait in what is going to be cleared.
-fn begin_clearing(space: &AddressSpace, range: &bindings::mmu_notifier_range, touched: Interval) {
-    space.begin_clearing(key(range), touched);
-    let vmas = space.vmas().lock();
+fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touched: Interval) {
+    mm_state.clearings().begin(key(range), touched);
+    let vmas = mm_state.vmas().lock();
     let mut rest = Some(touched);
     while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
         // Whoever looked before is through with its page table entry now; whoever looks later waits.
@@ -148,7 +225,7 @@ unsafe extern "C" fn invalidate_range_end(
     range: *const bindings::mmu_notifier_range,
 ) {
     // SAFETY: As in `invalidate_range_start`: both are valid during the call.
-    let (space, range) = unsafe { (&*AddressSpace::from_notifier(notifier), &*range) };
+    let (mm_state, range) = unsafe { (&*MmState::from_notifier(notifier), &*range) };
     // SAFETY: The range is valid.
     let blockable = unsafe { helpers::anon_rmap_mmu_notifier_range_blockable(range) };
     let Ok(cleared) = pages(range.start, range.end) else {
@@ -158,11 +235,11 @@ unsafe extern "C" fn invalidate_range_end(
         return;
     }
     let next = |rest: Interval| {
-        let vmas = space.vmas().lock();
+        let vmas = mm_state.vmas().lock();
         next_cleared(&vmas, rest).map(|(state, part)| (state.clone(), part))
     };
     // What start has noted.
-    let Some(clearing) = space.clearing(key(range)) else {
+    let Some(clearing) = mm_state.clearings().get(key(range)) else {
         return;
     };
     let mut found: Option<(Arc<VmaState>, Interval)> = next(cleared);
@@ -173,7 +250,7 @@ unsafe extern "C" fn invalidate_range_end(
         }
         found = behind(part, cleared).and_then(next);
     }
-    space.end_clearing(key(range));
+    mm_state.clearings().end(key(range));
 }
 
 /// What core mm announces.

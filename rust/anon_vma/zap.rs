@@ -3,8 +3,8 @@
 //! Clearing page table entries of the device's VMAs, for the driver's own ends.
 //!
 //! Core mm tells our mmu notifier of that, too. It is told from `MADV_DONTNEED` by who does it: the walk of a
-//! family ([`Family::walker`](crate::family::Family::walker)), a fault that replaces a page
-//! ([`Replacing`](crate::amap::Replacing)), or somebody who has locked the VMA for writing.
+//! family ([`Family::walker`](crate::anon_vma::family::Family::walker)), a fault that replaces a page
+//! ([`Replacing`](crate::amap::replacing)), or somebody who has locked the VMA for writing.
 
 use crate::helpers;
 use core::ops::Range;

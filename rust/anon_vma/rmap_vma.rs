@@ -2,22 +2,32 @@
 
 //! A VMA as the rmap knows it: enough to find the page table entry of an index, and to zap it.
 
-use crate::{
-    address_space::AddressSpace,
-    amap::Amap,
+use super::{
     family::{
         Family,
+        IMmap,
+        Walker,
         Window, //
     },
+    rmap_mm::RmapMm,
+    zap::zap, //
+};
+use crate::{
+    failure::Place,
     helpers,
     index::{
         Base,
         Index, //
     },
-    interval_tree::Interval,
-    zap::zap, //
+    interval_tree::Interval, //
 };
-use core::ptr;
+use core::{
+    ops::ControlFlow,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
+};
 use kernel::{
     bindings,
     page::PAGE_SIZE,
@@ -59,13 +69,30 @@ pub(crate) enum Zap {
     Unflushed,
 }
 
+/// Names a page of the driver, for as long as somebody has a reference to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageId(usize);
+
+impl PageId {
+    /// The name of what keeps the state of the page.
+    pub(crate) fn of<T>(page: &T) -> Self {
+        Self(ptr::from_ref(page) as usize)
+    }
+}
+
+/// What a VMA holds: pages, each at its index. What can be asked of it here, where nobody knows what a page is.
+pub(crate) trait Holdings: Send + Sync {
+    /// Whether `page` is at `index`. Sleeps, and takes a lock that comes before that of a page.
+    fn hold(&self, index: Index, page: PageId) -> bool;
+}
+
 /// A VMA of the device, from before it is linked until after it is unlinked.
 pub(crate) struct RmapVma {
-    space: Arc<AddressSpace>,
+    mm: Arc<RmapMm>,
     family: Arc<Family>,
-    amap: Arc<Amap>,
+    holdings: Arc<dyn Holdings>,
     base: Base,
-    /// That of the VMA, and that of the one it was split off.
+    /// That of the VMA, and that of the one it was split off, which covers its addresses as long as core mm has not split it.
     windows: [Window; 2],
     vma: Atomic<*mut bindings::vm_area_struct>,
     /// Whether the VMA is known to be linked in `i_mmap`: a fault has seen it, and core mm has not announced since that
@@ -81,16 +108,16 @@ unsafe impl Sync for RmapVma {}
 impl RmapVma {
     /// What the rmap will know of a VMA; [`ENOMEM`].
     pub(crate) fn new(
-        space: Arc<AddressSpace>,
+        mm: Arc<RmapMm>,
         family: Arc<Family>,
-        amap: Arc<Amap>,
+        holdings: Arc<dyn Holdings>,
         base: Base,
         windows: [Window; 2],
     ) -> Result<Arc<Self>> {
         let new = Self {
-            space,
+            mm,
             family,
-            amap,
+            holdings,
             base,
             windows,
             vma: Atomic::new(ptr::null_mut()),
@@ -99,9 +126,9 @@ impl RmapVma {
         Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Whose address space it is. Its `mm_struct` may have no users any more.
-    pub(crate) fn space(&self) -> &Arc<AddressSpace> {
-        &self.space
+    /// Whose it is.
+    pub(crate) fn mm(&self) -> &Arc<RmapMm> {
+        &self.mm
     }
 
     /// The family that the VMA belongs to.
@@ -109,9 +136,9 @@ impl RmapVma {
         &self.family
     }
 
-    /// What the VMA holds.
-    pub(crate) fn amap(&self) -> &Arc<Amap> {
-        &self.amap
+    /// Whether the VMA holds `page` at `index`, see [`Holdings::hold`].
+    pub(crate) fn holds(&self, index: Index, page: PageId) -> bool {
+        self.holdings.hold(index, page)
     }
 
     /// Where the VMA puts its indices.
@@ -119,14 +146,14 @@ impl RmapVma {
         self.base
     }
 
+    /// Where the VMA puts `index`.
+    pub(crate) fn place(&self, index: Index) -> Place {
+        Place::in_mm(&self.mm, self.base.address(index))
+    }
+
     /// The window of the VMA.
     pub(crate) fn window(&self) -> Window {
         self.windows[0]
-    }
-
-    /// The window of the VMA, and that of the VMA that covers its addresses as long as core mm has not split it.
-    pub(crate) fn windows(&self) -> [Window; 2] {
-        self.windows
     }
 
     /// The VMA; null until it has been published. Valid until it is closed.
@@ -157,23 +184,39 @@ impl RmapVma {
         self.settled.load(Relaxed)
     }
 
-    /// Whether the page table maps frame `pfn` at `index`.
+    /// The VMA that is linked at `index`, under the lock of its family; null if there is none. It is valid and keeps its page tables.
     ///
-    /// # Safety
+    /// It is another one while a split is under way: our links are split before core mm's are. O(1) if the VMA has been used,
+    /// else O(log n) and the relatives that map the same.
     ///
-    /// The VMA must be linked, and `i_mmap` locked.
-    pub(crate) unsafe fn maps(&self, index: Index, pfn: u64) -> bool {
-        // SAFETY: The caller promises what this requires.
-        unsafe { self.entry_of(index, pfn) }.is_some()
+    /// None is looked for in an address space that is exiting: nobody accesses anything there any more.
+    fn linked(&self, i_mmap: &IMmap<'_>, index: Index) -> *mut bindings::vm_area_struct {
+        if self.mm.is_exiting() {
+            return ptr::null_mut();
+        }
+        if self.is_settled() {
+            return self.as_ptr();
+        }
+        let mm = self.mm.as_raw();
+        let address = self.base.address(index);
+        let mut windows = self.windows.into_iter();
+        let found = windows.find_map(|window| i_mmap.find(window.pgoff(index.0), mm, address));
+        found.map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    /// Whether the page table maps frame `pfn` at `index`; to be asked with `i_mmap` of the family.
+    pub(crate) fn maps(&self, i_mmap: &IMmap<'_>, index: Index, pfn: u64) -> bool {
+        // SAFETY: A VMA that is linked there keeps its page tables.
+        !self.linked(i_mmap, index).is_null() && unsafe { self.entry_of(index, pfn) }.is_some()
     }
 
     /// Whether the entry at `index` is soft-dirty; `None` if it does not map frame `pfn`.
     ///
     /// # Safety
     ///
-    /// As for [`Self::maps`].
+    /// The VMA must be linked, and `i_mmap` locked.
     unsafe fn entry_of(&self, index: Index, pfn: u64) -> Option<bool> {
-        let mm = self.space.mm().as_raw();
+        let mm = self.mm.as_raw();
         let address = self.base.address(index);
         let mut soft_dirty = false;
         // SAFETY: The caller sees to it that the page tables stay; the flag is valid for writes.
@@ -182,21 +225,35 @@ impl RmapVma {
         mapped.then_some(soft_dirty)
     }
 
-    /// Takes frame `pfn` out of the page table at `index`, where `linked` is the VMA that is linked, and out of all TLBs.
+    /// Takes frame `pfn` out of the page table at `index`, and out of all TLBs, for a failure.
+    pub(crate) fn zap(&self, walker: &Walker<'_>, index: Index, pfn: u64) -> Zap {
+        let linked = self.linked(walker.i_mmap(), index);
+        if !linked.is_null() {
+            // SAFETY: A VMA that is linked there is valid and keeps its page tables.
+            return unsafe { self.zap_if_mapped(linked, index, pfn) };
+        }
+        if self.mm.is_unflushed() {
+            Zap::Unflushed
+        } else {
+            Zap::Nothing
+        }
+    }
+
+    /// The same where `linked` is the VMA that is linked.
     ///
     /// # Safety
     ///
     /// `linked` must be linked and cover the index, and `i_mmap` be locked.
-    pub(crate) unsafe fn zap_if_mapped(
+    unsafe fn zap_if_mapped(
         &self,
         linked: *mut bindings::vm_area_struct,
-        index: u64,
+        index: Index,
         pfn: u64,
     ) -> Zap {
-        let start = self.base.address(Index(index));
-        let mm = self.space.mm().as_raw();
+        let start = self.base.address(index);
+        let mm = self.mm.as_raw();
         // SAFETY: The caller promises what this requires.
-        let mapped = unsafe { self.entry_of(Index(index), pfn) };
+        let mapped = unsafe { self.entry_of(index, pfn) };
         // Core mm clears entries first and flushes later. A zap meanwhile flushes all, see `tlb_finish_mmu()`.
         // SAFETY: The `mm_struct` is live.
         if mapped.is_some() || unsafe { helpers::anon_rmap_tlb_flush_pending(mm) } {
@@ -206,11 +263,33 @@ impl RmapVma {
         mapped.map_or(Zap::Nothing, |soft_dirty| Zap::Done { soft_dirty })
     }
 
-    /// Whether what core mm has unmapped, or is unmapping, can still be in a TLB.
-    pub(crate) fn is_unflushed(&self) -> bool {
-        // SAFETY: The `mm_struct` is live.
-        let pending = unsafe { helpers::anon_rmap_tlb_flush_pending(self.space.mm().as_raw()) };
-        pending && !self.space.is_exiting()
+    /// Calls `f` for the page table entries at `indices` that are not empty, until it breaks, or some time has passed; with `i_mmap`
+    /// of the family. Returns what is left of the indices; nothing if the VMA is not linked.
+    pub(crate) fn entries(
+        &self,
+        i_mmap: &IMmap<'_>,
+        indices: Interval,
+        mut f: impl FnMut(Index, Entry) -> ControlFlow<()>,
+    ) -> Option<Interval> {
+        /// Looks for an entry in one critical section.
+        const LOOKS: usize = 1024;
+
+        let mut rest = Some(indices);
+        for _ in 0..LOOKS {
+            let indices = rest?;
+            if self.linked(i_mmap, Index(indices.start())).is_null() {
+                return None;
+            }
+            // SAFETY: The VMA is linked, and the lock is held.
+            let (found, behind) = unsafe { self.next_entry(indices) };
+            rest = behind;
+            if let Some((index, entry)) = found {
+                if f(index, entry).is_break() {
+                    break;
+                }
+            }
+        }
+        rest
     }
 
     /// The first entry in `indices` that is not empty, and the rest of the indices behind what was looked at: a bounded
@@ -219,16 +298,13 @@ impl RmapVma {
     /// # Safety
     ///
     /// The VMA must be linked, and `i_mmap` locked.
-    pub(crate) unsafe fn next_entry(
-        &self,
-        indices: Interval,
-    ) -> (Option<(Index, Entry)>, Option<Interval>) {
+    unsafe fn next_entry(&self, indices: Interval) -> (Option<(Index, Entry)>, Option<Interval>) {
         let (mut kind, mut pfn) = (0, 0);
         let addresses = self.base.addresses(indices);
         // SAFETY: The caller sees to it that the page tables stay; the pointers are valid for writes.
         let address = unsafe {
             helpers::anon_rmap_next_entry(
-                self.space.mm().as_raw(),
+                self.mm.as_raw(),
                 addresses.start,
                 addresses.end,
                 &mut kind,

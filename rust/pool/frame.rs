@@ -1,31 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which page frames hold an [`Anon`].
+//! Which page frames are in use, and whose they are.
 //!
 //! The kernel leaves `private` and `index` of a driver's page to the driver. `private` points to
-//! the page's anon, and `index` is that pointer xor a random number drawn at load time: a page that
+//! the page's owner, and `index` is that pointer xor a random number drawn at load time: a page that
 //! is not ours does not fulfil that relation but with a probability of 2^-64. So the map costs no
 //! memory, and a lookup no search.
 //!
-//! The map's lock makes a lookup safe against the anon being freed: the relation is broken under
-//! the lock before the anon's memory is freed, and a lookup takes its reference under the lock.
+//! The map's lock makes a lookup safe against the owner being freed: the relation is broken under
+//! the lock before the owner's memory is freed, and a lookup takes its reference under the lock.
 
-use crate::{
-    anon::Anon,
-    helpers,
-    pool::{
-        self,
-        OwnedPage, //
-    }, //
-};
+use crate::pool;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
+    ffi::c_void,
     prelude::*,
-    sync::{
-        aref::ARef,
-        global_lock, //
-    }, //
+    sync::global_lock, //
 };
 
 global_lock! {
@@ -62,7 +53,7 @@ unsafe fn fields(page: *mut bindings::page) -> (*mut usize, *mut usize) {
     }
 }
 
-/// Writes what `page` is remembered with: the address of an anon, or 0 for nothing.
+/// Writes what `page` is remembered with: the address of its owner, or 0 for nothing.
 ///
 /// # Safety
 ///
@@ -96,54 +87,35 @@ unsafe fn read(page: *mut bindings::page, secret: &usize) -> usize {
     }
 }
 
-/// Makes [`lookup`] find `anon` by the frame of `page`.
+/// Makes [`with_owner`] find `owner` by the frame of `page`.
 ///
 /// # Safety
 ///
-/// `page` must be owned by `anon`, which must be live until [`forget`] has been called.
-pub(crate) unsafe fn remember(page: *mut bindings::page, anon: *const Anon) {
-    // SAFETY: `page` is a page that the anon owns.
-    unsafe { write(page, anon as usize, &SECRET.lock()) };
+/// `page` must be owned by `owner`, which must be live until [`forget`] has been called. All owners must be of one type.
+pub(crate) unsafe fn remember<T>(page: *mut bindings::page, owner: *const T) {
+    // SAFETY: `page` is a page that the owner owns.
+    unsafe { write(page, owner as usize, &SECRET.lock()) };
 }
 
-/// Undoes [`remember`]: afterwards no lookup finds the page's anon.
+/// Undoes [`remember`]: afterwards no lookup finds the page's owner.
 ///
 /// # Safety
 ///
-/// `page` must be owned by the anon that it was remembered with.
+/// `page` must be owned by the owner that it was remembered with.
 pub(crate) unsafe fn forget(page: *mut bindings::page) {
-    // SAFETY: `page` is a page that the anon owns.
+    // SAFETY: `page` is a page that the owner owns.
     unsafe { write(page, 0, &SECRET.lock()) };
 }
 
-/// The anon in page frame `pfn`, if there is one. Takes O(1), does not sleep.
-pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
+/// What `f` makes of page frame `pfn` and of what it was [remembered](remember) with, if it was; until `f` returns, that is not
+/// [forgotten](forget), and `f` may not sleep. Takes O(1).
+pub(crate) fn with_owner<R>(
+    pfn: u64,
+    f: impl FnOnce(NonNull<bindings::page>, NonNull<c_void>) -> Option<R>,
+) -> Option<R> {
     let page = pool::page(pfn)?;
     let secret = SECRET.lock();
     // SAFETY: `page` is one, and the lock is held.
-    unsafe { owner(page, &secret) }
-}
-
-/// The same, with a reference to the page.
-pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, OwnedPage)> {
-    let page = pool::page(pfn)?;
-    let secret = SECRET.lock();
-    // SAFETY: As above.
-    let anon = unsafe { owner(page, &secret) }?;
-    // SAFETY: The anon owns the page, and does not give it up before `forget` has got the lock.
-    unsafe { helpers::anon_rmap_get_page(page.as_ptr()) };
-    // SAFETY: The reference is ours.
-    Some((anon, unsafe { OwnedPage::from_raw(page) }))
-}
-
-/// # Safety
-///
-/// `page` must point to a `struct page`; `secret` is guarded by the map's lock.
-unsafe fn owner(page: NonNull<bindings::page>, secret: &usize) -> Option<ARef<Anon>> {
-    // SAFETY: The caller promises that this is a page.
-    match unsafe { read(page.as_ptr(), secret) } {
-        0 => None,
-        // SAFETY: The page is remembered with this anon, whose memory is not freed before `forget` has got the lock.
-        anon => unsafe { Anon::get_not_zero(anon as *const Anon) },
-    }
+    let owner = unsafe { read(page.as_ptr(), &secret) };
+    f(page, NonNull::new(owner as *mut c_void)?)
 }

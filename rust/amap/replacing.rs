@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What of an amap is being replaced.
+
+use crate::{
+    index::Index,
+    interval_tree::Interval, //
+};
+use kernel::task::Task;
+
+/// Indices whose anon a fault is about to replace: meanwhile no page table entry may be installed there.
+///
+/// The fault has to zap the old entry without the amap's lock. Its task is noted, which tells our mmu
+/// notifier that nothing is to be discarded.
+pub(crate) struct Replacing([Option<(Index, *const Task)>; Self::PLACES]);
+
+// SAFETY: The task pointers are compared, never followed.
+unsafe impl Send for Replacing {}
+
+impl Replacing {
+    /// About the number of threads in a fault.
+    const PLACES: usize = 16;
+
+    /// None.
+    pub(super) const NONE: Self = Self([None; Self::PLACES]);
+
+    /// Whether `index` is being replaced by another task.
+    pub(crate) fn has(&self, index: Index) -> bool {
+        let current = current_task();
+        let mut places = self.0.iter().flatten();
+        places.any(|(replaced, task)| *replaced == index && *task != current)
+    }
+
+    /// Whether the current task is replacing something in `range`.
+    pub(crate) fn has_own(&self, range: Interval) -> bool {
+        let current = current_task();
+        let mut places = self.0.iter().flatten();
+        places
+            .any(|(replaced, task)| *task == current && range.contains(Interval::point(replaced.0)))
+    }
+
+    /// Begins to replace what is at `index`. False if there is no place left, until others have [ended](Self::end).
+    pub(crate) fn begin(&mut self, index: Index) -> bool {
+        match self.0.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some((index, current_task()));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Ends what [`Self::begin`] began. To be followed by a [`wake`](crate::wait::wake) of who waits for the amap.
+    pub(crate) fn end(&mut self, index: Index) {
+        let own = Some((index, current_task()));
+        if let Some(place) = self.0.iter_mut().find(|place| **place == own) {
+            *place = None;
+        }
+    }
+}
+
+fn current_task() -> *const Task {
+    Task::current_raw().cast_const().cast()
+}

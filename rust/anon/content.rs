@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The page of an anon, and what may be done with it.
+
+use crate::{
+    failure::Poison,
+    helpers,
+    pool::{
+        device_memory::DeviceMemory,
+        quarantine,
+        OwnedPage, //
+    }, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    page::BorrowedPage, //
+};
+
+/// The page of an anon and what may be done with it; guarded by the anon's lock.
+///
+/// # Invariants
+///
+/// The word is the address of a `struct page` that the content owns, with tags for the state in the
+/// bits that its alignment leaves free. (One word, so that an anon takes 64 bytes.)
+pub(crate) struct Content(usize);
+
+impl Content {
+    /// Tag for [`Poison::Simulated`].
+    const SIMULATED: usize = 1;
+    /// Tag for [`Poison::Hardware`].
+    const HARDWARE: usize = 2;
+    /// Both: a drill of the kernel's own, whose mark is undone with the poison.
+    const KERNELS_DRILL: usize = Self::SIMULATED | Self::HARDWARE;
+    const POISON: usize = Self::SIMULATED | Self::HARDWARE;
+    /// Tag for a page that is being replaced, see [`Anon::begin_migration`](super::Anon::begin_migration).
+    const MIGRATING: usize = 4;
+    /// Tag for a page that was mapped for writing and has not been shared since, see
+    /// [`Self::may_be_written`].
+    const EXCLUSIVE: usize = 8;
+    /// Tag for a page of which an entry was zapped that said it had been written (soft-dirty), for who maps it next.
+    const SOFT_DIRTY: usize = 16;
+    /// Tag for a page whose hardware has failed, so that it is about to be taken away.
+    const FAILED: usize = 32;
+    /// Tags for [`Poison::Kept`]. There are no other pages with these two: what is poisoned by the hardware is not tagged as failed.
+    const KEPT: usize = Self::HARDWARE | Self::FAILED;
+    /// All tags that say how the page has failed.
+    const STATE: usize = Self::POISON | Self::FAILED;
+    const TAGS: usize = Self::STATE | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY;
+
+    pub(super) fn new(page: OwnedPage) -> Self {
+        // INVARIANT: The page is owned, and given back in `drop`.
+        Self(page.into_raw().as_ptr() as usize)
+    }
+
+    pub(super) fn raw_page(&self) -> NonNull<bindings::page> {
+        // SAFETY: By the invariant this is the address of a page.
+        unsafe { NonNull::new_unchecked((self.0 & !Self::TAGS) as *mut bindings::page) }
+    }
+
+    /// The page.
+    pub(crate) fn page(&self) -> BorrowedPage<'_> {
+        // SAFETY: By the invariant the page is valid as long as `self` is.
+        unsafe { BorrowedPage::from_raw(self.raw_page()) }
+    }
+
+    /// How the page has failed; `None` if it is good.
+    pub(crate) fn poison(&self) -> Option<Poison> {
+        match (self.0 & Self::STATE, self.0 & Self::POISON) {
+            (Self::KEPT, _) => Some(Poison::Kept),
+            (_, 0) => None,
+            (_, Self::HARDWARE) => Some(Poison::Hardware),
+            _ => Some(Poison::Simulated),
+        }
+    }
+
+    /// Whether the current task may map the page. For a core dump all of it would be read.
+    pub(crate) fn may_be_mapped(&self) -> bool {
+        // SAFETY: No requirements.
+        let is_dumping = || unsafe { helpers::anon_rmap_is_dumping_core() };
+        match self.poison() {
+            None => !self.has_failed(),
+            Some(Poison::Kept) => !self.has_failed() && !is_dumping(),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether the page may be read as a whole, to copy or to move it.
+    pub(crate) fn may_be_copied(&self) -> bool {
+        self.poison().is_none() && !self.has_failed()
+    }
+
+    /// Whether no page table has the page any more, once its failure has been handled.
+    pub(crate) fn is_taken_away(&self) -> bool {
+        // What was kept until the hardware failed is still mapped.
+        matches!(self.poison(), Some(Poison::Simulated | Poison::Hardware)) && !self.is_failing()
+    }
+
+    /// Whether the kernel has marked the page as bad.
+    pub(super) fn is_marked(&self) -> bool {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_hwpoison(self.page().as_ptr()) }
+    }
+
+    /// Whether the page is known to have failed, so that it must not be mapped or read although it may be poisoned later only.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.is_failing() || self.is_marked()
+    }
+
+    /// Whether the hardware is known to have failed under the page, but nobody has taken it away yet.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.0 & Self::FAILED != 0 && self.0 & Self::STATE != Self::KEPT
+    }
+
+    /// Notes that the hardware has failed, before the page is poisoned for that. One that was kept no longer is. Does not allocate.
+    pub(crate) fn set_failed(&mut self) {
+        match self.poison() {
+            Some(Poison::Hardware) => (),
+            Some(Poison::Kept) => self.set_state(Self::SIMULATED | Self::FAILED),
+            // INVARIANT: Only tags change.
+            Some(Poison::Simulated) | None => self.0 |= Self::FAILED,
+        }
+    }
+
+    /// Replaces the tags that say how the page has failed.
+    fn set_state(&mut self, state: usize) {
+        // INVARIANT: Only tags change.
+        self.0 = self.0 & !Self::STATE | state;
+    }
+
+    /// Sets or clears the poison. The caller zaps the mappings unless the page is kept, see [`crate::memory_failure`], and for a
+    /// failure of the hardware has the frame [marked](super::Anon::mark) then.
+    ///
+    /// That of the hardware is final: no caller may replace it. Nor may one keep a page that [has failed](Self::has_failed).
+    pub(crate) fn set_poison(&mut self, poison: Option<Poison>) {
+        let failed = match self.is_failing() {
+            true => Self::FAILED,
+            false => 0,
+        };
+        self.set_state(match poison {
+            None => failed,
+            Some(Poison::Simulated) => Self::SIMULATED | failed,
+            Some(Poison::Kept) => Self::KEPT,
+            Some(Poison::Hardware) => Self::HARDWARE,
+        });
+    }
+
+    /// Whether the page is poisoned by a drill of the kernel's own.
+    pub(crate) fn is_kernels_drill(&self) -> bool {
+        self.0 & Self::POISON == Self::KERNELS_DRILL
+    }
+
+    /// Notes that the kernel has undone its part of a drill of its own: what is left is one like all others.
+    pub(super) fn end_kernels_drill(&mut self) {
+        if self.is_kernels_drill() {
+            // INVARIANT: Only tags change.
+            self.0 &= !Self::HARDWARE;
+        }
+    }
+
+    /// Takes the kernel's mark, if there is one, for that of the drill by which the page is poisoned, and the reference that belongs
+    /// to it.
+    pub(crate) fn take_mark(&mut self) {
+        let is_new = self.0 & Self::POISON == Self::SIMULATED
+            && self.is_marked()
+            && DeviceMemory::get().is_none();
+        if is_new {
+            // INVARIANT: Only tags change.
+            self.0 |= Self::KERNELS_DRILL;
+            // SAFETY: The page is valid as long as `self` is.
+            unsafe { helpers::anon_rmap_get_page(self.page().as_ptr()) };
+        }
+    }
+
+    /// Why the frame stays out of use when the page goes; `None` if it does not.
+    fn out_of_use(&self) -> Option<quarantine::Kind> {
+        match self.poison() {
+            Some(Poison::Hardware) => Some(quarantine::Kind::Hardware),
+            _ if self.is_failing() => Some(quarantine::Kind::Hardware),
+            _ => self.is_marked().then_some(quarantine::Kind::Software),
+        }
+    }
+
+    /// Whether the page is about to be replaced by another, so that it must not be mapped now.
+    pub(crate) fn is_migrating(&self) -> bool {
+        self.0 & Self::MIGRATING != 0
+    }
+
+    /// Notes that the page is about to be replaced, or no longer.
+    pub(super) fn set_migrating(&mut self, migrating: bool) {
+        // INVARIANT: Only tags change.
+        self.0 &= !Self::MIGRATING;
+        if migrating {
+            self.0 |= Self::MIGRATING;
+        }
+    }
+
+    /// Whether the only amap that holds the page may write to it, in a fault. To be asked under that
+    /// amap's lock.
+    ///
+    /// Not if somebody else has a reference to the page (`vmsplice`, `O_DIRECT`) who may have got it
+    /// when the page was shared, or was still empty: he would see what is written. Whoever has got one
+    /// since the page is exclusive is to see it.
+    ///
+    /// # Safety
+    ///
+    /// `fault` must be valid.
+    pub(crate) unsafe fn may_be_written(&self, fault: *const bindings::vm_fault) -> bool {
+        let page = self.page().as_ptr();
+        // SAFETY: The page is valid as long as `self` is, the caller promises that the fault is.
+        self.is_exclusive() || !unsafe { helpers::anon_rmap_page_is_in_use(page, fault) }
+    }
+
+    /// Whether the page was mapped for writing and has not been shared since.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.0 & Self::EXCLUSIVE != 0
+    }
+
+    /// Notes that the page is mapped for writing, or is to be shared copy-on-write.
+    pub(crate) fn set_exclusive(&mut self, exclusive: bool) {
+        // INVARIANT: Only tags change.
+        self.0 &= !Self::EXCLUSIVE;
+        if exclusive {
+            self.0 |= Self::EXCLUSIVE;
+        }
+    }
+
+    /// Whether entries of the page have to say that it was written, as one that was zapped did.
+    pub(crate) fn is_soft_dirty(&self) -> bool {
+        self.0 & Self::SOFT_DIRTY != 0
+    }
+
+    /// Notes that an entry was zapped that said that the page was written. A process that has only read the page may be told that,
+    /// too; that it was written is never missed.
+    pub(crate) fn set_soft_dirty(&mut self) {
+        // INVARIANT: Only tags change.
+        self.0 |= Self::SOFT_DIRTY;
+    }
+
+    /// Notes that all entries say so that have to.
+    pub(crate) fn clear_soft_dirty(&mut self) {
+        // INVARIANT: Only tags change.
+        self.0 &= !Self::SOFT_DIRTY;
+    }
+
+    /// Replaces the page by `page`, and returns the old one.
+    pub(super) fn replace(&mut self, page: OwnedPage) -> OwnedPage {
+        let tags = self.0 & Self::TAGS;
+        let old = self.raw_page();
+        // INVARIANT: The new page is owned, and the old one is the caller's.
+        self.0 = page.into_raw().as_ptr() as usize | tags;
+        // SAFETY: The ownership was that of the content until now.
+        unsafe { OwnedPage::from_raw(old) }
+    }
+
+    /// The page's frame number.
+    pub(crate) fn pfn(&self) -> u64 {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_to_pfn(self.page().as_ptr()) as u64 }
+    }
+
+    /// The number of page table entries that map the page.
+    pub(crate) fn mapcount(&self) -> u64 {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_mapcount(self.page().as_ptr()) as u64 }
+    }
+
+    /// Whether a device may be writing to the page or reading it (`FOLL_PIN`).
+    ///
+    /// May be wrong in the safe direction: an unpinned page can look pinned.
+    pub(crate) fn maybe_dma_pinned(&self) -> bool {
+        // SAFETY: The page is valid as long as `self` is.
+        unsafe { helpers::anon_rmap_page_maybe_dma_pinned(self.page().as_ptr()) }
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        // Whoever has pinned the page holds a reference of its own.
+        // SAFETY: By the invariant the content owns the page.
+        let page = unsafe { OwnedPage::from_raw(self.raw_page()) };
+        let Some(kind) = self.out_of_use() else {
+            return;
+        };
+        let has_reference = self.poison() == Some(Poison::Hardware) || self.is_kernels_drill();
+        if !self.is_marked() {
+            // Nobody has had memory, or a place, to handle the failure.
+            // SAFETY: The page is valid.
+            unsafe { helpers::anon_rmap_page_set_hwpoison(page.borrow().as_ptr()) };
+        }
+        quarantine::keep(page, kind, has_reference);
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Copies of pages, some of which turn out to be bad then.
+
+use super::Anon;
+use crate::{
+    anon_vma::AnonVma,
+    pool::OwnedPage,
+    stats, //
+};
+use kernel::{
+    bindings,
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        Arc,
+        SetOnce, //
+    }, //
+};
+
+/// Handles the failure of the page of an anon in a frame, which could not be copied: soon, as the caller may be in a fault or in fork.
+/// Does not sleep.
+pub(crate) type FailureHandler = fn(ARef<Anon>, u64);
+
+static HANDLER: SetOnce<FailureHandler> = SetOnce::new();
+
+/// Leaves what can't be copied to `handler` from now on. To be called once, before there are anons.
+pub(crate) fn set_failure_handler(handler: FailureHandler) {
+    let _is_first = HANDLER.populate(handler);
+}
+
+/// Has it handled that the page of `anon` in frame `pfn` could not be copied.
+pub(super) fn failed(anon: &Anon, pfn: u64) {
+    if let Some(handler) = HANDLER.as_ref() {
+        handler(anon.into(), pfn);
+    }
+}
+
+impl Anon {
+    /// A copy of the page of `source`, at the same index of `anon_vma`.
+    ///
+    /// Nobody may write to `source` meanwhile, or the caller has to find out and drop the copy. Takes the
+    /// lock of `source`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::zeroed`]; [`EHWPOISON`] if `source` is poisoned, or turns out to be while it is
+    /// copied.
+    pub(crate) fn copy_of(source: &Self, anon_vma: Arc<AnonVma>) -> Result<ARef<Self>> {
+        loop {
+            let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
+            let content = source.lock();
+            if !content.may_be_copied() {
+                return Err(EHWPOISON);
+            }
+            let copied = copy_page(&page.borrow(), &content.page());
+            let pfn = content.pfn();
+            drop(content);
+            copied.inspect_err(|_| failed(source, pfn))?;
+            let flags = GFP_KERNEL_ACCOUNT;
+            if let Some(anon) = Self::new(page, anon_vma.clone(), source.index, flags)? {
+                stats::COPIES.inc();
+                return Ok(anon);
+            }
+        }
+    }
+}
+
+/// Copies `from` to `to`; a hardware error in `from` is an error here, not a crash.
+pub(super) fn copy_page(to: &Page, from: &Page) -> Result {
+    // SAFETY: Both pages are valid; the mappings are undone below in reverse order.
+    let source = unsafe { bindings::kmap_local_page(from.as_ptr()) };
+    // SAFETY: As above.
+    let target = unsafe { bindings::kmap_local_page(to.as_ptr()) };
+    // SAFETY: Both are mappings of a whole page; `to` is new, so nobody else reads it. User space
+    // may write to `from` only through a mapping, which the caller excludes.
+    let left = unsafe { bindings::copy_mc_to_kernel(target, source, PAGE_SIZE as u32) };
+    // SAFETY: `target` was mapped last.
+    unsafe { bindings::kunmap_local(target) };
+    // SAFETY: `source` was mapped before.
+    unsafe { bindings::kunmap_local(source) };
+    if left == 0 {
+        Ok(())
+    } else {
+        Err(EHWPOISON)
+    }
+}

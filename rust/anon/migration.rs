@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The page of an anon moves to another frame.
+
+use super::{
+    copy::{
+        copy_page,
+        failed, //
+    },
+    Anon, //
+};
+use crate::{
+    helpers,
+    pool::{
+        frame,
+        OwnedPage, //
+    },
+    wait::wake, //
+};
+use kernel::prelude::*;
+
+impl Anon {
+    /// Makes faults wait, so that the page can be replaced once it has been unmapped. Ends when the
+    /// result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// * [`ENXIO`]: the page is not in frame `pfn` (any more).
+    /// * [`EHWPOISON`]: it is poisoned.
+    /// * [`EBUSY`]: it is being replaced already.
+    pub(crate) fn begin_migration(&self, pfn: u64) -> Result<Migration<'_>> {
+        let mut content = self.lock();
+        if content.pfn() != pfn {
+            return Err(ENXIO);
+        }
+        if content.poison().is_some() {
+            return Err(EHWPOISON);
+        }
+        if content.is_migrating() {
+            return Err(EBUSY);
+        }
+        // INVARIANT: Nobody else had tagged it.
+        content.set_migrating(true);
+        Ok(Migration(self))
+    }
+}
+
+/// The replacement of an anon's page by another, while no fault maps it.
+///
+/// # Invariants
+///
+/// The content is tagged as migrating until this is dropped, and nobody else replaces its page.
+pub(crate) struct Migration<'a>(&'a Anon);
+
+impl Migration<'_> {
+    /// Moves the content, and what it is charged to, to the page `to`. Returns the old one, which is nobody's then.
+    ///
+    /// # Errors
+    ///
+    /// * [`EBUSY`]: the page is in use: it is pinned, or has not been unmapped everywhere.
+    /// * [`EHWPOISON`]: it has been poisoned meanwhile, or fails now.
+    /// * [`ENOMEM`]: `to` has failed.
+    ///
+    /// `to` is given back then.
+    pub(crate) fn move_to(&self, to: OwnedPage) -> Result<OwnedPage, (Error, OwnedPage)> {
+        let mut content = self.0.lock();
+        if !content.may_be_copied() {
+            return Err((EHWPOISON, to));
+        }
+        // Whoever maps or pins the page has a reference, and one who has unmapped it keeps his until
+        // no TLB has it any more. So if ours is the only one, nobody can write to it.
+        let from = content.page().as_ptr();
+        // SAFETY: The page is the anon's.
+        if !unsafe { helpers::anon_rmap_page_freeze(from) } {
+            return Err((EBUSY, to));
+        }
+        let copied = copy_page(&to.borrow(), &content.page());
+        // SAFETY: Undoes the above.
+        unsafe { helpers::anon_rmap_page_unfreeze(from) };
+        if let Err(error) = copied {
+            let pfn = content.pfn();
+            drop(content);
+            failed(self.0, pfn);
+            return Err((error, to));
+        }
+        let new = to.borrow().as_ptr();
+        // SAFETY: Both are pages of ours, the new one with no charge of its own. The anon owns it from
+        // here on, and forgets it in `dec_ref`, unless it turns out to be bad. As in `Anon::new`, whoever
+        // reports that later finds the anon.
+        unsafe {
+            frame::remember(new, self.0);
+            if helpers::anon_rmap_page_hwpoison(new) {
+                frame::forget(new);
+                return Err((ENOMEM, to));
+            }
+            helpers::anon_rmap_page_move_charge(from, new);
+            frame::forget(from);
+        }
+        Ok(content.replace(to))
+    }
+
+    /// Makes core mm give up references that it only keeps for later: for pages locked in memory
+    /// (`mlock`) it collects what is to be done. Sleeps.
+    pub(crate) fn shake(&self) {
+        let page = self.0.lock().page().as_ptr();
+        // SAFETY: The page is the anon's, which nobody else replaces meanwhile.
+        unsafe { helpers::anon_rmap_page_shake(page) };
+    }
+}
+
+impl Drop for Migration<'_> {
+    fn drop(&mut self) {
+        self.0.lock().set_migrating(false);
+        wake(self.0);
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An `mm_struct` as the rmap knows it: whose the VMAs are that it finds.
+
+use crate::helpers;
+use core::ops::Deref;
+use kernel::{
+    mm::Mm,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
+};
+
+/// An `mm_struct` with VMAs of the device. It may have no users any more.
+pub(crate) struct RmapMm {
+    mm: ARef<Mm>,
+    /// Whether core mm is taking the address space down.
+    exiting: Atomic<bool>,
+    /// The failure that found a holder here last, see [`Self::is_first_hit_by`].
+    last_failure: Atomic<u64>,
+}
+
+impl RmapMm {
+    /// What the rmap will know of `mm`; [`ENOMEM`].
+    pub(crate) fn new(mm: &Mm) -> Result<Arc<Self>> {
+        let new = Self {
+            mm: mm.into(),
+            exiting: Atomic::new(false),
+            last_failure: Atomic::new(0),
+        };
+        Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Notes that core mm takes the address space down: page tables are going to be freed without further notice.
+    pub(crate) fn set_exiting(&self) {
+        self.exiting.store(true, Relaxed);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.exiting.load(Relaxed)
+    }
+
+    /// Whether what core mm has unmapped, or is unmapping, can still be in a TLB.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        // SAFETY: The `mm_struct` is live.
+        let is_pending = unsafe { helpers::anon_rmap_tlb_flush_pending(self.mm.as_raw()) };
+        is_pending && !self.is_exiting()
+    }
+
+    /// Whether the failure with this number, which is greater than zero, has not found a holder here before. Two failures at
+    /// the same time can both be told so twice.
+    pub(crate) fn is_first_hit_by(&self, failure: u64) -> bool {
+        self.last_failure.xchg(failure, Relaxed) != failure
+    }
+}
+
+impl Deref for RmapMm {
+    type Target = Mm;
+
+    fn deref(&self) -> &Mm {
+        &self.mm
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a failure is, for all who have to do with one.
+
+use crate::process;
+use core::fmt;
+use kernel::{
+    mm::Mm,
+    prelude::*,
+    task::Pid, //
+};
+
+/// How a failure was reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// debugfs `poison_addr`.
+    PoisonAddr,
+    /// debugfs `poison_pfn`.
+    PoisonPfn,
+    /// debugfs `poison_range`.
+    PoisonRange,
+    /// debugfs `poison_random`.
+    PoisonRandom,
+    /// debugfs `replay`.
+    Replay,
+    /// debugfs `hard_offline`.
+    HardOffline,
+    /// debugfs `soft_offline`.
+    SoftOffline,
+    /// debugfs `unpoison_pfn`.
+    UnpoisonPfn,
+    /// The machine-check decode chain.
+    MachineCheck,
+    /// The kernel's own `memory_failure()`, for a page of device memory.
+    DeviceMemory,
+    /// The copy of a page on a write.
+    Copy,
+    /// The kernel's own `memory_failure()`, which has marked a page in system RAM as bad.
+    MemoryFailure,
+}
+
+impl Door {
+    /// The name of the door, which for one in debugfs is that of its file.
+    pub(crate) fn name(self) -> &'static CStr {
+        match self {
+            Self::PoisonAddr => c"poison_addr",
+            Self::PoisonPfn => c"poison_pfn",
+            Self::PoisonRange => c"poison_range",
+            Self::PoisonRandom => c"poison_random",
+            Self::Replay => c"replay",
+            Self::HardOffline => c"hard_offline",
+            Self::SoftOffline => c"soft_offline",
+            Self::UnpoisonPfn => c"unpoison_pfn",
+            Self::MachineCheck => c"machine_check",
+            Self::DeviceMemory => c"device_memory",
+            Self::Copy => c"copy",
+            Self::MemoryFailure => c"memory_failure",
+        }
+    }
+
+    /// Whether a failure of that kind is a drill of the kernel's own.
+    pub(crate) fn is_kernels_drill(self, kind: Poison) -> bool {
+        matches!(self, Self::DeviceMemory | Self::MemoryFailure) && kind == Poison::Simulated
+    }
+}
+
+/// Whether the current process can go on, in the terms of `memory_failure()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Nobody has used the bad data yet.
+    Optional,
+    /// The current task was about to use it (`MF_ACTION_REQUIRED`).
+    Required,
+}
+
+/// A failure as its door reports it.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Poison,
+    pub(crate) door: Door,
+    pub(crate) action: Action,
+    /// The frame that has failed, if that is what the door names: the page may have left it.
+    pub(crate) pfn: Option<u64>,
+    /// Where the page was found, if that is what the door names.
+    pub(crate) place: Option<Place>,
+}
+
+/// How a page has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Poison {
+    /// A drill: the content is intact, and unpoisoning gives it back.
+    Simulated,
+    /// A drill in which who has the page keeps it: it may be mapped, but not be read as a whole.
+    Kept,
+    /// The hardware has failed: the frame is never used again.
+    Hardware,
+}
+
+impl fmt::Display for Poison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Simulated => "simulated",
+            Self::Kept => "kept",
+            Self::Hardware => "hardware",
+        })
+    }
+}
+
+/// An address of a process.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// `None` if it has gone.
+    pub(crate) process: Option<process::Id>,
+    pub(crate) address: usize,
+}
+
+impl fmt::Display for Place {
+    /// As the current task would name it, with pid 0 if it can't.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid={} address={:#x}", self.pid(), self.address)
+    }
+}
+
+impl Place {
+    /// `address` of the process whose address space `mm` is.
+    pub(crate) fn in_mm(mm: &Mm, address: usize) -> Self {
+        Self {
+            process: process::Id::owner(mm),
+            address,
+        }
+    }
+
+    /// The number of the process, see [`process::Id::number`].
+    pub(crate) fn pid(&self) -> Pid {
+        self.process.as_ref().map_or(0, |process| process.number())
+    }
+
+    /// Whether the current task can name the process, and it has memory.
+    pub(crate) fn is_usable(&self) -> bool {
+        let usable = |process: &process::Id| process.number() != 0 && process.has_memory();
+        self.process.as_ref().is_some_and(usable)
+    }
+}

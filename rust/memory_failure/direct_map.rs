@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Frames with a machine check, which nobody uses any more, leave the kernel's direct map.
+
+use crate::{
+    anon::Anon,
+    failure::Poison,
+    helpers,
+    pool::quarantine,
+    stats, //
+};
+use kernel::ffi::c_ulong;
+
+/// Handles the failure of frame `pfn` if it is out of use: nothing is left to be done but to remember it, and the kernel finds it marked.
+pub(super) fn condemn(pfn: u64) {
+    if quarantine::condemn(pfn) {
+        stats::MACHINE_CHECKS.inc();
+        // SAFETY: The frame is out of use for good.
+        unsafe { hide(pfn) };
+    }
+}
+
+/// What is left to be done when the page of `anon` in frame `pfn` has been taken away because of a machine
+/// check.
+pub(super) fn finish(anon: &Anon, pfn: u64) {
+    let is_gone = {
+        let content = anon.lock();
+        // If somebody else has poisoned the page he may still be unmapping it.
+        content.pfn() == pfn
+            && content.poison() == Some(Poison::Hardware)
+            && content.mapcount() == 0
+    };
+    if is_gone {
+        // SAFETY: The page is poisoned for good, and not mapped.
+        unsafe { hide(pfn) };
+    } else {
+        // It may have left the frame.
+        condemn(pfn);
+    }
+}
+
+/// Takes the frame `pfn` out of the kernel's direct map, so that nothing reads it by speculation.
+///
+/// # Safety
+///
+/// Nobody may use the frame any more: the kernel can't read what is in it on anybody's behalf.
+unsafe fn hide(pfn: u64) {
+    // SAFETY: The caller promises that nobody uses the frame.
+    unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
+}

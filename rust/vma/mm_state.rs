@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The driver's state of one mm: its VMAs of the device.
+
+use super::{
+    clearings::Clearings,
+    VmaState, //
+};
+use crate::{
+    amap::{
+        Amap,
+        AmapId, //
+    },
+    anon_vma::rmap_mm::RmapMm,
+    interval_tree::{
+        Interval,
+        IntervalTree, //
+    }, //
+};
+use core::{
+    iter::{
+        from_fn,
+        successors, //
+    },
+    ops::Range, //
+};
+use kernel::{
+    bindings,
+    mm::Mm,
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::{
+        global_lock,
+        Arc,
+        Mutex, //
+    },
+    types::Opaque, //
+};
+
+global_lock! {
+    // SAFETY: Initialised by `init`, which the module calls before it registers anything.
+    unsafe(uninit) static ALL: SpinLock<Option<RBTree<usize, Arc<MmState>>>> = None;
+}
+
+/// Makes the map of all address spaces usable.
+///
+/// # Safety
+///
+/// Must be called exactly once, before any other function of this module.
+pub(crate) unsafe fn init() {
+    // SAFETY: The caller promises that this is the only call.
+    unsafe { ALL.init() };
+}
+
+/// What the lock of an address space guards.
+pub(crate) struct Vmas {
+    /// The device's VMAs by the page numbers of their addresses.
+    ///
+    /// An interval can be shorter than its VMA, which grows without a hook being called; but it
+    /// covers all that the VMA has ever mapped.
+    pub(crate) by_page: IntervalTree<Arc<VmaState>>,
+    /// The amap that the address space got last when it was forked, with the name of the parent's.
+    /// All VMAs that share an amap in the parent find it here, since fork copies them in a row.
+    last_fork: Option<(AmapId, Arc<Amap>)>,
+    /// The move of pages that is under way: mremap holds the mmap lock for writing, so there is one.
+    pub(crate) moving: Option<Move>,
+    /// How many there have been.
+    pub(crate) moves: u64,
+}
+
+/// A move of pages to another VMA, by mremap.
+pub(crate) struct Move {
+    /// From where.
+    pub(crate) source: Arc<VmaState>,
+    /// The address at which that starts.
+    pub(crate) source_start: usize,
+    /// Which addresses; not known until core mm announces it.
+    pub(crate) moved: Option<Range<usize>>,
+}
+
+impl Vmas {
+    /// Takes the amap of the last fork if there is no VMA any more that could want it. To be dropped
+    /// without the lock.
+    pub(crate) fn forget_fork_if_empty(&mut self) -> Option<Arc<Amap>> {
+        if !self.by_page.is_empty() {
+            return None;
+        }
+        self.last_fork.take().map(|(_, amap)| amap)
+    }
+}
+
+/// One address space which maps the device, with the driver's subscription to its changes.
+///
+/// Found by core mm's list of subscriptions: each VMA holds a [`Subscription`](super::notifier::Subscription), and the last one
+/// takes the address space off that list.
+#[pin_data]
+pub(crate) struct MmState {
+    #[pin]
+    notifier: Opaque<bindings::mmu_notifier>,
+    rmap: Arc<RmapMm>,
+    /// Comes after the mmap lock and before the lock of an amap. The mmu notifier takes it.
+    #[pin]
+    vmas: Mutex<Vmas>,
+    #[pin]
+    clearings: Clearings,
+}
+
+// SAFETY: The subscription is core mm's, which locks it; all else is `Send`.
+unsafe impl Send for MmState {}
+// SAFETY: As above.
+unsafe impl Sync for MmState {}
+
+impl MmState {
+    /// A new address space, in the list of all; the result is what core mm subscribes, and what
+    /// [`Self::release`] must be called with in the end. [`ENOMEM`].
+    pub(crate) fn alloc(mm: &Mm) -> Result<*mut bindings::mmu_notifier> {
+        let mm_state = Arc::pin_init(
+            try_pin_init!(Self {
+                notifier <- Opaque::ffi_init(|slot: *mut bindings::mmu_notifier| {
+                    // SAFETY: The slot is valid for writes, and all zeroes is how a subscription
+                    // starts.
+                    unsafe { slot.write_bytes(0, 1) }
+                }),
+                rmap: RmapMm::new(mm)?,
+                vmas <- new_mutex!(
+                    Vmas {
+                        by_page: IntervalTree::new(),
+                        last_fork: None,
+                        moving: None,
+                        moves: 0,
+                    },
+                    "anon_rmap_vmas"
+                ),
+                clearings <- Clearings::new(),
+            }? Error),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
+        let node = node.into_node(mm_state.key(), mm_state.clone());
+        // One that has lost its last VMA may not have been freed yet.
+        let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
+        let notifier = mm_state.notifier.get();
+        // Core mm's reference, until `release`.
+        let _ = Arc::into_raw(mm_state);
+        Ok(notifier)
+    }
+
+    /// Takes core mm's reference back. Does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// `notifier` must come from [`Self::alloc`], and must not be used afterwards.
+    pub(crate) unsafe fn release(notifier: *mut bindings::mmu_notifier) {
+        // SAFETY: The caller promises that this is the field of a live address space.
+        let mm_state = unsafe { Arc::from_raw(Self::from_notifier(notifier)) };
+        let key = mm_state.key();
+        let _node = {
+            let mut all = ALL.lock();
+            let is_this = |all: &RBTree<usize, Arc<Self>>| {
+                all.get(&key)
+                    .is_some_and(|other| Arc::ptr_eq(other, &mm_state))
+            };
+            match all.as_mut() {
+                Some(all) if is_this(all) => all.remove_node(&key),
+                _ => None,
+            }
+        };
+    }
+
+    /// The address space of `mm`, if it maps the device. O(log n).
+    pub(crate) fn of(mm: &Mm) -> Option<Arc<Self>> {
+        let all = ALL.lock();
+        Some(all.as_ref()?.get(&(mm.as_raw() as usize))?.clone())
+    }
+
+    /// The address space whose subscription `notifier` is.
+    ///
+    /// # Safety
+    ///
+    /// `notifier` must come from [`Self::alloc`].
+    pub(crate) unsafe fn from_notifier(notifier: *mut bindings::mmu_notifier) -> *const Self {
+        // SAFETY: The caller promises that this is the field of an address space.
+        unsafe { kernel::container_of!(Opaque::cast_from(notifier), Self, notifier) }
+    }
+
+    /// The `mm_struct`. It may have no users any more.
+    pub(crate) fn mm(&self) -> &Mm {
+        &self.rmap
+    }
+
+    /// The same as the rmap knows it.
+    pub(crate) fn rmap_mm(&self) -> &Arc<RmapMm> {
+        &self.rmap
+    }
+
+    /// Where core mm is clearing page table entries.
+    pub(crate) fn clearings(&self) -> &Clearings {
+        &self.clearings
+    }
+
+    /// The subscription, for core mm.
+    pub(super) fn notifier(&self) -> *mut bindings::mmu_notifier {
+        self.notifier.get()
+    }
+
+    /// The lock over the address space's VMAs.
+    pub(crate) fn vmas(&self) -> &Mutex<Vmas> {
+        &self.vmas
+    }
+
+    /// The amap of this address space, which is being forked, for what the parent has in `parent`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `new`, which makes the amap if there is none yet.
+    pub(crate) fn amap_of_fork(
+        &self,
+        parent: AmapId,
+        new: impl FnOnce() -> Result<Arc<Amap>>,
+    ) -> Result<Arc<Amap>> {
+        if let Some((id, amap)) = &self.vmas.lock().last_fork {
+            if *id == parent {
+                return Ok(amap.clone());
+            }
+        }
+        let amap = new()?;
+        let old = self.vmas.lock().last_fork.replace((parent, amap.clone()));
+        drop(old);
+        Ok(amap)
+    }
+
+    /// Names the address space, as long as there is one; in the order of [`Self::all`].
+    pub(crate) fn key(&self) -> usize {
+        self.mm().as_raw() as usize
+    }
+
+    /// The first address space whose [key](Self::key) is `key` or comes later. O(log n).
+    pub(crate) fn first_from(key: usize) -> Option<Arc<Self>> {
+        let all = ALL.lock();
+        let cursor = all.as_ref()?.cursor_lower_bound(&key)?;
+        Some(cursor.current().1.clone())
+    }
+
+    /// All address spaces that map the device, looked up one by one: each that stays is found once, whatever becomes of
+    /// others meanwhile.
+    pub(crate) fn all() -> impl Iterator<Item = Arc<Self>> {
+        successors(Self::first_from(0), |mm_state| {
+            Self::first_from(mm_state.key() + 1)
+        })
+    }
+
+    /// The first VMA of the device that starts at page number `page` or later, with the page numbers that it is known to
+    /// cover. O(log n).
+    pub(crate) fn first_vma_from(&self, page: u64) -> Option<(Interval, Arc<VmaState>)> {
+        let vmas = self.vmas.lock();
+        let mut behind = vmas.by_page.overlapping(Interval::new(page, u64::MAX)?);
+        let (covered, state) = behind.find(|(covered, _)| covered.start() >= page)?;
+        Some((covered, state.clone()))
+    }
+
+    /// The states of all VMAs of the device, in the order of addresses, looked up one by one: each that stays is found once,
+    /// whatever becomes of others meanwhile.
+    pub(crate) fn states(&self) -> impl Iterator<Item = Arc<VmaState>> + '_ {
+        let mut page = 0;
+        from_fn(move || {
+            let (covered, state) = self.first_vma_from(page)?;
+            page = covered.last() + 1;
+            Some(state)
+        })
+    }
+}
