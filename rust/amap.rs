@@ -59,7 +59,7 @@ use kernel::{
 use replacing::Replacing;
 
 mod discards;
-mod replacing;
+pub(crate) mod replacing;
 
 /// Names an amap for as long as the module is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
