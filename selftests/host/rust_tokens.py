@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 """What a Rust source is made of, as far as layers and unsafe_share want to know."""
 
 import re
