@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Tables of operations, as C has them: functions of ours that core mm, or the rest of the kernel, calls.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! VMAs of the device by what may be done with them, which is a matter of locks: a type for each right, as in
 //! [`kernel::mm::virt`].
