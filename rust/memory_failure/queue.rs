@@ -24,7 +24,7 @@ use crate::{
         Failure,
         Poison, //
     },
-    pool::OwnedPage, //
+    pool::page::OwnedPage, //
 };
 use core::{
     ops::RangeInclusive,
