@@ -14,6 +14,7 @@ use crate::{
     failure::Poison,
     helpers,
     index::Index,
+    loading::Loading,
     poisoned,
     pool::{
         self,
@@ -91,14 +92,9 @@ pub(crate) struct AnonCache {
 
 impl AnonCache {
     /// Creates the cache; [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// There must be no other. It must be dropped after the last anon that was made meanwhile, and when no other can be any more.
-    pub(crate) unsafe fn new() -> Result<Self> {
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
         Ok(Self {
-            // SAFETY: The caller promises what is asked for.
-            _cache: unsafe { CACHE.create(c"anon_rmap_anon") }?,
+            _cache: CACHE.create(c"anon_rmap_anon", loading)?,
         })
     }
 }

@@ -8,7 +8,8 @@
 //! What is where, in layers, the lowest first. A file uses what is in its own layer or in a lower one; what it has to
 //! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
-//! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust. [`process`]: how processes are named;
+//! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust; [`loading`], what is set up once.
+//!    [`process`]: how processes are named;
 //!    [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
 //!    small objects come from; [`bit_mutex`], a lock in one word. [`index`]: positions of
 //!    pages, in an [`interval_tree`] or a [`radix_tree`].
@@ -67,6 +68,7 @@ mod failure;
 mod helpers;
 mod index;
 pub mod interval_tree;
+mod loading;
 mod memory_failure;
 mod poisoned;
 mod pool;
@@ -80,6 +82,7 @@ mod verify;
 mod vma;
 mod wait;
 
+use loading::Loading;
 use pool::device_memory::DeviceMemory;
 
 module! {
@@ -119,37 +122,31 @@ struct AnonRmap {
 
 impl kernel::InPlaceModule for AnonRmap {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // SAFETY: The module is initialised once, and nothing that uses these is registered yet.
-        unsafe {
-            pool::frame::init();
-            vma::mm_state::init();
-            poisoned::init();
-            debugfs::init();
-            wait::init();
-        }
+        // SAFETY: The module is loaded once. Each field is made after those that what it registers uses, and dropped before them; the
+        // module is unloaded when the last mapping has gone. (There are no pages yet when the pool's handler is registered, which
+        // uses no more than the pool then.)
+        let mut loading = unsafe { Loading::begin() };
         anon::copy::set_failure_handler(memory_failure::copy::failed);
         try_pin_init!(Self {
-            // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
-            nodes: unsafe { radix_tree::NodeCache::new() }?,
-            // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
-            anons: unsafe { anon::AnonCache::new() }?,
-            // SAFETY: As above.
-            device_memory: unsafe {
-                DeviceMemory::new(
-                    module_parameters::pool_start.value(),
-                    module_parameters::pool_size.value(),
-                    memory_failure::device_memory::memory_failure,
-                )
-            }?,
-            // SAFETY: There is one module, and nothing has a page that could fail yet; all that has is dropped before.
-            journal: unsafe { memory_failure::journal::Journal::new() }?,
-            // SAFETY: There is one module, and nothing has a page yet; all that has is dropped before.
-            quarantine: unsafe { pool::quarantine::Quarantine::new() }?,
-            // SAFETY: There is one module. What notes failures is registered below, and unregistered before
-            // this is dropped.
-            failures: unsafe { memory_failure::queue::Queue::new() }?,
-            // SAFETY: The queue is there, and dropped later.
-            watch: unsafe { memory_failure::kernel_event::Watch::new() },
+            _: {
+                pool::frame::init(&mut loading)?;
+                vma::mm_state::init(&mut loading)?;
+                poisoned::init(&mut loading)?;
+                debugfs::init(&mut loading)?;
+                wait::init(&mut loading);
+            },
+            nodes: radix_tree::NodeCache::new(&mut loading)?,
+            anons: anon::AnonCache::new(&mut loading)?,
+            device_memory: DeviceMemory::new(
+                module_parameters::pool_start.value(),
+                module_parameters::pool_size.value(),
+                memory_failure::device_memory::memory_failure,
+                &mut loading,
+            )?,
+            journal: memory_failure::journal::Journal::new(&mut loading)?,
+            quarantine: pool::quarantine::Quarantine::new(&mut loading)?,
+            failures: memory_failure::queue::Queue::new(&mut loading)?,
+            watch: memory_failure::kernel_event::Watch::new(&mut loading)?,
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
             device <- MiscDeviceRegistration::register(vma::device::OPTIONS),
             // Goes last: whoever opens a file relies on it that the module stays loaded.

@@ -6,7 +6,10 @@
 //! What is waited for ends without a lock that a fault may hold: a zap of core mm in the same address space, a
 //! page that another thread is copying, a page that a soft offline is moving.
 
-use crate::helpers;
+use crate::{
+    helpers,
+    loading::Loading, //
+};
 use core::ptr;
 use kernel::{
     bindings,
@@ -20,12 +23,8 @@ use kernel::{
 pub(crate) type VmFault = bindings::vm_fault_t;
 
 /// Makes waiting possible.
-///
-/// # Safety
-///
-/// Must be called exactly once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller promises that nobody waits yet.
+pub(crate) fn init(_loading: &mut Loading) {
+    // SAFETY: By the invariant of `Loading` nobody waits yet.
     unsafe { helpers::anon_rmap_wait_init() };
 }
 

@@ -10,7 +10,10 @@ use super::page::{
     Frame,
     OwnedPage, //
 };
-use crate::helpers;
+use crate::{
+    helpers,
+    loading::Loading, //
+};
 use core::ptr::{
     self,
     NonNull, //
@@ -80,14 +83,11 @@ impl DeviceMemory {
     /// * [`EINVAL`]: the range is not one of whole sections, or was not reserved at boot.
     /// * [`EBUSY`]: somebody else uses it.
     /// * [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// May be called once. Pages may be used neither before nor when the result is dropped.
-    pub(crate) unsafe fn new(
+    pub(crate) fn new(
         start: u64,
         size: u64,
         handler: FailureHandler,
+        loading: &mut Loading,
     ) -> Result<Option<Pin<KBox<Self>>>> {
         if size == 0 {
             return Ok(None);
@@ -101,6 +101,7 @@ impl DeviceMemory {
             pr_err!("the pool is not reserved: boot with memmap={size:#x}${start:#x}\n");
             return Err(EINVAL);
         }
+        loading.once(&DEVICE_MEMORY)?;
         let mut used = KVVec::new();
         for _ in 0..size >> PAGE_SHIFT >> u64::BITS.trailing_zeros() {
             used.push(Atomic::new(0), GFP_KERNEL)?;
@@ -120,7 +121,7 @@ impl DeviceMemory {
             GFP_KERNEL,
         )?;
         this.map()?;
-        // INVARIANT: The caller promises that there is no other, and that it is not used any more when it is dropped.
+        // INVARIANT: There is no other, as `once` says, and it is dropped when it is not used any more, by the invariant of `loading`.
         DEVICE_MEMORY.store(&*this, Release);
         Ok(Some(this))
     }

@@ -17,6 +17,7 @@ use super::{
         Page, //
     }, //
 };
+use crate::loading::Loading;
 use core::ptr::{
     self,
     NonNull, //
@@ -39,16 +40,12 @@ global_lock! {
 /// Evidence of the map's lock.
 type Secret = GlobalGuard<SECRET>;
 
-/// Draws the secret.
-///
-/// # Safety
-///
-/// Must be called exactly once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller promises that this is the only call.
-    unsafe { SECRET.init() };
+/// Draws the secret. Errors as those of [`Loading::init`].
+pub(crate) fn init(loading: &mut Loading) -> Result {
+    loading.init(&SECRET)?;
     // SAFETY: No requirements.
     *SECRET.lock() = unsafe { bindings::get_random_u64() } as usize;
+    Ok(())
 }
 
 /// The two words of a frame that are the driver's if the page in it is: `private` and `index`.

@@ -15,6 +15,7 @@
 
 use crate::{
     helpers,
+    loading::Loading,
     pool::{
         device_memory::DeviceMemory,
         frame_at,
@@ -92,16 +93,11 @@ impl Quarantine {
     /// # Errors
     ///
     /// [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// To be called once, before there are pages; to be dropped when there are none.
-    pub(crate) unsafe fn new() -> Result<Self> {
-        // SAFETY: The caller promises that this is the only call.
-        unsafe { MARKING.init() };
-        // SAFETY: The caller promises that this is the only call.
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
+        loading.init(&MARKING)?;
+        // SAFETY: This is the only call, or `MARKING` would have been initialised before.
         to_result(unsafe { helpers::anon_rmap_quarantine_init() })?;
-        // INVARIANT: The caller promises that.
+        // INVARIANT: By that of `loading`.
         let this = Self(());
         if DeviceMemory::get().is_none() {
             // SAFETY: No requirements.
