@@ -39,7 +39,6 @@ use file::{
     Dir, //
 };
 use kernel::{
-    bindings,
     prelude::*,
     sync::global_lock, //
 };
@@ -51,7 +50,8 @@ use parse::{
 };
 use seq_file::{
     Growing,
-    Listing, //
+    Listing,
+    Poll, //
 };
 
 mod answers;
@@ -327,9 +327,9 @@ impl Growing for Events {
         journal::has(*cursor)
     }
 
-    unsafe fn wait(file: *mut bindings::file, table: *mut bindings::poll_table_struct) {
-        // SAFETY: The caller passes the arguments of `poll`.
-        unsafe { helpers::anon_rmap_journal_wait(file, table) };
+    fn wait(poll: &Poll<Self>) {
+        // SAFETY: These are the arguments of `poll`.
+        unsafe { helpers::anon_rmap_journal_wait(poll.file(), poll.table()) };
     }
 }
 
