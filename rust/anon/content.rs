@@ -8,6 +8,7 @@ use crate::{
     pool::{
         device_memory::DeviceMemory,
         page::{
+            Frame,
             OwnedPage,
             Page, //
         },
@@ -291,17 +292,17 @@ impl Drop for Content {
     }
 }
 
-/// A page to which nobody can get a reference, until this is dropped.
+/// The frame of a page to which nobody can get a reference, until this is dropped.
 ///
 /// # Invariants
 ///
 /// The only reference to the page was taken away, and is given back in `drop`.
-pub(super) struct Frozen<'a>(&'a Page);
+pub(super) struct Frozen<'a>(&'a Frame);
 
 impl Deref for Frozen<'_> {
-    type Target = Page;
+    type Target = Frame;
 
-    fn deref(&self) -> &Page {
+    fn deref(&self) -> &Frame {
         self.0
     }
 }

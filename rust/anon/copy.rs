@@ -7,7 +7,10 @@ use crate::{
     anon_vma::AnonVma,
     pool::{
         self,
-        page::Page, //
+        page::{
+            Frame,
+            Page, //
+        }, //
     },
     stats, //
 };
@@ -70,11 +73,11 @@ impl Anon {
     }
 }
 
-/// Copies `from` to `to`; a hardware error in `from` is an error here, not a crash.
-pub(super) fn copy_page(to: &Page, from: &Page) -> Result {
-    // SAFETY: The page is there; the mappings are undone below in reverse order.
+/// Copies what is in the frame `from` to `to`; a hardware error in `from` is an error here, not a crash.
+pub(super) fn copy_page(to: &Page, from: &Frame) -> Result {
+    // SAFETY: The frame is there; the mappings are undone below in reverse order.
     let source = unsafe { bindings::kmap_local_page(from.as_ptr()) };
-    // SAFETY: The page is there, too.
+    // SAFETY: The page is there.
     let target = unsafe { bindings::kmap_local_page(to.as_ptr()) };
     // SAFETY: Both are mappings of a whole page; `to` is new, so nobody else reads it. User space
     // may write to `from` only through a mapping, which the caller excludes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Frames with a machine check, which nobody uses any more, leave the kernel's direct map, so that nothing reads them by speculation.
+//! Frames with a machine check, which nobody uses any more, leave the kernel's direct map: so nothing reads them by speculation.
 
 use crate::{
     anon::Anon,

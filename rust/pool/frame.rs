@@ -53,13 +53,10 @@ fn words(frame: &Frame) -> (*mut usize, *mut usize) {
     let page = frame.as_ptr();
     // SAFETY: The words are within the `struct page`.
     let words = unsafe { &raw mut (*page).__bindgen_anon_1.__bindgen_anon_1 };
-    // SAFETY: So are these.
-    let (private, index) = unsafe {
-        (
-            &raw mut (*words).private,
-            &raw mut (*words).__bindgen_anon_2,
-        )
-    };
+    // SAFETY: So is this one.
+    let private = unsafe { &raw mut (*words).private };
+    // SAFETY: And this one.
+    let index = unsafe { &raw mut (*words).__bindgen_anon_2 };
     (private.cast(), index.cast())
 }
 

@@ -49,7 +49,7 @@ impl Frame {
     }
 
     /// The number of references to what is in the frame.
-    pub(crate) fn count(&self) -> c_int {
+    pub(super) fn count(&self) -> c_int {
         // SAFETY: It is a `struct page`.
         unsafe { helpers::anon_rmap_page_count(self.as_ptr()) }
     }
@@ -81,7 +81,7 @@ impl Frame {
     }
 
     /// Takes the mark away; whether there was one.
-    pub(crate) fn clear_mark(&self) -> bool {
+    pub(super) fn clear_mark(&self) -> bool {
         // SAFETY: It is a `struct page`; the flag is cleared atomically.
         unsafe { helpers::anon_rmap_page_test_clear_hwpoison(self.as_ptr()) }
     }
@@ -98,7 +98,8 @@ impl Frame {
 ///
 /// # Invariants
 ///
-/// It has a reference at least. `private`, `index` and `memcg_data` are the driver's.
+/// It has a reference at least. `private`, `index` and `memcg_data` are the driver's, but for the time in which it is
+/// [marked](super::quarantine::mark).
 #[repr(transparent)]
 pub(crate) struct Page(Frame);
 
