@@ -286,14 +286,9 @@ unsafe extern "C" fn release<L: Listing>(inode: *mut inode, file: *mut file) -> 
 /// # Safety
 ///
 /// To be called by the VFS only, for a file opened by [`open`].
-unsafe extern "C" fn read(
-    file: *mut file,
-    to: *mut c_char,
-    size: usize,
-    position: *mut loff_t,
-) -> isize {
+unsafe extern "C" fn read(file: *mut file, to: *mut c_char, size: usize, at: *mut loff_t) -> isize {
     // SAFETY: The file has been opened by `seq_open`; the rest is as the VFS promises.
-    let read = || unsafe { bindings::seq_read(file, to, size, position) };
+    let read = || unsafe { bindings::seq_read(file, to, size, at) };
     // The descriptor may have been opened by somebody else.
     from_result(|| require_capability().map(|()| read()))
 }
@@ -301,21 +296,17 @@ unsafe extern "C" fn read(
 /// # Safety
 ///
 /// To be called by `seq_file` only, for one opened by [`open`] for the same `L`.
-unsafe extern "C" fn start<L: Listing>(seq: *mut seq_file, position: *mut loff_t) -> Token {
+unsafe extern "C" fn start<L: Listing>(seq: *mut seq_file, at: *mut loff_t) -> Token {
     // SAFETY: `seq_file` holds the lock, and passes a valid position.
-    unsafe { reading::<L>(seq).start(*position) }
+    unsafe { reading::<L>(seq).start(*at) }
 }
 
 /// # Safety
 ///
 /// As for [`start`].
-unsafe extern "C" fn next<L: Listing>(
-    seq: *mut seq_file,
-    _: Token,
-    position: *mut loff_t,
-) -> Token {
+unsafe extern "C" fn next<L: Listing>(seq: *mut seq_file, _: Token, at: *mut loff_t) -> Token {
     // SAFETY: `seq_file` holds the lock, and passes a valid position.
-    unsafe { reading::<L>(seq).next(&mut *position) }
+    unsafe { reading::<L>(seq).next(&mut *at) }
 }
 
 /// # Safety
