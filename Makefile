@@ -1,11 +1,12 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 
-.PHONY: help demo test host-test programs bench-tree modules selftests shell rustfmtcheck clean distclean
+.PHONY: help demo test host-test programs bench-tree modules selftests shell rustfmtcheck lint rustdoc rust-analyzer \
+	clean distclean
 
 help:
 	@echo 'make demo          run the poison drill in a guest, on the stock Debian kernel'
 	@echo 'make test          run all tests: on the host, and in guests with the stock and the debug kernel'
-	@echo 'make host-test     run the tests that need no kernel'
+	@echo 'make host-test     run the tests that need no kernel; as any user who has cargo'
 	@echo 'make programs      run python3, redis-server, stress-ng and tests of the kernel on memory of the device, in a guest'
 	@echo 'make bench-tree    measure the interval tree, on the host and in a guest; results in build/bench/'
 	@echo 'make shell         an interactive guest with the module loaded'
@@ -14,6 +15,9 @@ help:
 	@echo '                   build it for the prepared kernel tree DIR (CONFIG_RUST=y), in build/modules/'
 	@echo 'make selftests     build the test programs, in build/selftests/'
 	@echo 'make rustfmtcheck  check the format of the Rust sources'
+	@echo 'make lint          check the sources: checkpatch, shellcheck, licences, pages, layers'
+	@echo 'make rustdoc       the documentation of the module, in build/doc/'
+	@echo 'make rust-analyzer write rust-project.json, for editors'
 	@echo 'make clean         remove build/'
 	@echo 'make distclean     remove build/ and the prepared kernels and toolchain'
 	@echo 'W=1, CLIPPY=1 and other variables of the kernel build work with make modules.'
@@ -53,8 +57,17 @@ shell:
 rustfmtcheck:
 	@qemu/rustfmt --check
 
+lint:
+	@qemu/lint
+
+rustdoc:
+	@qemu/rustdoc
+
+rust-analyzer:
+	@qemu/rust-analyzer
+
 clean:
-	rm -rf build
+	rm -rf build rust-project.json
 
 distclean: clean
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/anon_rmap"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The amap ("anon map"): which anon a mapping holds at each index.
 //!
@@ -59,7 +59,7 @@ use kernel::{
 use replacing::Replacing;
 
 mod discards;
-mod replacing;
+pub(crate) mod replacing;
 
 /// Names an amap for as long as the module is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The commit charge of memory that core mm does not charge: what the system has promised (`Committed_AS`), and may refuse to
 //! (`vm.overcommit_memory`).

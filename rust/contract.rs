@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! What the driver takes for granted of core mm, in one place.
 //!
@@ -58,7 +58,7 @@
 //! | the kernel handles machine checks of some severities only, and notifiers of one priority are called in the order in which they came | `uc_decode_notifier()`, `notifier_chain_register()` | `machine_check` |
 //! | a core dump reads memory as a fault of a task with `PF_DUMPCORE`, and has a hole where that fails | `get_dump_page()`, `dump_user_range()` | `core_dump` |
 //! | who writes a core dump asks each VMA for its `name` before any is read, with the mmap lock for writing | `vma_dump_size()`, `dump_vma_snapshot()` | `keep` |
-//! | the page table of a fault is allocated before `fault` is called, or is there | `__do_fault()` | [`fault`](crate::vma::fault) tries again |
+//! | the page table of a fault is allocated before `fault` is called, or is there | `__do_fault()` | [`fault`](crate::vma) tries again |
 //! | a shared mapping that becomes writable by mprotect keeps its entries read-only as long as they are clean | `can_change_shared_pte_writable()` | `mapping`: copy-on-write after mprotect |
 
 use kernel::{

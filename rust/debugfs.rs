@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! The files in debugfs `anon_rmap/`; the README documents them.
+//! The files in debugfs `anon_rmap/`; `debugfs.md` documents them.
 
 use crate::{
     failure::{

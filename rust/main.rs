@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Private anonymous memory with a reverse map, and its memory failures.
 //!
@@ -102,6 +102,11 @@ module! {
         },
     },
 }
+
+/// `MODULE_VERSION()`, for which [`module!`] has no field; `CHANGELOG.md` says what came with it.
+#[used]
+#[link_section = ".modinfo"]
+static MODULE_VERSION: [u8; 14] = *b"version=0.1.0\0";
 
 #[pin_data(PinnedDrop)]
 struct AnonRmap {

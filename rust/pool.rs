@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Where pages come from: system RAM, or a reserved range that is [device memory](device_memory).
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A persistent radix tree: a map from indices to values whose parts several trees can share.
 //!

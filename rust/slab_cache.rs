@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Slab caches, for objects of which there are many: kmalloc would round them up to nearly twice their size.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A check of the whole rmap: each interval tree in itself, its links against the VMAs, and the page tables against the
 //! amaps.

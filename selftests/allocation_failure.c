@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * When an allocation fails in the kernel, the operation that needed it fails and changes nothing, or the
  * memory answers with SIGBUS. It never has another content, and nothing is leaked.
@@ -403,9 +403,9 @@ FIXTURE(allocation_failure)
 
 FIXTURE_VARIANT(allocation_failure)
 {
-	int (*operation)(struct scene *);
+	int (*operation)(struct scene *scene);
 	/* Whether it has done what it should if it has succeeded. */
-	bool (*done)(struct scene *);
+	bool (*done)(struct scene *scene);
 	bool with_child, discarded, pinned, guarded;
 };
 
@@ -518,7 +518,7 @@ static bool was_spared(int fail)
 /* How an attempt went; the exit status of its process. */
 enum outcome { ALL_SUCCEEDED, HARMLESS, NO_SCENE, CHANGED_BY_FAILURE, WRONG_ERROR, NOT_DONE };
 
-static enum outcome attempt(const FIXTURE_VARIANT(allocation_failure) *variant, int nth)
+static enum outcome attempt(FIXTURE_VARIANT(allocation_failure) const *variant, int nth)
 {
 	/* Up to where there is room to grow. */
 	size_t pages = PAGES + variant->guarded;

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the tests and the drill share: mapping the device, the files in debugfs, accesses that may
  * raise a signal, and processes that do as they are told.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What comes a while after its cause, from a worker or an interrupt. */
 #ifndef AWAIT_H
 #define AWAIT_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What the system promises (Committed_AS) by memory of the device, and when it refuses to: as for anonymous memory. */
 #include "fixture.h"
 #include "proc.h"

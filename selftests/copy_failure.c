@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A page that can't be read any more when it is to be copied: that is a failure of the page. The kernel is told that the
  * frame is bad, and marks it; whoever is faster, the copy or who takes the page away for that, nobody gets a copy.

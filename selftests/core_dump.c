@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The memory in core dumps, as anonymous memory is: what was touched, if `coredump_filter` and MADV_DONTDUMP let it. */
 #include <elf.h>
 #include <sys/resource.h>

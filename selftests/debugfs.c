@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The files in debugfs: what they say, and that a write they reject changes nothing. */
 #include <linux/capability.h>
 #include <regex.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The pool as device memory: each way in which the kernel's own memory_failure() is called reaches
  * the driver. For a module with a pool, see qemu/machine-check-test.

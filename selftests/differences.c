@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * What core mm does not let a driver do like anonymous memory (README.md, "Limits"), as it is: so that it is noticed
+ * What core mm does not let a driver do like anonymous memory (rust/limits.md), as it is: so that it is noticed
  * when it changes, and that nothing worse comes of it.
  */
 #include <linux/futex.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The same random operations on the device and on anonymous memory, in lockstep: contents and results
  * must be the same after each. A run depends on its seed only; of one that fails, the shortest prefix

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The doors of debugfs through which pages fail, beside poison_addr and poison_pfn: ranges, chance, lists, hard
  * offline; the files that tell who would be hit and who maps a page; and the trace events.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A drill: a mapping is split and forked, one of its pages fails, exactly those who share the page are
  * told, and the page is given back. Each statement that is printed has been verified.

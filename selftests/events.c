@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The journal: what was done to pages and who was hit, as it happens, also if nobody was looking. */
 #include <poll.h>
 #include <signal.h>

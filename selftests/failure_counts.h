@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What the kernel counts of failures, and what its trace tells of them. */
 #ifndef FAILURE_COUNTS_H
 #define FAILURE_COUNTS_H

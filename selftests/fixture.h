@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the tests share: a mapping of the device, of which nothing may be left when the test has ended,
  * and how an access is expected to end.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A mapping that mremap() has grown in place is discarded, while a thread touches what it has grown by for the first
  * time. `growth [ROUNDS]`: how often, in each test.

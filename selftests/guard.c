@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Guard pages (MADV_GUARD_INSTALL): fork then copies page tables, which it does not do otherwise. */
 #include "fixture.h"
 

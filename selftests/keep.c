@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Pages that fail and are kept: they stay mapped, and only what would read all of such a page is refused.
  * `keep [ROUNDS]`: how often a page is kept and unpoisoned again under threads that write to it.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The kernel and other processes get at memory of the device as they do at anonymous memory. */
 #include <linux/futex.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the kernel counts, traces and undoes of frames that are taken out of use: for memory of the device by the driver's
  * doors, for anonymous memory by the kernel's own.

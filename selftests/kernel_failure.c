@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the kernel's own doors do to a page, of the device or of anonymous memory: nobody goes on to read what the kernel
  * has marked as bad.

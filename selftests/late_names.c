@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A command that names many pages comes to the last one a while after it was given. What that name means then is what
  * fails: the process may have mapped, unmapped or moved memory meanwhile, executed a program, or ended.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Limits hold for memory of the device as they do for anonymous memory, which these tests are done on too. */
 #include <sys/mount.h>
 #include <sys/resource.h>

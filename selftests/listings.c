@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The files of debugfs that list something are read in pieces, each in a time and memory that do not grow with the list,
  * and what is there all the time is listed once, whatever comes and goes meanwhile. `listings [VMAS]`: of how many VMAs

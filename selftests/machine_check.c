@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Machine checks, as the processor reports them: QEMU's monitor injects them into CPU 1. See
  * qemu/machine-check-test, which runs this.
@@ -474,7 +474,9 @@ static struct victim *start_victim(const char *address)
 	CPU_ZERO(&cpus);
 	CPU_SET(MCE_CPU, &cpus);
 	sched_setaffinity(0, sizeof(cpus), &cpus);
-	ATTEMPT(victim->access, for (;; victim->loads++) *(volatile const char *)address);
+	ATTEMPT(victim->access,
+		for (;; victim->loads++)
+			*(volatile const char *)address);
 	_exit(0);
 }
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* madvise() and mlock() of memory of the device do what they do for anonymous memory. */
 #include <sys/syscall.h>
 

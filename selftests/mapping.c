@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Memory of the device behaves like anonymous memory: mmap, fork, mprotect, munmap. */
 #include <sched.h>
 #include <sys/mount.h>

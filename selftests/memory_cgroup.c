@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What a memory cgroup is charged for: pages as for anonymous memory, and all that the driver needs to keep track of them. */
 #include <glob.h>
 #include <sys/mount.h>

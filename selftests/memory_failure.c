@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A poisoned page is refused to all who share it, and nothing else is. */
 #include <linux/futex.h>
 #include <sys/ptrace.h>

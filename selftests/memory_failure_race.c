@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Pages that carry a magic word fail while writers, splitters, forkers, movers and unmappers are at work. After an
  * injection has returned nobody reads that magic word again, and each who touches the page gets BUS_MCEERR_AR with

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* mremap() of memory of the device gives what it gives for anonymous memory. */
 #include "fixture.h"
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The page that a process has at an address fails, while the process writes there and gets a copy of its own. Whichever
  * comes first, the process that was named is hit: with the page that it shares, or with its copy. Or a thread splits and

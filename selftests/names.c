@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The names of processes and pages: what a file prints is taken by every other file, and means the same page of the
  * same process. In pid namespaces, for processes whose first thread has ended, and when a number is another's by now.
@@ -481,6 +481,7 @@ static long make_world(uint64_t seed)
 	world->memory = mmap(NULL, (MEMBERS + 1) * 2 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(world->memory != MAP_FAILED);
 	int device = open(DEVICE, O_RDWR | O_CLOEXEC);
+
 	CHECK(mmap(world->memory, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, device, 0) ==
 	      world->memory);
 	close(device);

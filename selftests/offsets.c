@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Whatever offset a mapping is asked for or shown with, it is memory of its own. Core mm merges mappings of one file
  * whose offsets continue each other, and calls no hook for that.

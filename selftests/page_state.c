@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What others read of the memory beside its content, as of anonymous memory: what is present and resident, and what
  * was written since a point in time (soft-dirty), by which checkpoints and garbage collectors go.

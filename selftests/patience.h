@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * How long to wait for what may never come, on a machine of any speed: a guest on a busy host can be ten times as slow as on
  * an idle one, and from one moment to the next. A limit is in seconds of an emulated guest with the stock kernel on an idle

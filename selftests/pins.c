@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Pages that the kernel uses for somebody (pinned for a write to memory, or in a pipe) while they are shared by
  * fork, written, moved or dropped. Each test is done on anonymous memory too, which must pass it as well.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A program that knows nothing of the device runs on its memory, by preload/. The program is this one, with the name
  * of what it is to do. Programs of others are in programs/.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What /proc says of memory and of frames. */
 #ifndef PROC_H
 #define PROC_H

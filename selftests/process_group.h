@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* A process group: what its tasks are at, and its end. */
 #ifndef PROCESS_GROUP_H
 #define PROCESS_GROUP_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* How processes with memory of the device begin and end. */
 #include <pthread.h>
 #include <stdatomic.h>

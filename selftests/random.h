@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Random numbers that a seed repeats: SplitMix64. */
 #ifndef RANDOM_H
 #define RANDOM_H

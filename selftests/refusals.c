@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Random writes to the files of debugfs, and reads of them, by all kinds of processes, of all kinds of texts, in all kinds of
- * pieces, about all kinds of pages. What comes of each is what the documentation of debugfs says (refusals/table.h). What is
+ * pieces, about all kinds of pages. What comes of each is what rust/debugfs.md says (refusals/table.h). What is
  * refused changes nothing. What is done has its effect, which is then undone.
  *
  * refusals [WRITES [SEED [FIRST]]]: so many, from step FIRST on. Without a number as many as there is time for.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* rmap walks visit little, and a VMA that maps nothing of a tree is not in it. */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The reverse map is exact: for random trees of processes, what debugfs `rmap` lists for every page is
  * what /proc/PID/pagemap of all processes says. `rmap_exact [SEED [SEEDS [PAGES]]]` repeats a run: SEEDS

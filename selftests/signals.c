@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Who gets which signal when a page fails. In each row of the table the same is done to memory of the device and to
  * ordinary anonymous memory, which the kernel's own memory_failure() handles: by MADV_HWPOISON, and by hard_offline_page

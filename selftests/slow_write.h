@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A write by the kernel to memory of this process that takes as long as one likes: process_vm_writev() has pinned the
  * pages (FOLL_PIN, as a device's driver would), and waits for the data, which is in memory that user space has yet to

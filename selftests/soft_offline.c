@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Soft offline: the content of a page moves to another frame, and nobody notices.
  * With a number as its argument, that many moves under writers; else as many as there is time for.

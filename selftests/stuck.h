@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A process that is stuck with its mmap lock for as long as one likes. A thread of it reads, through /proc/self/mem,
  * memory in which a file is mapped, and so waits for the file system with the lock for reading; that is one of this

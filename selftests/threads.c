@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Threads and processes that use, change and fail the same memory at the same time. */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -523,7 +523,7 @@ FIXTURE(poison_race)
 
 FIXTURE_VARIANT(poison_race)
 {
-	void *(*worker)(void *);
+	void *(*worker)(void *argument);
 };
 
 FIXTURE_VARIANT_ADD(poison_race, with_readers) { .worker = read_poisoned_pages };

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Threads of related processes that do random operations on the same memory at once, while its pages fail. Between rounds
  * all is checked: contents, the reverse map, and what a child inherits. What each thread does depends on the seed alone;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The module cannot be unloaded while it is in use, can be afterwards, and comes back new.
  * With a number as its argument, that often while there are bad frames.

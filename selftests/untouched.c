@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Pages that fail before anybody has touched them. `untouched [ROUNDS]`: how often that is tried while threads do what
  * they can to be there first.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Write protection by a userfaultfd of the kind that resolves itself (UFFD_FEATURE_WP_ASYNC), which core mm lets be
  * registered on any memory: accesses end, contents stay, and PAGEMAP_SCAN counts the pages that were written as it does

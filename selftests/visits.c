@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What an injection visits: few nodes, however many VMAs are in the tree, and the tree does not grow by processes that
  * inherit the mapping and never touch it.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A failure waits for no process: it ends in time, whatever those who have the page do or can't do just now. And nobody
  * whose access waits for a failure to end is out of reach of SIGKILL. `waiting [OFFLINES]`: how often a page that is in

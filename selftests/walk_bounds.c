@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What is done to a page, or to memory, takes a time that is bounded by what there is: however many mappings the page
  * has, whoever moves meanwhile, and however large the mapping is. `walk_bounds [MAPPINGS [PROCESSES]]` lets a page with

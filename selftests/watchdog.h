@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What may hang runs in a process of its own, which has some time, and is then killed. A hang that SIGKILL ends is told
  * from one that it does not.

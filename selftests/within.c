@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Runs a command, and kills it with its process group if it does not end in time, which is counted as patience.h says.
  * Exit status: the command's, or 124 if it was killed.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Memory that was read and never written costs nothing: all share one page of zeroes, as with anonymous memory, and the
  * first write gives one's own.
@@ -142,8 +142,8 @@ TEST_F(zero_page, populated_or_locked)
 
 struct race {
 	char *memory;
-	_Atomic size_t written;
-	_Atomic bool over;
+	atomic_size_t written;
+	atomic_bool over;
 	size_t stale;
 };
 

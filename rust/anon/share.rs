@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! What an amap has of an anon: whether others have it, too, decides on copy-on-write.
 

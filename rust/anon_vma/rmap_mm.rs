@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! An `mm_struct` as the rmap knows it: whose the VMAs are that it finds.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A VMA as the rmap knows it: enough to find the page table entry of an index, and to zap it.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Clearing page table entries of the device's VMAs, for the driver's own ends.
 //!

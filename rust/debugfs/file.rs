@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Files in debugfs to which commands are written, and from which [listings](Listing) are read.
 //!

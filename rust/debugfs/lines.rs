@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
-//! The lines of all files: each function writes one with its end. The README documents them; `parse` reads some of them.
+//! The lines of all files: each function writes one with its end. `debugfs.md` documents them; `parse` reads some of them.
 //!
 //! Processes and threads are numbered as the current task would name them.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What the system promises, and what memory cgroups are charged for. */
 
 #include <linux/memcontrol.h>

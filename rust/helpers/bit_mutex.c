@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A mutex in a bit, and what lockdep is told of it. */
 
 #include <linux/lockdep.h>

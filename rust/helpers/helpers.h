@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Static inlines and macros of the kernel that Rust cannot reach and that the kernel's own rust/helpers does not wrap. Rust has
  * the declarations from here, by bindgen, see Kbuild and helpers.rs.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The file behind a mapping, and the VMAs that are linked there. */
 
 #include <linux/anon_inodes.h>

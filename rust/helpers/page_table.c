@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Page tables: entries for faults, and what walks find in them. */
 
 #include <linux/leafops.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the administrator has told the kernel to do about memory failures:
  * settings that are not exported to modules.

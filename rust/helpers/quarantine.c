@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
- * What quarantine.rs needs and Rust cannot reach.
+ * What pool/quarantine.rs needs and Rust cannot reach.
  */
 
 #include <linux/anon_inodes.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* VMAs, and the locks under which they are looked at and changed. */
 
 #include <linux/mm.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The tree proper. It links [`Hook`]s and knows nothing of what they are part of.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Failures of the pool's device memory, as the kernel's own `memory_failure()` reports them.
 

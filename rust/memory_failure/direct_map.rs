@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Frames with a machine check, which nobody uses any more, leave the kernel's direct map: so nothing reads them by speculation.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! What was done to a page, and who was hit: for the trace, in `events/anon_rmap/` of tracefs, and for the [journal].
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The journal of what was done to pages and who was hit, for the debugfs file `events`.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Failures of our pages that the kernel's own `memory_failure()` has met: `MADV_HWPOISON`, `hard_offline_page`, `corrupt-pfn`, and
 //! machine checks in which somebody was about to use the data.

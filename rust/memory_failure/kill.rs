@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Who is signalled when a page fails: the rules of the kernel's `memory_failure()`.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Frames that are out of use: those from which a soft offline has moved the page, and those that have failed.
 //!

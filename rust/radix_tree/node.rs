@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The nodes of a radix tree: their entries, their reference counts and the pool of reserved ones.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The [commit charge](crate::commit_charge) of a VMA, from the mprotect that makes it writable on, through splits and growth.
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The two arenas that are compared, one with memory of the device and one with anonymous memory, at the
  * same addresses in each process and with nothing else near them, so that holes stay holes.

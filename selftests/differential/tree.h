@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A tree of processes that does the program of a seed in lockstep: one process at a time, one step
  * after the other. What the next step is and who does it depends on the seed only.

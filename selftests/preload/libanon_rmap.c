@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * For LD_PRELOAD: serves the private anonymous mappings of a program from /dev/anon_rmap. An allocator
  * that is preloaded too, and calls mmap() by its name, makes malloc() a part of it; glibc's own does not.

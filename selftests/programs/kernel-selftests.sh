@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # The kernel's own tests of anonymous memory (tools/testing/selftests/mm), unchanged, on memory of the device. What core
 # mm does not let a driver do fails in them, and is told here: nothing else may.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # What 1 GiB of the device costs beside its pages, and that it is free again. Needs a guest with 2 GiB.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions

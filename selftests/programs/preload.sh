@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # anon_rmap-run: what it serves, what it reports, and that a page of an unmodified program can fail.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # Python's own tests, on memory of the device: its heap, and what test_mmap maps.
 # shellcheck source-path=SCRIPTDIR

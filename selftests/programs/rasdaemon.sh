@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # What rasdaemon records of a machine check in memory of the device: what it records of one in anonymous memory.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # A Redis server on memory of the device, which saves its data while clients write to all of it: the forked saver must
 # see the data of the moment of the fork. What is written is what is there already, so that the digest stays the same.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # stress-ng on memory of the device: its memory patterns, each read back and verified, and what splits, moves and forks.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What has to come of an order: the table of errors in the documentation of debugfs, from its first row to its last, and what
+ * What has to come of an order: the list of errors in rust/debugfs.md, from its first to its last, and what
  * is said there of each file. Nothing here knows how the driver does it.
  */
 #ifndef REFUSALS_TABLE_H

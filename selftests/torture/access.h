@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Accesses to a word, by the process itself and by the kernel for it, and what may come of them. */
 #ifndef TORTURE_ACCESS_H
 #define TORTURE_ACCESS_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The memory of a process, and what is known of it: who may have written what is there, and what a thread that has written
  * a word must find again.

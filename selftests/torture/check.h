@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What is looked at between rounds, while nobody does anything else. */
 #ifndef TORTURE_CHECK_H
 #define TORTURE_CHECK_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Children that a thread forks while the others go on. */
 #ifndef TORTURE_CHILDREN_H
 #define TORTURE_CHILDREN_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A family of processes with threads, and who conducts it: in each round all do their steps at once, some die, and when
  * the others are done everything is checked. What is done in which round depends on the seed alone.

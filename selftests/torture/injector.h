@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* A process without memory of the device that uses all of debugfs on that of the members. */
 #ifndef TORTURE_INJECTOR_H
 #define TORTURE_INJECTOR_H

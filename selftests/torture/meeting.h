@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Threads of a process meet on memory that was just made, and has grown. While one discards it all, the others touch what
  * it has grown by for the first time; or while one forks, the others write what they all have written.
@@ -13,8 +13,8 @@ enum phase { CLOSED, OPEN, GO };
 enum purpose { UNMAP, DISCARD, DISCARD_AND_FORK, FORKS, NR_PURPOSES };
 
 static struct {
-	atomic_bool held;
 	_Atomic(enum phase) phase;
+	atomic_bool held;
 	/* Who has come. */
 	atomic_uint here;
 	enum purpose purpose;

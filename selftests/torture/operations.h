@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What the threads do, at once and on the same memory. */
 #ifndef TORTURE_OPERATIONS_H
 #define TORTURE_OPERATIONS_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The steps of a thread: random operations. */
 #ifndef TORTURE_STEPS_H
 #define TORTURE_STEPS_H

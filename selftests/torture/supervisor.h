@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Runs a tree of processes, sees whether it gets on, kills all of it, and shows what does not end. */
 #ifndef TORTURE_SUPERVISOR_H
 #define TORTURE_SUPERVISOR_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The queries that are measured, of the tree of `rust/interval_tree.rs`. Each returns a sum over what it finds.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 
 """report.py DIR prints the tables of DIR/native.json and DIR/guest.json; writes DIR/tree.json, DIR/tree.svg and DIR/tree.md."""
 
@@ -78,20 +78,16 @@ def span(ratios):
     return low if low == high else f"{low}-{high}"
 
 
-def ratio_table(ratio, cases, references, data):
+def ratio_table(ratio, cases, reference, data):
     """Ratios in Markdown: a line for each n, a column for each case; the ranges are those of the shapes."""
     rows = [["intervals", *cases]]
     for n in sorted({n for n, _, _ in data}):
         row = [f"{n:,}"]
         for case in cases:
-            spans = []
-            for reference in references:
-                trees = [data[n, shape, case] for shape in SHAPES]
-                medians = [[statistics.median(tree[key]) for key in ("ours", reference)] for tree in trees if reference in tree]
-                if medians:
-                    medians.sort(key=lambda both: float(ratio(*both).replace(",", "")))
-                    spans.append(span([ratio(*both) for both in medians]))
-            row.append(" / ".join(spans))
+            trees = [data[n, shape, case] for shape in SHAPES]
+            medians = [[statistics.median(tree[key]) for key in ("ours", reference)] for tree in trees if reference in tree]
+            medians.sort(key=lambda both: float(ratio(*both).replace(",", "")))
+            row.append(span([ratio(*both) for both in medians]) if medians else "")
         rows.append(row)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
@@ -101,14 +97,17 @@ def ratio_table(ratio, cases, references, data):
 
 def summary(native, guest):
     updates = ["update", "move", "remove"]
-    linux = ratio_table(
-        ours_by_theirs, ["stab", "insert", *updates, "memory"], ["c_in_node", "c_through_pointer"], native
-    )
-    kernel = ratio_table(ours_by_theirs, ["stab", "walk", "insert", *updates, "build"], ["kernel_c"], guest)
-    linked = ratio_table(theirs_by_ours, ["stab"], ["list"], guest)
-    return f"""Time of this tree divided by that of Linux's template, with the interval in the node / through a pointer:
+    cases = ["stab", "insert", *updates]
+    in_node = ratio_table(ours_by_theirs, [*cases, "memory"], "c_in_node", native)
+    through_pointer = ratio_table(ours_by_theirs, cases, "c_through_pointer", native)
+    kernel = ratio_table(ours_by_theirs, ["stab", "walk", "insert", *updates, "build"], "kernel_c", guest)
+    linked = ratio_table(theirs_by_ours, ["stab"], "list", guest)
+    return f"""Time of this tree divided by that of Linux's template, with the interval in the node:
 
-{linux}
+{in_node}
+With the interval through a pointer, as in an `anon_vma_chain`:
+
+{through_pointer}
 Instructions in the kernel divided by those of the kernel's `interval_tree_*`:
 
 {kernel}

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Which intervals, and which points to look for: the same for each tree, on the host and in the guest.
 

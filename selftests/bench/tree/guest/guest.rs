@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Counts instructions of the interval tree, of the kernel's own and of a linked list, in a guest where one
 //! cycle is one instruction. Loading the module runs it and prints one JSON object a line.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the tree is compared with: the kernel's interval tree, as it exports it, and a linked list, which is
  * what Linux searched before. Each operation is a loop over a batch.
@@ -30,7 +30,7 @@ u64 bench_cycles(void);
 	void name##_insert(struct reference *reference, struct reference_node **nodes, size_t n);  \
 	void name##_remove(struct reference *reference, struct reference_node **nodes, size_t n);  \
 	void name##_update(struct reference *reference, struct reference_node **nodes,             \
-			   const u64 (*intervals)[2], size_t n);                                   \
+			   const u64 intervals[][2], size_t n);                                    \
 	u64 name##_stab(struct reference *reference, const u64 *points, size_t n);                 \
 	u64 name##_walk(struct reference *reference)
 
@@ -89,7 +89,7 @@ void kernel_c_remove(struct reference *reference, struct reference_node **nodes,
 }
 
 void kernel_c_update(struct reference *reference, struct reference_node **nodes,
-		     const u64 (*intervals)[2], size_t n)
+		     const u64 intervals[][2], size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		interval_tree_remove(&nodes[i]->tree, &reference->root);
@@ -138,7 +138,7 @@ void list_remove(struct reference *reference, struct reference_node **nodes, siz
 }
 
 void list_update(struct reference *reference, struct reference_node **nodes,
-		 const u64 (*intervals)[2], size_t n)
+		 const u64 intervals[][2], size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		nodes[i]->tree.start = intervals[i][0];

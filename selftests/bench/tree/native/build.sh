@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0-only
 #
 # build.sh LINUX OUT: builds the native benchmark into the directory OUT, with Linux's interval tree from the
 # kernel source in LINUX. Runs where CC, cargo and rustc are those wanted.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Linux's interval tree, made from the kernel's own template. It is compiled twice: with the interval
  * in the node, and, with THROUGH_POINTER, with the interval in another structure that the node points

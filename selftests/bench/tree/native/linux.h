@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the kernel's rbtree.h, rbtree_augmented.h and interval_tree_generic.h need from other headers,
  * as far as a single-threaded user space needs it. Included before everything else.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Fuzzes the interval tree: the input is a sequence of operations, run against the oracle.
 

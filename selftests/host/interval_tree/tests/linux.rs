@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! The checks that Linux makes of its own interval tree (`lib/interval_tree_test.c`), with the same sizes.
 

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! A stand-in for the `kernel` crate, with just what the files under `rust/` that need no kernel use.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! What the operations of an amap's tree cost: `cargo bench -p radix_tree`.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! `rust/radix_tree.rs` on the host: its KUnit tests, and those that need a model beside it.
 

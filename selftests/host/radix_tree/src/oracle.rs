@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Random operations on several trees that share their structure, each beside a `BTreeMap`.
 //!

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 
 //! Measures the interval tree against Linux's, interleaved, and prints one JSON object a sample:
 //! nanoseconds per operation.
