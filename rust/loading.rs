@@ -27,10 +27,10 @@ impl Loading {
     ///
     /// # Safety
     ///
-    /// To be called once. Nothing may be registered by which something is used before the function is called that sets that up with
-    /// this; and what the function returns must be kept until all of that has been unregistered, and nobody has a page any more.
+    /// To be called once. What a function sets up with the result must not be used before that function is called, nor after what it
+    /// returns was dropped: whatever leads to a use must be registered later and unregistered earlier.
     pub(crate) const unsafe fn begin() -> Self {
-        // INVARIANT: The caller promises that.
+        // INVARIANT: The caller promises the first two; nothing was set up yet.
         Self { done: KVec::new() }
     }
 

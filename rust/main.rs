@@ -127,9 +127,9 @@ struct AnonRmap {
 
 impl kernel::InPlaceModule for AnonRmap {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // SAFETY: The module is loaded once. Each field is made after those that what it registers uses, and dropped before them; the
-        // module is unloaded when the last mapping has gone. (There are no pages yet when the pool's handler is registered, which
-        // uses no more than the pool then.)
+        // SAFETY: The module is loaded once. Of what leads to uses only the pool's handler is registered before all is set up, and as
+        // long as there are no pages that uses nothing that is set up later. The fields are dropped in the reverse order, when the
+        // last mapping, and with it the last page, has gone.
         let mut loading = unsafe { Loading::begin() };
         anon::copy::set_failure_handler(memory_failure::copy::failed);
         try_pin_init!(Self {
