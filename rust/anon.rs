@@ -15,14 +15,14 @@ use crate::{
     helpers,
     index::Index,
     loading::Loading,
+    page::{
+        OwnedPage,
+        Page, //
+    },
     poisoned,
     pool::{
         self,
         frame,
-        page::{
-            OwnedPage,
-            Page, //
-        },
         quarantine, //
     },
     slab_cache::{

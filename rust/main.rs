@@ -9,7 +9,7 @@
 //! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
 //! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust; [`loading`], what is set up once.
-//!    [`process`]: how processes are named;
+//!    [`page`]: page frames and pages. [`process`]: how processes are named;
 //!    [`wait`]: faults that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
 //!    small objects come from; [`bit_mutex`], a lock in one word. [`index`]: positions of
 //!    pages, in an [`interval_tree`] or a [`radix_tree`].
@@ -70,6 +70,7 @@ mod index;
 pub mod interval_tree;
 mod loading;
 mod memory_failure;
+mod page;
 mod poisoned;
 mod pool;
 mod process;

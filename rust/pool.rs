@@ -2,6 +2,10 @@
 
 //! Where pages come from: system RAM, or a reserved range that is [device memory](device_memory).
 
+use crate::page::{
+    Frame,
+    OwnedPage, //
+};
 use core::{
     mem::ManuallyDrop,
     ptr::NonNull, //
@@ -13,14 +17,9 @@ use kernel::{
     prelude::*,
     sync::aref::ARef, //
 };
-use page::{
-    Frame,
-    OwnedPage, //
-};
 
 pub(crate) mod device_memory;
 pub(crate) mod frame;
-pub(crate) mod page;
 pub(crate) mod quarantine;
 
 /// A page; filled with zeroes with `__GFP_ZERO`. What is system RAM is charged to the memory cgroup

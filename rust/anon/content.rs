@@ -5,13 +5,13 @@
 use crate::{
     failure::Poison,
     helpers,
+    page::{
+        Frame,
+        OwnedPage,
+        Page, //
+    },
     pool::{
         device_memory::DeviceMemory,
-        page::{
-            Frame,
-            OwnedPage,
-            Page, //
-        },
         quarantine, //
     }, //
 };

@@ -5,13 +5,11 @@
 use super::Anon;
 use crate::{
     anon_vma::AnonVma,
-    pool::{
-        self,
-        page::{
-            Frame,
-            Page, //
-        }, //
+    page::{
+        Frame,
+        Page, //
     },
+    pool,
     stats, //
 };
 use kernel::{

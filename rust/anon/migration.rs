@@ -11,10 +11,8 @@ use super::{
 };
 use crate::{
     helpers,
-    pool::{
-        frame,
-        page::OwnedPage, //
-    },
+    page::OwnedPage,
+    pool::frame,
     wait::wake, //
 };
 use core::ptr;

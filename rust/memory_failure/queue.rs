@@ -25,7 +25,7 @@ use crate::{
         Poison, //
     },
     loading::Loading,
-    pool::page::OwnedPage, //
+    page::OwnedPage, //
 };
 use core::{
     mem,

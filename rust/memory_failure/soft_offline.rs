@@ -32,9 +32,9 @@ use crate::{
     },
     failure::Door,
     index::Index,
+    page::OwnedPage,
     pool::{
         self,
-        page::OwnedPage,
         quarantine, //
     },
     rmap,

@@ -6,13 +6,13 @@
 //! machine checks, `hwpoison-inject`, `hard_offline_page` and `MADV_HWPOISON` end in, asks its driver to
 //! handle a failure.
 
-use super::page::{
-    Frame,
-    OwnedPage, //
-};
 use crate::{
     helpers,
-    loading::Loading, //
+    loading::Loading,
+    page::{
+        Frame,
+        OwnedPage, //
+    }, //
 };
 use core::ptr::{
     self,

@@ -10,14 +10,14 @@
 //! The map's lock makes a lookup safe against the owner being freed: the relation is broken under
 //! the lock before the owner's memory is freed, and a lookup takes its reference under the lock.
 
-use super::{
-    frame_at,
+use super::frame_at;
+use crate::{
+    loading::Loading,
     page::{
         Frame,
         Page, //
     }, //
 };
-use crate::loading::Loading;
 use core::ptr::{
     self,
     NonNull, //

@@ -16,14 +16,14 @@
 use crate::{
     helpers,
     loading::Loading,
+    page::{
+        Frame,
+        OwnedPage,
+        Page, //
+    },
     pool::{
         device_memory::DeviceMemory,
-        frame_at,
-        page::{
-            Frame,
-            OwnedPage,
-            Page, //
-        }, //
+        frame_at, //
     }, //
 };
 use core::fmt;

@@ -32,7 +32,7 @@ impl Frame {
     /// # Safety
     ///
     /// What is not null must be a `struct page` during `'a`.
-    pub(super) unsafe fn from_raw<'a>(page: *mut bindings::page) -> Option<&'a Self> {
+    pub(crate) unsafe fn from_raw<'a>(page: *mut bindings::page) -> Option<&'a Self> {
         // SAFETY: The caller promises that; a frame has the layout of a `struct page`.
         unsafe { page.cast::<Self>().as_ref() }
     }
@@ -49,7 +49,7 @@ impl Frame {
     }
 
     /// The number of references to what is in the frame.
-    pub(super) fn count(&self) -> c_int {
+    pub(crate) fn count(&self) -> c_int {
         // SAFETY: It is a `struct page`.
         unsafe { helpers::anon_rmap_page_count(self.as_ptr()) }
     }
@@ -81,7 +81,7 @@ impl Frame {
     }
 
     /// Takes the mark away; whether there was one.
-    pub(super) fn clear_mark(&self) -> bool {
+    pub(crate) fn clear_mark(&self) -> bool {
         // SAFETY: It is a `struct page`; the flag is cleared atomically.
         unsafe { helpers::anon_rmap_page_test_clear_hwpoison(self.as_ptr()) }
     }
@@ -99,7 +99,7 @@ impl Frame {
 /// # Invariants
 ///
 /// It has a reference at least. `private`, `index` and `memcg_data` are the driver's, but for the time in which it is
-/// [marked](super::quarantine::mark).
+/// [marked](crate::pool::quarantine::mark).
 #[repr(transparent)]
 pub(crate) struct Page(Frame);
 
@@ -112,7 +112,7 @@ impl Page {
     /// # Safety
     ///
     /// It must be one of the pool's, and have a reference during the borrow.
-    pub(super) unsafe fn in_frame(frame: &Frame) -> &Self {
+    pub(crate) unsafe fn in_frame(frame: &Frame) -> &Self {
         // SAFETY: The caller promises that; a page has the layout of a frame.
         unsafe { NonNull::from(frame).cast().as_ref() }
     }
