@@ -14,11 +14,16 @@ use crate::{
     failure::Poison,
     helpers,
     index::Index,
+    loading::Loading,
+    page::{
+        OwnedPage,
+        Page, //
+    },
     poisoned,
     pool::{
+        self,
         frame,
-        quarantine,
-        OwnedPage, //
+        quarantine, //
     },
     slab_cache::{
         Created,
@@ -33,7 +38,6 @@ use core::ptr::{
 };
 use kernel::{
     alloc::Flags,
-    page::BorrowedPage,
     prelude::*,
     static_lock_class,
     sync::{
@@ -88,14 +92,9 @@ pub(crate) struct AnonCache {
 
 impl AnonCache {
     /// Creates the cache; [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// There must be no other. It must be dropped after the last anon that was made meanwhile, and when no other can be any more.
-    pub(crate) unsafe fn new() -> Result<Self> {
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
         Ok(Self {
-            // SAFETY: The caller promises what is asked for.
-            _cache: unsafe { CACHE.create(c"anon_rmap_anon") }?,
+            _cache: CACHE.create(c"anon_rmap_anon", loading)?,
         })
     }
 }
@@ -112,7 +111,7 @@ impl Anon {
     /// [`ENOMEM`]; [`ENOSPC`] if no device memory is left. May sleep if `flags` allow it.
     pub(crate) fn zeroed(anon_vma: Arc<AnonVma>, index: Index, flags: Flags) -> Result<ARef<Self>> {
         loop {
-            let page = OwnedPage::alloc(flags | __GFP_ZERO)?;
+            let page = pool::alloc(flags | __GFP_ZERO)?;
             if let Some(anon) = Self::new(page, anon_vma.clone(), index, flags)? {
                 return Ok(anon);
             }
@@ -126,7 +125,7 @@ impl Anon {
         index: Index,
         flags: Flags,
     ) -> Result<Option<ARef<Self>>> {
-        let raw = page.borrow().as_ptr();
+        let raw = ptr::from_ref(&*page);
         let anon = CACHE.allocate(flags)?.write_pin_init(pin_init!(Self {
             refs: Refcount::new(1),
             shares: Atomic::new(0),
@@ -136,14 +135,15 @@ impl Anon {
         }))?;
         // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.
         let anon = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(anon) }));
-        // SAFETY: The anon owns the page, and calls `forget` in `dec_ref`, before it is freed.
-        unsafe { frame::remember(raw, anon.as_ptr()) };
-        stats::ANONS.inc();
         // SAFETY: `refs` started with one, which this reference takes over.
         let anon = unsafe { ARef::from_raw(anon) };
+        // SAFETY: The page is the anon's, and nobody replaces it yet.
+        let page = unsafe { &*raw };
+        // SAFETY: The anon owns the page, and forgets it when it is retired.
+        unsafe { frame::remember(page, &*anon) };
+        stats::ANONS.inc();
         // Whoever reports a failure from here on finds the anon.
-        // SAFETY: The page is the anon's.
-        Ok((!unsafe { helpers::anon_rmap_page_hwpoison(raw) }).then_some(anon))
+        Ok((!page.is_marked()).then_some(anon))
     }
 
     /// Locks the anon. Sleeps. Comes after the lock of an amap, before that of an anon_vma.
@@ -166,7 +166,7 @@ impl Anon {
         if content.poison() != Some(Poison::Hardware) {
             return;
         }
-        let (page, pfn) = (content.raw_page(), content.pfn());
+        let (page, pfn) = (ptr::from_ref(content.page()), content.pfn());
         // The drill can have been undone right before the poison was set.
         let has_mark = was_drill && content.is_marked();
         drop(content);
@@ -175,12 +175,11 @@ impl Anon {
             return;
         }
         // SAFETY: Nobody replaces the page of an anon that is poisoned for good, and it stays as long as the anon does.
-        let page = unsafe { BorrowedPage::from_raw(page) };
-        // SAFETY: The page is this anon's, and remembered with it again.
-        unsafe { frame::forget(page.as_ptr()) };
-        quarantine::mark(&page, source, quarantine::Kind::Hardware, &marking);
-        // SAFETY: As above.
-        unsafe { frame::remember(page.as_ptr(), self) };
+        let page = unsafe { &*page };
+        frame::forget(page);
+        quarantine::mark(page, source, quarantine::Kind::Hardware, &marking);
+        // SAFETY: The page is this anon's, which forgets it when it is retired.
+        unsafe { frame::remember(page, self) };
     }
 
     /// If the page is poisoned by a drill, and the kernel has marked it, takes that for one. Sleeps; the caller must hold no lock.
@@ -217,11 +216,11 @@ impl Anon {
                     if !content.is_kernels_drill() {
                         return Ok(());
                     }
-                    content.raw_page()
+                    ptr::from_ref(content.page())
                 };
                 // SAFETY: Nobody replaces the page of an anon that is poisoned, and it stays as long as the anon does.
-                let page = unsafe { BorrowedPage::from_raw(page) };
-                match quarantine::unmark(&page, &marking) {
+                let page = unsafe { &*page };
+                match quarantine::unmark(page, &marking) {
                     Ok(()) => {
                         let mut content = self.lock();
                         // Else the hardware has failed meanwhile: who says so has the frame marked, too.
@@ -252,42 +251,42 @@ impl Anon {
         self.index
     }
 
-    /// Takes a reference to `anon`, unless its last one has gone already.
-    ///
-    /// # Safety
-    ///
-    /// `anon` must point to an anon whose memory is not freed during the call.
-    pub(crate) unsafe fn get_not_zero(anon: *const Self) -> Option<ARef<Self>> {
-        // SAFETY: The caller promises that the memory is that of an anon.
-        let refs = unsafe { &(*anon).refs };
-        // SAFETY: `Refcount` wraps a `refcount_t`, and this one is live.
-        if !unsafe {
-            helpers::anon_rmap_refcount_inc_not_zero(ptr::from_ref(refs).cast_mut().cast())
-        } {
-            return None;
+    /// Takes what has gone with the last reference from where it could be found.
+    fn retire(&self) {
+        let content = self.content.lock();
+        if content.poison().is_some() {
+            poisoned::remove(content.pfn());
         }
-        // SAFETY: We have just taken the reference.
-        Some(unsafe { ARef::from_raw(NonNull::new_unchecked(anon.cast_mut())) })
+        frame::forget(content.page());
+        stats::ANONS.dec();
     }
+}
+
+/// Takes a reference, unless the last one has gone already.
+fn inc_not_zero(refs: &Refcount) -> bool {
+    // SAFETY: `Refcount` wraps a `refcount_t`, and this one is live.
+    unsafe { helpers::anon_rmap_refcount_inc_not_zero(ptr::from_ref(refs).cast_mut().cast()) }
 }
 
 /// The anon in page frame `pfn`, if there is one. Takes O(1), does not sleep.
 pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
-    frame::with_owner(pfn, |_, owner| {
-        // SAFETY: Frames are remembered with anons, whose memory is not freed before `forget` has got the lock.
-        unsafe { Anon::get_not_zero(owner.cast().as_ptr()) }
-    })
+    lookup_with(pfn, |_| ()).map(|(anon, ())| anon)
 }
 
 /// The same, with a reference to the page.
 pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, OwnedPage)> {
+    lookup_with(pfn, |page| page.into())
+}
+
+/// The same, with what `f` makes of the page while it stays the anon's.
+fn lookup_with<R>(pfn: u64, f: impl FnOnce(&Page) -> R) -> Option<(ARef<Anon>, R)> {
     frame::with_owner(pfn, |page, owner| {
-        // SAFETY: As above.
-        let anon = unsafe { Anon::get_not_zero(owner.cast().as_ptr()) }?;
-        // SAFETY: The anon owns the page, and does not give it up before `forget` has got the lock.
-        unsafe { helpers::anon_rmap_get_page(page.as_ptr()) };
-        // SAFETY: The reference is ours.
-        Some((anon, unsafe { OwnedPage::from_raw(page) }))
+        let anon = owner.cast::<Anon>();
+        // SAFETY: Frames are remembered with anons, whose memory is not freed before `forget` has got the lock.
+        let is_live = inc_not_zero(unsafe { &(*anon.as_ptr()).refs });
+        // SAFETY: The reference has just been taken.
+        let anon = is_live.then(|| unsafe { ARef::from_raw(anon) })?;
+        Some((anon, f(page)))
     })
 }
 
@@ -297,23 +296,14 @@ unsafe impl AlwaysRefCounted for Anon {
         self.refs.inc();
     }
 
-    unsafe fn dec_ref(obj: NonNull<Self>) {
+    unsafe fn dec_ref(anon: NonNull<Self>) {
         // SAFETY: The caller gives up a reference, so the anon is live until here.
-        let this = unsafe { obj.as_ref() };
-        if !this.refs.dec_and_test() {
-            return;
+        let this = unsafe { anon.as_ref() };
+        if this.refs.dec_and_test() {
+            this.retire();
+            // SAFETY: The last reference has gone, and `retire` ended the lookups, so the box that was
+            // leaked in `new` is ours again. It stays pinned until it is dropped.
+            drop(unsafe { Pin::new_unchecked(KBox::from_raw(anon.as_ptr())) });
         }
-        {
-            let content = this.content.lock();
-            if content.poison().is_some() {
-                poisoned::remove(content.pfn());
-            }
-            // SAFETY: The page is this anon's.
-            unsafe { frame::forget(content.page().as_ptr()) };
-        }
-        stats::ANONS.dec();
-        // SAFETY: The last reference has gone, and `forget` ended the lookups, so the box that was
-        // leaked in `new` is ours again. It stays pinned until it is dropped.
-        drop(unsafe { Pin::new_unchecked(KBox::from_raw(obj.as_ptr())) });
     }
 }

@@ -7,13 +7,9 @@
 //! nobody spins. Lockdep knows it as any other lock.
 
 use crate::helpers;
-use core::ptr;
 use kernel::{
-    bindings,
-    ffi::{
-        c_char,
-        c_ulong, //
-    },
+    bindings::lock_class_key,
+    ffi::c_char,
     sync::lock::{
         Backend,
         Guard,
@@ -30,69 +26,37 @@ pub(crate) type BitMutexGuard<'a, T> = Guard<'a, T, BitMutexBackend>;
 /// What [`BitMutex`] locks by.
 pub(crate) struct BitMutexBackend;
 
-/// The lock: the word whose lowest bit it is, and what lockdep knows of it.
-#[repr(C)]
-pub(crate) struct State {
-    word: c_ulong,
-    map: bindings::lockdep_map,
-}
-
-impl State {
-    /// The fields of the lock at `this`.
-    ///
-    /// # Safety
-    ///
-    /// `this` must point to memory for a lock.
-    unsafe fn fields(this: *mut Self) -> (*mut c_ulong, *mut bindings::lockdep_map) {
-        // SAFETY: The caller promises that the fields are within an allocation.
-        unsafe { (&raw mut (*this).word, &raw mut (*this).map) }
-    }
-}
-
 // SAFETY: The bit is set by one task at a time, with acquire semantics, and cleared with release semantics.
 unsafe impl Backend for BitMutexBackend {
-    type State = State;
+    type State = helpers::anon_rmap_bit_mutex;
     type GuardState = ();
 
-    unsafe fn init(state: *mut State, name: *const c_char, key: *mut bindings::lock_class_key) {
-        // SAFETY: The caller promises that the memory can be written.
-        let (word, map) = unsafe { State::fields(state) };
-        // SAFETY: As it does for the word, for the map, and that name and key stay for ever.
-        unsafe {
-            ptr::write(word, 0);
-            helpers::anon_rmap_bit_mutex_init(map, name, key);
-        }
+    unsafe fn init(state: *mut Self::State, name: *const c_char, key: *mut lock_class_key) {
+        // SAFETY: The caller promises that there is memory for a lock, and that name and key stay for ever.
+        unsafe { helpers::anon_rmap_bit_mutex_init(state, name, key) };
     }
 
     #[inline]
-    unsafe fn lock(state: *mut State) {
+    unsafe fn lock(state: *mut Self::State) {
         // SAFETY: The caller promises that the lock was initialised and is there.
-        let (word, map) = unsafe { State::fields(state) };
-        // SAFETY: So its fields are.
-        unsafe { helpers::anon_rmap_bit_mutex_lock(word, map) };
+        unsafe { helpers::anon_rmap_bit_mutex_lock(state) };
     }
 
     #[inline]
-    unsafe fn try_lock(state: *mut State) -> Option<()> {
+    unsafe fn try_lock(state: *mut Self::State) -> Option<()> {
         // SAFETY: The caller promises that the lock was initialised and is there.
-        let (word, map) = unsafe { State::fields(state) };
-        // SAFETY: So its fields are.
-        unsafe { helpers::anon_rmap_bit_mutex_trylock(word, map) }.then_some(())
+        unsafe { helpers::anon_rmap_bit_mutex_trylock(state) }.then_some(())
     }
 
     #[inline]
-    unsafe fn unlock(state: *mut State, (): &()) {
-        // SAFETY: The caller promises that the lock was initialised and is there.
-        let (word, map) = unsafe { State::fields(state) };
-        // SAFETY: So its fields are; the caller has locked it.
-        unsafe { helpers::anon_rmap_bit_mutex_unlock(word, map) };
+    unsafe fn unlock(state: *mut Self::State, (): &()) {
+        // SAFETY: The caller promises that the lock was initialised and is there, and has locked it.
+        unsafe { helpers::anon_rmap_bit_mutex_unlock(state) };
     }
 
     #[inline]
-    unsafe fn assert_is_held(state: *mut State) {
+    unsafe fn assert_is_held(state: *mut Self::State) {
         // SAFETY: The caller promises that the lock was initialised and is there.
-        let (word, map) = unsafe { State::fields(state) };
-        // SAFETY: So its fields are.
-        unsafe { helpers::anon_rmap_bit_mutex_assert_held(word, map) };
+        unsafe { helpers::anon_rmap_bit_mutex_assert_held(state) };
     }
 }

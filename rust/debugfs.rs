@@ -9,6 +9,7 @@ use crate::{
     },
     helpers,
     interval_tree::Interval,
+    loading::Loading,
     memory_failure::{
         inject::{
             self,
@@ -38,7 +39,6 @@ use file::{
     Dir, //
 };
 use kernel::{
-    bindings,
     prelude::*,
     sync::global_lock, //
 };
@@ -50,7 +50,8 @@ use parse::{
 };
 use seq_file::{
     Growing,
-    Listing, //
+    Listing,
+    Poll, //
 };
 
 mod answers;
@@ -65,26 +66,19 @@ global_lock! {
     unsafe(uninit) static CHOSEN: Mutex<LastAnswer<PoisonRandom>> = None;
 }
 global_lock! {
-    // SAFETY: As above.
+    // SAFETY: Initialised by `init`, which the module calls before it creates the files.
     unsafe(uninit) static HITS: Mutex<LastAnswer<DryRun>> = None;
 }
 global_lock! {
-    // SAFETY: As above.
+    // SAFETY: Initialised by `init`, which the module calls before it creates the files.
     unsafe(uninit) static MAPPED_AT: Mutex<LastAnswer<Rmap>> = None;
 }
 
-/// Makes the answers usable.
-///
-/// # Safety
-///
-/// Must be called exactly once, before [`create`].
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller promises that this is the only call.
-    unsafe {
-        CHOSEN.init();
-        HITS.init();
-        MAPPED_AT.init();
-    }
+/// Makes the answers usable. Errors as those of [`Loading::init`].
+pub(crate) fn init(loading: &mut Loading) -> Result {
+    loading.init(&CHOSEN)?;
+    loading.init(&HITS)?;
+    loading.init(&MAPPED_AT)
 }
 
 /// The files; removed when this is dropped, and the answers forgotten. Nobody may have one of them open then.
@@ -333,9 +327,9 @@ impl Growing for Events {
         journal::has(*cursor)
     }
 
-    unsafe fn wait(file: *mut bindings::file, table: *mut bindings::poll_table_struct) {
-        // SAFETY: The caller passes the arguments of `poll`.
-        unsafe { helpers::anon_rmap_journal_wait(file, table) };
+    fn wait(poll: &Poll<Self>) {
+        // SAFETY: These are the arguments of `poll`.
+        unsafe { helpers::anon_rmap_journal_wait(poll.file(), poll.table()) };
     }
 }
 

@@ -9,8 +9,9 @@
 //! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
 //! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust, and [`operations`], the tables
-//!    that C calls. [`process`]: how processes are named; [`vm_fault`]: page faults; [`wait`]: those that wait; [`commit_charge`]: what the system promises; [`stats`], the counters. [`slab_cache`]: where
-//!    small objects come from; [`bit_mutex`], a lock in one word. [`index`]: positions of
+//!    that C calls; [`loading`], what is set up once. [`page`]: page frames and pages. [`process`]: how processes are named;
+//!    [`vm_fault`]: page faults; [`wait`]: those that wait; [`commit_charge`]: what the system promises; [`stats`], the counters.
+//!    [`slab_cache`]: where small objects come from; [`bit_mutex`], a lock in one word. [`index`]: positions of
 //!    pages, in an [`interval_tree`] or a [`radix_tree`].
 //! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
 //! 3. [`pool`]: where pages come from, which page frames are ours, and which are out of use.
@@ -67,8 +68,10 @@ mod failure;
 mod helpers;
 mod index;
 pub mod interval_tree;
+mod loading;
 mod memory_failure;
 mod operations;
+mod page;
 mod poisoned;
 mod pool;
 mod process;
@@ -82,6 +85,7 @@ mod vm_fault;
 mod vma;
 mod wait;
 
+use loading::Loading;
 use pool::device_memory::DeviceMemory;
 
 module! {
@@ -126,37 +130,31 @@ struct AnonRmap {
 
 impl kernel::InPlaceModule for AnonRmap {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // SAFETY: The module is initialised once, and nothing that uses these is registered yet.
-        unsafe {
-            pool::frame::init();
-            vma::mm_state::init();
-            poisoned::init();
-            debugfs::init();
-            wait::init();
-        }
+        // SAFETY: The module is loaded once. Of what leads to uses only the pool's handler is registered before all is set up, and as
+        // long as there are no pages that uses nothing that is set up later. The fields are dropped in the reverse order, when the
+        // last mapping, and with it the last page, has gone.
+        let mut loading = unsafe { Loading::begin() };
         anon::copy::set_failure_handler(memory_failure::copy::failed);
         try_pin_init!(Self {
-            // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
-            nodes: unsafe { radix_tree::NodeCache::new() }?,
-            // SAFETY: There is one module, and it is not unloaded before the last mapping has gone.
-            anons: unsafe { anon::AnonCache::new() }?,
-            // SAFETY: As above.
-            device_memory: unsafe {
-                DeviceMemory::new(
-                    module_parameters::pool_start.value(),
-                    module_parameters::pool_size.value(),
-                    memory_failure::device_memory::memory_failure,
-                )
-            }?,
-            // SAFETY: There is one module, and nothing has a page that could fail yet; all that has is dropped before.
-            journal: unsafe { memory_failure::journal::Journal::new() }?,
-            // SAFETY: There is one module, and nothing has a page yet; all that has is dropped before.
-            quarantine: unsafe { pool::quarantine::Quarantine::new() }?,
-            // SAFETY: There is one module. What notes failures is registered below, and unregistered before
-            // this is dropped.
-            failures: unsafe { memory_failure::queue::Queue::new() }?,
-            // SAFETY: The queue is there, and dropped later.
-            watch: unsafe { memory_failure::kernel_event::Watch::new() },
+            _: {
+                pool::frame::init(&mut loading)?;
+                vma::mm_state::init(&mut loading)?;
+                poisoned::init(&mut loading)?;
+                debugfs::init(&mut loading)?;
+                wait::init(&mut loading);
+            },
+            nodes: radix_tree::NodeCache::new(&mut loading)?,
+            anons: anon::AnonCache::new(&mut loading)?,
+            device_memory: DeviceMemory::new(
+                module_parameters::pool_start.value(),
+                module_parameters::pool_size.value(),
+                memory_failure::device_memory::memory_failure,
+                &mut loading,
+            )?,
+            journal: memory_failure::journal::Journal::new(&mut loading)?,
+            quarantine: pool::quarantine::Quarantine::new(&mut loading)?,
+            failures: memory_failure::queue::Queue::new(&mut loading)?,
+            watch: memory_failure::kernel_event::Watch::new(&mut loading)?,
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
             device <- MiscDeviceRegistration::register(vma::device::OPTIONS),
             // Goes last: whoever opens a file relies on it that the module stays loaded.

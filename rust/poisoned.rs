@@ -8,6 +8,7 @@ use crate::{
         Place, //
     },
     index::Index,
+    loading::Loading,
     stats, //
 };
 use core::mem;
@@ -27,14 +28,9 @@ global_lock! {
     unsafe(uninit) static POISONED: Mutex<Option<RBTree<u64, Record>>> = None;
 }
 
-/// Makes the list usable.
-///
-/// # Safety
-///
-/// Must be called exactly once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller promises that this is the only call.
-    unsafe { POISONED.init() };
+/// Makes the list usable. Errors as those of [`Loading::init`].
+pub(crate) fn init(loading: &mut Loading) -> Result {
+    loading.init(&POISONED)
 }
 
 /// One poisoned page.

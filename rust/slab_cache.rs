@@ -2,7 +2,10 @@
 
 //! Slab caches, for objects of which there are many: kmalloc would round them up to nearly twice their size.
 
-use crate::helpers;
+use crate::{
+    helpers,
+    loading::Loading, //
+};
 use core::{
     alloc::Layout,
     marker::PhantomData,
@@ -39,27 +42,27 @@ impl<T> SlabCache<T> {
         }
     }
 
-    /// Creates the cache, which lasts as long as what is returned. Its objects are charged to the memory cgroup. [`ENOMEM`].
+    /// Creates the cache, which lasts as long as what is returned. Its objects are charged to the memory cgroup.
     ///
-    /// # Safety
+    /// # Errors
     ///
-    /// There must be no other of this type and name. It must be dropped after the last object that was allocated meanwhile, and when
-    /// no other can be any more.
-    pub(crate) unsafe fn create(&'static self, name: &'static CStr) -> Result<Created<T>> {
+    /// [`EBUSY`] if that was done before; [`ENOMEM`].
+    pub(crate) fn create(
+        &'static self,
+        name: &'static CStr,
+        loading: &mut Loading,
+    ) -> Result<Created<T>> {
+        loading.once(self)?;
         let mut args = bindings::kmem_cache_args::default();
+        let (name, size) = (name.as_char_ptr(), size_of::<T>() as u32);
+        let flags = 1 << bindings::_slab_flag_bits__SLAB_ACCOUNT;
         // SAFETY: The name is a constant, and `args` lives until the call returns.
-        let cache = unsafe {
-            bindings::__kmem_cache_create_args(
-                name.as_char_ptr(),
-                size_of::<T>() as u32,
-                &mut args,
-                1 << bindings::_slab_flag_bits__SLAB_ACCOUNT,
-            )
-        };
+        let cache = unsafe { bindings::__kmem_cache_create_args(name, size, &mut args, flags) };
         if cache.is_null() {
             return Err(ENOMEM);
         }
         self.cache.store(cache, Release);
+        // INVARIANT: By that of `loading`.
         Ok(Created(self))
     }
 
@@ -73,7 +76,7 @@ impl<T> SlabCache<T> {
         if cache.is_null() {
             return KBox::new_uninit(flags);
         }
-        // SAFETY: The cache lives as long as objects can be allocated.
+        // SAFETY: By the invariant of `Created` the cache lives as long as objects can be allocated.
         let object = unsafe { helpers::anon_rmap_cache_alloc(cache, to_gfp(flags)) };
         if object.is_null() {
             return Err(AllocError);
@@ -85,13 +88,17 @@ impl<T> SlabCache<T> {
 }
 
 /// The slab cache is there as long as this is.
+///
+/// # Invariants
+///
+/// Was made when the module was [loaded](Loading), and is dropped when nobody allocates objects, or has one.
 pub(crate) struct Created<T: 'static>(&'static SlabCache<T>);
 
 impl<T> Drop for Created<T> {
     fn drop(&mut self) {
         let cache = self.0.cache.load(Acquire);
         self.0.cache.store(ptr::null_mut(), Release);
-        // SAFETY: `create` created the cache and put it there; nobody uses it nor has an object of it, as its caller promised.
+        // SAFETY: `create` created the cache and put it there; by the invariant nobody uses it, nor has an object of it.
         unsafe { helpers::anon_rmap_cache_destroy(cache) };
     }
 }

@@ -2,12 +2,14 @@
 
 //! A page fault, as core mm hands it to a driver.
 
-use crate::helpers;
+use crate::{
+    helpers,
+    page::Page, //
+};
 use core::marker::PhantomData;
 use kernel::{
     bindings,
     mm::virt,
-    page::Page,
     types::Opaque, //
 };
 

@@ -8,6 +8,7 @@
 
 use crate::{
     helpers,
+    loading::Loading,
     vm_fault::{
         VmFault,
         Vmf, //
@@ -20,12 +21,8 @@ use kernel::ffi::{
 };
 
 /// Makes waiting possible.
-///
-/// # Safety
-///
-/// Must be called exactly once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller promises that nobody waits yet.
+pub(crate) fn init(_loading: &mut Loading) {
+    // SAFETY: By the invariant of `Loading` nobody waits yet.
     unsafe { helpers::anon_rmap_wait_init() };
 }
 

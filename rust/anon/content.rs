@@ -5,25 +5,28 @@
 use crate::{
     failure::Poison,
     helpers,
+    page::{
+        Frame,
+        OwnedPage,
+        Page, //
+    },
     pool::{
         device_memory::DeviceMemory,
-        quarantine,
-        OwnedPage, //
+        quarantine, //
     },
     process,
     vm_fault::Vmf, //
 };
-use core::ptr::NonNull;
-use kernel::{
-    bindings,
-    page::BorrowedPage, //
+use core::{
+    ops::Deref,
+    ptr::NonNull, //
 };
 
 /// The page of an anon and what may be done with it; guarded by the anon's lock.
 ///
 /// # Invariants
 ///
-/// The word is the address of a `struct page` that the content owns, with tags for the state in the
+/// The word is the address of a page to which the content owns a reference, with tags for the state in the
 /// bits that its alignment leaves free. (One word, so that an anon takes 64 bytes.)
 pub(crate) struct Content(usize);
 
@@ -51,19 +54,14 @@ impl Content {
     const TAGS: usize = Self::STATE | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY;
 
     pub(super) fn new(page: OwnedPage) -> Self {
-        // INVARIANT: The page is owned, and given back in `drop`.
-        Self(page.into_raw().as_ptr() as usize)
-    }
-
-    pub(super) fn raw_page(&self) -> NonNull<bindings::page> {
-        // SAFETY: By the invariant this is the address of a page.
-        unsafe { NonNull::new_unchecked((self.0 & !Self::TAGS) as *mut bindings::page) }
+        // INVARIANT: The reference is owned, and given back in `drop`.
+        Self(OwnedPage::into_raw(page).as_ptr() as usize)
     }
 
     /// The page.
-    pub(crate) fn page(&self) -> BorrowedPage<'_> {
-        // SAFETY: By the invariant the page is valid as long as `self` is.
-        unsafe { BorrowedPage::from_raw(self.raw_page()) }
+    pub(crate) fn page(&self) -> &Page {
+        // SAFETY: By the invariant this is the address of a page, which is there as long as `self` is.
+        unsafe { &*((self.0 & !Self::TAGS) as *const Page) }
     }
 
     /// How the page has failed; `None` if it is good.
@@ -98,8 +96,7 @@ impl Content {
 
     /// Whether the kernel has marked the page as bad.
     pub(super) fn is_marked(&self) -> bool {
-        // SAFETY: The page is valid as long as `self` is.
-        unsafe { helpers::anon_rmap_page_hwpoison(self.page().as_ptr()) }
+        self.page().is_marked()
     }
 
     /// Whether the page is known to have failed, so that it must not be mapped or read although it may be poisoned later only.
@@ -167,8 +164,7 @@ impl Content {
         if is_new {
             // INVARIANT: Only tags change.
             self.0 |= Self::KERNELS_DRILL;
-            // SAFETY: The page is valid as long as `self` is.
-            unsafe { helpers::anon_rmap_get_page(self.page().as_ptr()) };
+            OwnedPage::into_raw(self.page().into());
         }
     }
 
@@ -202,7 +198,7 @@ impl Content {
     /// when the page was shared, or was still empty: he would see what is written. Whoever has got one
     /// since the page is exclusive is to see it.
     pub(crate) fn may_be_written(&self, vmf: &Vmf<'_>) -> bool {
-        self.is_exclusive() || !vmf.is_page_in_use(&self.page())
+        self.is_exclusive() || !vmf.is_page_in_use(self.page())
     }
 
     /// Whether the page was mapped for writing and has not been shared since.
@@ -240,48 +236,73 @@ impl Content {
     /// Replaces the page by `page`, and returns the old one.
     pub(super) fn replace(&mut self, page: OwnedPage) -> OwnedPage {
         let tags = self.0 & Self::TAGS;
-        let old = self.raw_page();
-        // INVARIANT: The new page is owned, and the old one is the caller's.
-        self.0 = page.into_raw().as_ptr() as usize | tags;
-        // SAFETY: The ownership was that of the content until now.
+        let old = NonNull::from(self.page());
+        // INVARIANT: The reference to the new page is owned, and that to the old one is the caller's.
+        self.0 = OwnedPage::into_raw(page).as_ptr() as usize | tags;
+        // SAFETY: The reference was that of the content until now.
         unsafe { OwnedPage::from_raw(old) }
+    }
+
+    /// Keeps everybody from getting a reference to the page; `None` if somebody has one besides the content.
+    pub(super) fn freeze(&mut self) -> Option<Frozen<'_>> {
+        // SAFETY: The page is there as long as `self` is. Nobody uses the content's reference, which is borrowed exclusively.
+        // INVARIANT: By the result.
+        unsafe { helpers::anon_rmap_page_freeze(self.page().as_ptr()) }.then(|| Frozen(self.page()))
     }
 
     /// The page's frame number.
     pub(crate) fn pfn(&self) -> u64 {
-        // SAFETY: The page is valid as long as `self` is.
-        unsafe { helpers::anon_rmap_page_to_pfn(self.page().as_ptr()) as u64 }
+        self.page().pfn()
     }
 
     /// The number of page table entries that map the page.
     pub(crate) fn mapcount(&self) -> u64 {
-        // SAFETY: The page is valid as long as `self` is.
-        unsafe { helpers::anon_rmap_page_mapcount(self.page().as_ptr()) as u64 }
+        self.page().mapcount()
     }
 
     /// Whether a device may be writing to the page or reading it (`FOLL_PIN`).
     ///
     /// May be wrong in the safe direction: an unpinned page can look pinned.
     pub(crate) fn maybe_dma_pinned(&self) -> bool {
-        // SAFETY: The page is valid as long as `self` is.
-        unsafe { helpers::anon_rmap_page_maybe_dma_pinned(self.page().as_ptr()) }
+        self.page().maybe_dma_pinned()
     }
 }
 
 impl Drop for Content {
     fn drop(&mut self) {
         // Whoever has pinned the page holds a reference of its own.
-        // SAFETY: By the invariant the content owns the page.
-        let page = unsafe { OwnedPage::from_raw(self.raw_page()) };
+        // SAFETY: By the invariant the content owns the reference.
+        let page = unsafe { OwnedPage::from_raw(NonNull::from(self.page())) };
         let Some(kind) = self.out_of_use() else {
             return;
         };
         let has_reference = self.poison() == Some(Poison::Hardware) || self.is_kernels_drill();
         if !self.is_marked() {
             // Nobody has had memory, or a place, to handle the failure.
-            // SAFETY: The page is valid.
-            unsafe { helpers::anon_rmap_page_set_hwpoison(page.borrow().as_ptr()) };
+            page.set_mark();
         }
         quarantine::keep(page, kind, has_reference);
+    }
+}
+
+/// The frame of a page to which nobody can get a reference, until this is dropped.
+///
+/// # Invariants
+///
+/// The only reference to the page was taken away, and is given back in `drop`.
+pub(super) struct Frozen<'a>(&'a Frame);
+
+impl Deref for Frozen<'_> {
+    type Target = Frame;
+
+    fn deref(&self) -> &Frame {
+        self.0
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the reference is missing.
+        unsafe { helpers::anon_rmap_page_unfreeze(self.0.as_ptr()) };
     }
 }

@@ -5,15 +5,16 @@
 use super::Anon;
 use crate::{
     anon_vma::AnonVma,
-    pool::OwnedPage,
+    page::{
+        Frame,
+        Page, //
+    },
+    pool,
     stats, //
 };
 use kernel::{
     bindings,
-    page::{
-        Page,
-        PAGE_SIZE, //
-    },
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
@@ -52,12 +53,12 @@ impl Anon {
     /// copied.
     pub(crate) fn copy_of(source: &Self, anon_vma: Arc<AnonVma>) -> Result<ARef<Self>> {
         loop {
-            let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
+            let page = pool::alloc(GFP_KERNEL_ACCOUNT)?;
             let content = source.lock();
             if !content.may_be_copied() {
                 return Err(EHWPOISON);
             }
-            let copied = copy_page(&page.borrow(), &content.page());
+            let copied = copy_page(&page, content.page());
             let pfn = content.pfn();
             drop(content);
             copied.inspect_err(|_| failed(source, pfn))?;
@@ -70,11 +71,11 @@ impl Anon {
     }
 }
 
-/// Copies `from` to `to`; a hardware error in `from` is an error here, not a crash.
-pub(super) fn copy_page(to: &Page, from: &Page) -> Result {
-    // SAFETY: Both pages are valid; the mappings are undone below in reverse order.
+/// Copies what is in the frame `from` to `to`; a hardware error in `from` is an error here, not a crash.
+pub(super) fn copy_page(to: &Page, from: &Frame) -> Result {
+    // SAFETY: The frame is there; the mappings are undone below in reverse order.
     let source = unsafe { bindings::kmap_local_page(from.as_ptr()) };
-    // SAFETY: As above.
+    // SAFETY: The page is there.
     let target = unsafe { bindings::kmap_local_page(to.as_ptr()) };
     // SAFETY: Both are mappings of a whole page; `to` is new, so nobody else reads it. User space
     // may write to `from` only through a mapping, which the caller excludes.

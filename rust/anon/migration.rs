@@ -11,12 +11,11 @@ use super::{
 };
 use crate::{
     helpers,
-    pool::{
-        frame,
-        OwnedPage, //
-    },
+    page::OwnedPage,
+    pool::frame,
     wait::wake, //
 };
+use core::ptr;
 use kernel::prelude::*;
 
 impl Anon {
@@ -69,42 +68,37 @@ impl Migration<'_> {
         }
         // Whoever maps or pins the page has a reference, and one who has unmapped it keeps his until
         // no TLB has it any more. So if ours is the only one, nobody can write to it.
-        let from = content.page().as_ptr();
-        // SAFETY: The page is the anon's.
-        if !unsafe { helpers::anon_rmap_page_freeze(from) } {
+        let Some(from) = content.freeze() else {
             return Err((EBUSY, to));
-        }
-        let copied = copy_page(&to.borrow(), &content.page());
-        // SAFETY: Undoes the above.
-        unsafe { helpers::anon_rmap_page_unfreeze(from) };
+        };
+        let copied = copy_page(&to, &from);
+        drop(from);
         if let Err(error) = copied {
             let pfn = content.pfn();
             drop(content);
             failed(self.0, pfn);
             return Err((error, to));
         }
-        let new = to.borrow().as_ptr();
-        // SAFETY: Both are pages of ours, the new one with no charge of its own. The anon owns it from
-        // here on, and forgets it in `dec_ref`, unless it turns out to be bad. As in `Anon::new`, whoever
-        // reports that later finds the anon.
-        unsafe {
-            frame::remember(new, self.0);
-            if helpers::anon_rmap_page_hwpoison(new) {
-                frame::forget(new);
-                return Err((ENOMEM, to));
-            }
-            helpers::anon_rmap_page_move_charge(from, new);
-            frame::forget(from);
+        // SAFETY: The anon owns the page from here on, and forgets it when it is retired, unless it turns out to be bad.
+        unsafe { frame::remember(&to, self.0) };
+        // As in `Anon::new`, whoever reports that later finds the anon.
+        if to.is_marked() {
+            frame::forget(&to);
+            return Err((ENOMEM, to));
         }
+        let from = content.page();
+        // SAFETY: Both are pages of ours, the new one with no charge of its own.
+        unsafe { helpers::anon_rmap_page_move_charge(from.as_ptr(), to.as_ptr()) };
+        frame::forget(from);
         Ok(content.replace(to))
     }
 
     /// Makes core mm give up references that it only keeps for later: for pages locked in memory
     /// (`mlock`) it collects what is to be done. Sleeps.
     pub(crate) fn shake(&self) {
-        let page = self.0.lock().page().as_ptr();
+        let page = ptr::from_ref(self.0.lock().page());
         // SAFETY: The page is the anon's, which nobody else replaces meanwhile.
-        unsafe { helpers::anon_rmap_page_shake(page) };
+        unsafe { &*page }.shake();
     }
 }
 

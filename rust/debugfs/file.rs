@@ -17,7 +17,12 @@ use crate::{
 };
 use core::ptr;
 use kernel::{
-    bindings,
+    bindings::{
+        self,
+        iov_iter,
+        kiocb, //
+    },
+    error::from_result,
     iov::IovIterSource,
     prelude::*, //
 };
@@ -83,18 +88,11 @@ impl Dir {
         mode: bindings::umode_t,
         operations: &'static bindings::file_operations,
     ) {
+        let (name, data) = (name.as_char_ptr(), ptr::null_mut());
         // SAFETY: By the invariant the directory is one, or an error, which is allowed. The operations live as long as the
         // module. They are called while the file is open, which keeps the module and with it the directory, so they need no
         // protection from being removed.
-        unsafe {
-            bindings::debugfs_create_file_unsafe(
-                name.as_char_ptr(),
-                mode,
-                self.0,
-                ptr::null_mut(),
-                operations,
-            )
-        };
+        unsafe { bindings::debugfs_create_file_unsafe(name, mode, self.0, data, operations) };
     }
 }
 
@@ -152,16 +150,10 @@ impl<T: Command + Listing> CommandAndListingOperations for T {}
 /// # Safety
 ///
 /// To be called by the VFS only.
-unsafe extern "C" fn write<C: Command>(
-    _iocb: *mut bindings::kiocb,
-    from: *mut bindings::iov_iter,
-) -> isize {
+unsafe extern "C" fn write<C: Command>(_iocb: *mut kiocb, from: *mut iov_iter) -> isize {
     // SAFETY: The VFS passes what is to be written, for us alone.
     let from = unsafe { IovIterSource::from_raw(from) };
-    match run::<C>(from) {
-        Ok(size) => size as isize,
-        Err(error) => error.to_errno() as isize,
-    }
+    from_result(|| run::<C>(from).map(|size| size as isize))
 }
 
 /// Runs the command that `from` has; returns its size.

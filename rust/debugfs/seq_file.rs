@@ -12,9 +12,26 @@ use crate::{
         require_capability, //
     }, //
 };
-use core::ptr;
+use core::{
+    marker::PhantomData,
+    ptr, //
+};
 use kernel::{
-    bindings,
+    bindings::{
+        self,
+        __poll_t,
+        file,
+        file_operations,
+        inode,
+        loff_t,
+        poll_table_struct,
+        seq_file,
+        seq_operations, //
+    },
+    error::{
+        from_result,
+        to_result, //
+    },
     ffi::{
         c_char,
         c_int,
@@ -43,7 +60,7 @@ pub(super) trait Listing: 'static {
 
 /// What `file_operations` need for a listing.
 pub(super) trait ReadOperations: Listing + Sized {
-    const READ_OPERATIONS: bindings::file_operations = bindings::file_operations {
+    const READ_OPERATIONS: file_operations = file_operations {
         open: Some(open::<Self>),
         read: Some(read),
         llseek: Some(bindings::seq_lseek),
@@ -59,17 +76,15 @@ pub(super) trait Growing: Listing {
     /// Whether there is a line behind `cursor`. Does not sleep.
     fn has_more(cursor: &Self::Cursor) -> bool;
 
-    /// Lets who polls `file` be woken when there may be more.
-    ///
-    /// # Safety
-    ///
-    /// To be called from the operation `poll`, with its arguments.
-    unsafe fn wait(file: *mut bindings::file, table: *mut bindings::poll_table_struct);
+    /// Lets who polls be woken when there may be more.
+    fn wait(poll: &Poll<Self>)
+    where
+        Self: Sized;
 }
 
 /// What `file_operations` need for a listing that grows.
 pub(super) trait GrowingOperations: Growing + Sized {
-    const GROWING_OPERATIONS: bindings::file_operations = bindings::file_operations {
+    const GROWING_OPERATIONS: file_operations = file_operations {
         poll: Some(poll::<Self>),
         ..<Self as ReadOperations>::READ_OPERATIONS
     };
@@ -80,25 +95,53 @@ impl<L: Growing> GrowingOperations for L {}
 /// # Safety
 ///
 /// To be called by the VFS only, for a file opened by [`open`] for the same `L`.
-unsafe extern "C" fn poll<L: Growing>(
-    file: *mut bindings::file,
-    table: *mut bindings::poll_table_struct,
-) -> bindings::__poll_t {
-    // SAFETY: The arguments are those of `poll`.
-    unsafe { L::wait(file, table) };
-    // SAFETY: `open` made the private data of the file a `seq_file`.
-    let has_more = unsafe {
-        let seq = (*file).private_data.cast::<bindings::seq_file>();
-        helpers::anon_rmap_seq_lock(seq);
+unsafe extern "C" fn poll<L: Growing>(file: *mut file, table: *mut poll_table_struct) -> __poll_t {
+    // INVARIANT: The caller passes what is asked for, and returns after this.
+    let poll = Poll::<L>(file, table, PhantomData);
+    poll.run()
+}
+
+/// A call of the operation `poll`, with its arguments.
+///
+/// # Invariants
+///
+/// The file was opened by [`open`] for `L`. As long as this lives both pointers are as in a call of `poll`.
+pub(super) struct Poll<L>(*mut file, *mut poll_table_struct, PhantomData<L>);
+
+impl<L> Poll<L> {
+    /// The file, which is there as long as `self` is.
+    pub(super) fn file(&self) -> *mut file {
+        self.0
+    }
+
+    /// The table: null, or there as long as `self` is.
+    pub(super) fn table(&self) -> *mut poll_table_struct {
+        self.1
+    }
+}
+
+impl<L: Growing> Poll<L> {
+    /// What is to be told: whether there is something to read.
+    fn run(&self) -> __poll_t {
+        L::wait(self);
+        if self.has_more() {
+            bindings::POLLIN | bindings::POLLRDNORM
+        } else {
+            0
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        // SAFETY: By the invariant the private data of the file is a `seq_file`.
+        let seq = unsafe { (*self.0).private_data.cast::<seq_file>() };
+        // SAFETY: The `seq_file` is there as long as the file.
+        unsafe { helpers::anon_rmap_seq_lock(seq) };
         // What is left in the buffer of the last line has been looked at already.
-        let has_more = (*seq).count > 0 || L::has_more(&reading::<L>(seq).cursor);
-        helpers::anon_rmap_seq_unlock(seq);
+        // SAFETY: The lock is held.
+        let has_more = unsafe { (*seq).count > 0 || L::has_more(&reading::<L>(seq).cursor) };
+        // SAFETY: The lock was taken above.
+        unsafe { helpers::anon_rmap_seq_unlock(seq) };
         has_more
-    };
-    if has_more {
-        bindings::POLLIN | bindings::POLLRDNORM
-    } else {
-        0
     }
 }
 
@@ -115,15 +158,40 @@ impl<L: Listing> Reading<L> {
     ///
     /// `seq_file` calls `start`, then `show` and `next` in turn, then `stop`, with its lock held. It starts with position 0 for
     /// the beginning, else with what `next` has made the position.
-    const OPERATIONS: bindings::seq_operations = bindings::seq_operations {
+    const OPERATIONS: seq_operations = seq_operations {
         start: Some(start::<L>),
         next: Some(next::<L>),
         stop: Some(stop::<L>),
         show: Some(show::<L>),
     };
 
-    /// Goes to the line behind the cursor. What stands for it is null at the end, and if nobody is going to see it.
-    fn look(&mut self) -> *mut c_void {
+    /// In front of all lines.
+    fn new() -> Self {
+        Self {
+            cursor: L::Cursor::default(),
+            line: None,
+        }
+    }
+
+    /// Goes on at `position`.
+    fn start(&mut self, position: loff_t) -> Token {
+        if position == 0 {
+            self.cursor = L::Cursor::default();
+        }
+        self.look()
+    }
+
+    /// Goes on behind the line that was shown.
+    fn next(&mut self, position: &mut loff_t) -> Token {
+        *position += 1;
+        if let Some((behind, _)) = self.line.take() {
+            self.cursor = behind;
+        }
+        self.look()
+    }
+
+    /// Goes to the line behind the cursor. There is none at the end, and if nobody is going to see it.
+    fn look(&mut self) -> Token {
         self.line = if process::is_current_killed() {
             None
         } else {
@@ -134,14 +202,32 @@ impl<L: Listing> Reading<L> {
             None => ptr::null_mut(),
         }
     }
+
+    /// Writes the line.
+    fn show(&self, seq: &SeqFile) {
+        struct Shown<'a, L: Listing>(&'a L::Line);
+
+        impl<L: Listing> fmt::Display for Shown<'_, L> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                L::show(self.0, f)
+            }
+        }
+
+        if let Some((_, line)) = &self.line {
+            seq_print!(seq, "{}", Shown::<L>(line));
+        }
+    }
 }
+
+/// What stands for a line to `seq_file`: null if there is none.
+type Token = *mut c_void;
 
 /// How far the reader of `seq` has come.
 ///
 /// # Safety
 ///
 /// `seq` must have been opened by [`open`] for the same `L`, and its lock be held during `'a`, in which this is called once.
-unsafe fn reading<'a, L: Listing>(seq: *mut bindings::seq_file) -> &'a mut Reading<L> {
+unsafe fn reading<'a, L: Listing>(seq: *mut seq_file) -> &'a mut Reading<L> {
     // SAFETY: By the caller's promise this is what `open` has made the private data, and nobody else uses it.
     unsafe { &mut *(*seq).private.cast() }
 }
@@ -149,49 +235,50 @@ unsafe fn reading<'a, L: Listing>(seq: *mut bindings::seq_file) -> &'a mut Readi
 /// # Safety
 ///
 /// To be called by the VFS only, for a file whose operations are those of `L`.
-unsafe extern "C" fn open<L: Listing>(
-    _inode: *mut bindings::inode,
-    file: *mut bindings::file,
-) -> c_int {
-    let open = || -> Result {
-        // SAFETY: The file is being opened, so it is valid.
-        if unsafe { (*file).f_flags } & bindings::O_ACCMODE != bindings::O_WRONLY {
+unsafe extern "C" fn open<L: Listing>(_inode: *mut inode, file: *mut file) -> c_int {
+    // INVARIANT: The VFS passes such a file.
+    let opening = Opening(file);
+    from_result(|| opening.open::<L>().map(|()| 0))
+}
+
+/// A file that is being opened.
+///
+/// # Invariants
+///
+/// As long as this lives the file is there, and nobody else uses it.
+struct Opening(*mut file);
+
+impl Opening {
+    /// Makes it one in which the lines of `L` are read.
+    ///
+    /// # Errors
+    ///
+    /// [`EPERM`] if it can be read, see [`require_capability`]; [`ENOMEM`].
+    fn open<L: Listing>(&self) -> Result {
+        // SAFETY: By the invariant the file is there.
+        let flags = unsafe { (*self.0).f_flags };
+        if flags & bindings::O_ACCMODE != bindings::O_WRONLY {
             require_capability()?;
         }
-        let reading = KBox::new(
-            Reading::<L> {
-                cursor: L::Cursor::default(),
-                line: None,
-            },
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        // SAFETY: As above. The operations live as long as the module, which the file keeps.
-        kernel::error::to_result(unsafe { bindings::seq_open(file, &Reading::<L>::OPERATIONS) })?;
-        // SAFETY: `seq_open` has made the private data of the file a `seq_file`, which nobody else knows yet.
-        unsafe {
-            let seq = (*file).private_data.cast::<bindings::seq_file>();
-            (*seq).private = KBox::into_raw(reading).cast();
-        }
+        let reading = KBox::new(Reading::<L>::new(), GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: By the invariant the file is being opened. The operations live as long as the module, which the file keeps.
+        to_result(unsafe { bindings::seq_open(self.0, &Reading::<L>::OPERATIONS) })?;
+        // SAFETY: `seq_open` has made the private data of the file a `seq_file`.
+        let seq = unsafe { (*self.0).private_data.cast::<seq_file>() };
+        // SAFETY: Nobody else knows the `seq_file` yet.
+        unsafe { (*seq).private = KBox::into_raw(reading).cast() };
         Ok(())
-    };
-    match open() {
-        Ok(()) => 0,
-        Err(error) => error.to_errno(),
     }
 }
 
 /// # Safety
 ///
 /// To be called by the VFS only, for a file opened by [`open`] for the same `L`.
-unsafe extern "C" fn release<L: Listing>(
-    inode: *mut bindings::inode,
-    file: *mut bindings::file,
-) -> c_int {
-    // SAFETY: `open` made the private data of the file a `seq_file`, and that of this a box. Nobody uses it any more.
-    drop(unsafe {
-        let seq = (*file).private_data.cast::<bindings::seq_file>();
-        KBox::from_raw((*seq).private.cast::<Reading<L>>())
-    });
+unsafe extern "C" fn release<L: Listing>(inode: *mut inode, file: *mut file) -> c_int {
+    // SAFETY: `open` made the private data of the file a `seq_file`.
+    let seq = unsafe { (*file).private_data.cast::<seq_file>() };
+    // SAFETY: `open` made the private data of that a box. Nobody uses it any more.
+    drop(unsafe { KBox::from_raw((*seq).private.cast::<Reading<L>>()) });
     // SAFETY: The file has been opened by `seq_open`.
     unsafe { bindings::seq_release(inode, file) }
 }
@@ -199,58 +286,33 @@ unsafe extern "C" fn release<L: Listing>(
 /// # Safety
 ///
 /// To be called by the VFS only, for a file opened by [`open`].
-unsafe extern "C" fn read(
-    file: *mut bindings::file,
-    buffer: *mut c_char,
-    size: usize,
-    position: *mut bindings::loff_t,
-) -> isize {
-    // The descriptor may have been opened by somebody else.
-    if let Err(error) = require_capability() {
-        return error.to_errno() as isize;
-    }
+unsafe extern "C" fn read(file: *mut file, to: *mut c_char, size: usize, at: *mut loff_t) -> isize {
     // SAFETY: The file has been opened by `seq_open`; the rest is as the VFS promises.
-    unsafe { bindings::seq_read(file, buffer, size, position) }
+    let read = || unsafe { bindings::seq_read(file, to, size, at) };
+    // The descriptor may have been opened by somebody else.
+    from_result(|| require_capability().map(|()| read()))
 }
 
 /// # Safety
 ///
 /// To be called by `seq_file` only, for one opened by [`open`] for the same `L`.
-unsafe extern "C" fn start<L: Listing>(
-    seq: *mut bindings::seq_file,
-    position: *mut bindings::loff_t,
-) -> *mut c_void {
-    // SAFETY: `seq_file` holds the lock.
-    let reading = unsafe { reading::<L>(seq) };
-    // SAFETY: `seq_file` passes a valid position.
-    if unsafe { *position } == 0 {
-        reading.cursor = L::Cursor::default();
-    }
-    reading.look()
+unsafe extern "C" fn start<L: Listing>(seq: *mut seq_file, at: *mut loff_t) -> Token {
+    // SAFETY: `seq_file` holds the lock, and passes a valid position.
+    unsafe { reading::<L>(seq).start(*at) }
 }
 
 /// # Safety
 ///
 /// As for [`start`].
-unsafe extern "C" fn next<L: Listing>(
-    seq: *mut bindings::seq_file,
-    _line: *mut c_void,
-    position: *mut bindings::loff_t,
-) -> *mut c_void {
-    // SAFETY: `seq_file` holds the lock.
-    let reading = unsafe { reading::<L>(seq) };
-    // SAFETY: `seq_file` passes a valid position.
-    unsafe { *position += 1 };
-    if let Some((behind, _)) = reading.line.take() {
-        reading.cursor = behind;
-    }
-    reading.look()
+unsafe extern "C" fn next<L: Listing>(seq: *mut seq_file, _: Token, at: *mut loff_t) -> Token {
+    // SAFETY: `seq_file` holds the lock, and passes a valid position.
+    unsafe { reading::<L>(seq).next(&mut *at) }
 }
 
 /// # Safety
 ///
 /// As for [`start`].
-unsafe extern "C" fn stop<L: Listing>(seq: *mut bindings::seq_file, _line: *mut c_void) {
+unsafe extern "C" fn stop<L: Listing>(seq: *mut seq_file, _: Token) {
     // SAFETY: `seq_file` holds the lock.
     unsafe { reading::<L>(seq) }.line = None;
 }
@@ -258,20 +320,8 @@ unsafe extern "C" fn stop<L: Listing>(seq: *mut bindings::seq_file, _line: *mut 
 /// # Safety
 ///
 /// As for [`start`].
-unsafe extern "C" fn show<L: Listing>(seq: *mut bindings::seq_file, _line: *mut c_void) -> c_int {
-    struct Shown<'a, L: Listing>(&'a L::Line);
-
-    impl<L: Listing> fmt::Display for Shown<'_, L> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            L::show(self.0, f)
-        }
-    }
-
-    // SAFETY: `seq_file` holds the lock.
-    if let Some((_, line)) = &unsafe { reading::<L>(seq) }.line {
-        // SAFETY: The `seq_file` is valid, and only this thread uses it.
-        let seq = unsafe { SeqFile::from_raw(seq) };
-        seq_print!(seq, "{}", Shown::<L>(line));
-    }
+unsafe extern "C" fn show<L: Listing>(seq: *mut seq_file, _: Token) -> c_int {
+    // SAFETY: `seq_file` holds the lock, so only this thread uses it.
+    unsafe { reading::<L>(seq).show(SeqFile::from_raw(seq)) };
     0
 }

@@ -10,34 +10,35 @@
 /* The bit of the word. */
 #define ANON_RMAP_LOCKED 0
 
-void anon_rmap_bit_mutex_init(struct lockdep_map *map, const char *name, struct lock_class_key *key)
+void anon_rmap_bit_mutex_init(struct anon_rmap_bit_mutex *lock, const char *name, struct lock_class_key *key)
 {
-	lockdep_init_map_wait(map, name, key, 0, LD_WAIT_SLEEP);
+	lock->word = 0;
+	lockdep_init_map_wait(&lock->map, name, key, 0, LD_WAIT_SLEEP);
 }
 
-void anon_rmap_bit_mutex_lock(unsigned long *word, struct lockdep_map *map)
+void anon_rmap_bit_mutex_lock(struct anon_rmap_bit_mutex *lock)
 {
-	mutex_acquire(map, 0, 0, _RET_IP_);
-	wait_on_bit_lock(word, ANON_RMAP_LOCKED, TASK_UNINTERRUPTIBLE);
+	mutex_acquire(&lock->map, 0, 0, _RET_IP_);
+	wait_on_bit_lock(&lock->word, ANON_RMAP_LOCKED, TASK_UNINTERRUPTIBLE);
 }
 
-bool anon_rmap_bit_mutex_trylock(unsigned long *word, struct lockdep_map *map)
+bool anon_rmap_bit_mutex_trylock(struct anon_rmap_bit_mutex *lock)
 {
-	if (test_and_set_bit_lock(ANON_RMAP_LOCKED, word))
+	if (test_and_set_bit_lock(ANON_RMAP_LOCKED, &lock->word))
 		return false;
-	mutex_acquire(map, 0, 1, _RET_IP_);
+	mutex_acquire(&lock->map, 0, 1, _RET_IP_);
 	return true;
 }
 
-void anon_rmap_bit_mutex_unlock(unsigned long *word, struct lockdep_map *map)
+void anon_rmap_bit_mutex_unlock(struct anon_rmap_bit_mutex *lock)
 {
-	mutex_release(map, _RET_IP_);
-	clear_and_wake_up_bit(ANON_RMAP_LOCKED, word);
+	mutex_release(&lock->map, _RET_IP_);
+	clear_and_wake_up_bit(ANON_RMAP_LOCKED, &lock->word);
 }
 
-void anon_rmap_bit_mutex_assert_held(const unsigned long *word, const struct lockdep_map *map)
+void anon_rmap_bit_mutex_assert_held(const struct anon_rmap_bit_mutex *lock)
 {
 #ifdef CONFIG_LOCKDEP
-	lockdep_assert(test_bit(ANON_RMAP_LOCKED, word) && lock_is_held(map));
+	lockdep_assert(test_bit(ANON_RMAP_LOCKED, &lock->word) && lock_is_held(&lock->map));
 #endif
 }

@@ -43,11 +43,16 @@ bool anon_rmap_page_is_in_use(const struct page *page, const struct vm_fault *fa
 bool anon_rmap_refcount_inc_not_zero(refcount_t *refs);
 
 /* bit_mutex.c */
-void anon_rmap_bit_mutex_init(struct lockdep_map *map, const char *name, struct lock_class_key *key);
-void anon_rmap_bit_mutex_lock(unsigned long *word, struct lockdep_map *map);
-bool anon_rmap_bit_mutex_trylock(unsigned long *word, struct lockdep_map *map);
-void anon_rmap_bit_mutex_unlock(unsigned long *word, struct lockdep_map *map);
-void anon_rmap_bit_mutex_assert_held(const unsigned long *word, const struct lockdep_map *map);
+struct anon_rmap_bit_mutex {
+	unsigned long word;
+	struct lockdep_map map;
+};
+
+void anon_rmap_bit_mutex_init(struct anon_rmap_bit_mutex *lock, const char *name, struct lock_class_key *key);
+void anon_rmap_bit_mutex_lock(struct anon_rmap_bit_mutex *lock);
+bool anon_rmap_bit_mutex_trylock(struct anon_rmap_bit_mutex *lock);
+void anon_rmap_bit_mutex_unlock(struct anon_rmap_bit_mutex *lock);
+void anon_rmap_bit_mutex_assert_held(const struct anon_rmap_bit_mutex *lock);
 
 /* slab.c */
 void *anon_rmap_cache_alloc(struct kmem_cache *cache, gfp_t flags);

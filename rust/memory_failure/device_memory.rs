@@ -11,7 +11,6 @@ use crate::{
         Failure,
         Poison, //
     },
-    helpers,
     pool::{
         device_memory::DeviceMemory,
         quarantine, //
@@ -28,11 +27,8 @@ use kernel::{
 };
 
 /// Handles the failure of `nr_pages` frames from `pfn` on: the [`FailureHandler`](crate::pool::device_memory::FailureHandler).
-///
-/// # Safety
-///
-/// To be called by core mm only, as `dev_pagemap_ops.memory_failure`. Sleeps.
-pub(crate) unsafe extern "C" fn memory_failure(
+/// Sleeps.
+pub(crate) extern "C" fn memory_failure(
     _pgmap: *mut bindings::dev_pagemap,
     pfn: c_ulong,
     nr_pages: c_ulong,
@@ -97,11 +93,10 @@ fn fail(pfn: u64, kind: Poison, action: Action) -> Result {
 /// [`ENXIO`] if it is not of the pool; those of [`poison`], if it holds something now.
 pub(super) fn take_out(pfn: u64, failure: Failure) -> Result {
     let pool = DeviceMemory::get().ok_or(ENXIO)?;
-    let page = pool.page(pfn).ok_or(ENXIO)?;
-    // SAFETY: The page is one of the pool's.
-    unsafe { helpers::anon_rmap_page_set_hwpoison(page.as_ptr()) };
+    let frame = pool.frame(pfn).ok_or(ENXIO)?;
+    frame.set_mark();
     quarantine::add(pfn, quarantine::Kind::Hardware);
-    if pool.take(page) {
+    if pool.take(frame) {
         return Ok(());
     }
     // It is changing hands. Whoever has it finds the flag when he makes it an anon's or gives it up; or he

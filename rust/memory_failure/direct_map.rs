@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Frames with a machine check, which nobody uses any more, leave the kernel's direct map.
+//! Frames with a machine check, which nobody uses any more, leave the kernel's direct map: so nothing reads them by speculation.
 
 use crate::{
     anon::Anon,
@@ -16,7 +16,7 @@ pub(super) fn condemn(pfn: u64) {
     if quarantine::condemn(pfn) {
         stats::MACHINE_CHECKS.inc();
         // SAFETY: The frame is out of use for good.
-        unsafe { hide(pfn) };
+        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
     }
 }
 
@@ -32,19 +32,9 @@ pub(super) fn finish(anon: &Anon, pfn: u64) {
     };
     if is_gone {
         // SAFETY: The page is poisoned for good, and not mapped.
-        unsafe { hide(pfn) };
+        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
     } else {
         // It may have left the frame.
         condemn(pfn);
     }
-}
-
-/// Takes the frame `pfn` out of the kernel's direct map, so that nothing reads it by speculation.
-///
-/// # Safety
-///
-/// Nobody may use the frame any more: the kernel can't read what is in it on anybody's behalf.
-unsafe fn hide(pfn: u64) {
-    // SAFETY: The caller promises that nobody uses the frame.
-    unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
 }

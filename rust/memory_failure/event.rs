@@ -30,15 +30,9 @@ pub(crate) fn action(pfn: u64, index: Index, action: Action, door: Door) {
             door,
         },
     );
+    let (action, door) = (action.name().as_char_ptr(), door.name().as_char_ptr());
     // SAFETY: The strings are C strings.
-    unsafe {
-        helpers::anon_rmap_trace_action(
-            pfn as usize,
-            index.0,
-            action.name().as_char_ptr(),
-            door.name().as_char_ptr(),
-        )
-    };
+    unsafe { helpers::anon_rmap_trace_action(pfn as usize, index.0, action, door) };
 }
 
 /// Traces and records that the page in frame `pfn`, which has failed, was held at `place`, and who is signalled
@@ -54,8 +48,7 @@ pub(crate) fn hit(pfn: u64, place: &Place, victim: Option<&Victim>) {
     );
     let pid = place.process.as_ref().map_or(0, process::Id::global_number);
     let (tid, signal) = victim.map_or((0, c"none"), |victim| (victim.tid(), victim.code().name()));
+    let (pfn, signal) = (pfn as usize, signal.as_char_ptr());
     // SAFETY: The string is a C string.
-    unsafe {
-        helpers::anon_rmap_trace_hit(pfn as usize, pid, place.address, tid, signal.as_char_ptr())
-    };
+    unsafe { helpers::anon_rmap_trace_hit(pfn, pid, place.address, tid, signal) };
 }

@@ -15,6 +15,7 @@ use crate::{
     },
     helpers,
     index::Index,
+    loading::Loading,
     process, //
 };
 use core::mem;
@@ -109,13 +110,8 @@ pub(crate) struct Journal(());
 
 impl Journal {
     /// Begins one; [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// To be called once, before anything is recorded; to be dropped when nothing is any more.
-    pub(crate) unsafe fn new() -> Result<Self> {
-        // SAFETY: The caller promises that this is the only call.
-        unsafe { RING.init() };
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
+        loading.init(&RING)?;
         let mut places = KVVec::with_capacity(RECORDS, GFP_KERNEL)?;
         for _ in 0..RECORDS {
             places.push(None, GFP_KERNEL)?;

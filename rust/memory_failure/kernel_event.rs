@@ -11,23 +11,24 @@ use super::queue;
 use crate::{
     anon,
     helpers,
+    loading::Loading,
     pool::device_memory::DeviceMemory, //
 };
-use kernel::ffi::c_ulong;
+use kernel::{
+    ffi::c_ulong,
+    prelude::*, //
+};
 
 /// Being told of them, from when it is made until it is dropped.
 pub(crate) struct Watch(());
 
 impl Watch {
-    /// Begins. In a kernel without that event nobody is told.
-    ///
-    /// # Safety
-    ///
-    /// To be called once, when there is the [queue], which must go later.
-    pub(crate) unsafe fn new() -> Self {
-        // SAFETY: The caller promises that there is what `failed` needs.
-        unsafe { helpers::anon_rmap_watch_failures(Some(failed)) };
-        Self(())
+    /// Begins. In a kernel without that event nobody is told. Errors as those of [`Loading::once`].
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
+        loading.once(&PROBE)?;
+        // SAFETY: This is the only call; the function may be called with any number.
+        unsafe { helpers::anon_rmap_watch_failures(Some(PROBE)) };
+        Ok(Self(()))
     }
 }
 
@@ -38,12 +39,11 @@ impl Drop for Watch {
     }
 }
 
+/// What the kernel calls.
+static PROBE: extern "C" fn(c_ulong) = failed;
+
 /// The kernel has marked frame `pfn` as bad.
-///
-/// # Safety
-///
-/// To be called only as long as there is the [queue].
-unsafe extern "C" fn failed(pfn: c_ulong) {
+extern "C" fn failed(pfn: c_ulong) {
     // It asks us for the pages of the pool.
     if DeviceMemory::get().is_some() {
         return;

@@ -82,9 +82,9 @@ impl Victim {
                 code: Code::Ar,
             });
         }
+        let is_early = policy == EarlyKill::On;
         // SAFETY: `mm` is live.
-        let task =
-            unsafe { helpers::anon_rmap_early_kill_thread(mm.as_raw(), policy == EarlyKill::On) };
+        let task = unsafe { helpers::anon_rmap_early_kill_thread(mm.as_raw(), is_early) };
         NonNull::new(task).map(|task| Self {
             // SAFETY: The helper has taken a reference for us.
             task: unsafe { ARef::from_raw(task.cast()) },
@@ -117,15 +117,10 @@ impl Victim {
             Code::Ao => bindings::BUS_MCEERR_AO,
             Code::Ar => bindings::BUS_MCEERR_AR,
         };
+        let (code, address) = (code as c_int, self.address as *mut c_void);
+        let (size, task) = (PAGE_SHIFT as c_short, self.task.as_ptr());
         // SAFETY: The task is live. The address is a number for the signal's receiver.
         // A thread that has died meanwhile gets nothing, which is no error.
-        let _ = unsafe {
-            bindings::send_sig_mceerr(
-                code as c_int,
-                self.address as *mut c_void,
-                PAGE_SHIFT as c_short,
-                self.task.as_ptr(),
-            )
-        };
+        let _ = unsafe { bindings::send_sig_mceerr(code, address, size, task) };
     }
 }

@@ -28,7 +28,10 @@ use crate::{
     stats, //
 };
 use kernel::{
-    bindings,
+    bindings::{
+        self,
+        notifier_block, //
+    },
     ffi::{
         c_int,
         c_ulong,
@@ -39,91 +42,88 @@ use kernel::{
 };
 
 /// The registration of our notifiers.
-///
-/// # Invariants
-///
-/// Both are in the chain.
-#[pin_data(PinnedDrop)]
+#[pin_data]
 pub(crate) struct MachineCheck {
     #[pin]
-    before: Opaque<bindings::notifier_block>,
+    before: Notifier,
     #[pin]
-    after: Opaque<bindings::notifier_block>,
+    after: Notifier,
 }
-
-// SAFETY: The chain locks what it changes.
-unsafe impl Send for MachineCheck {}
-// SAFETY: A shared reference gives access to nothing.
-unsafe impl Sync for MachineCheck {}
 
 impl MachineCheck {
     /// Registers the notifiers.
     pub(crate) fn new() -> impl PinInit<Self> {
-        // INVARIANT: Both are registered.
         pin_init!(Self {
-            before <- Opaque::ffi_init(|slot: *mut bindings::notifier_block| {
-                // SAFETY: The slot is valid for writes, and stays where it is until it is
-                // unregistered in `drop`.
-                unsafe {
-                    slot.write(bindings::notifier_block {
-                        notifier_call: Some(notify),
-                        ..pin_init::zeroed()
-                    });
-                    helpers::anon_rmap_mce_register(slot, true);
-                }
-            }),
-            after <- Opaque::ffi_init(|slot: *mut bindings::notifier_block| {
-                // SAFETY: As above.
-                unsafe {
-                    slot.write(bindings::notifier_block {
-                        notifier_call: Some(restore),
-                        ..pin_init::zeroed()
-                    });
-                    helpers::anon_rmap_mce_register(slot, false);
-                }
+            before <- Notifier::new(notify, true),
+            after <- Notifier::new(restore, false),
+        })
+    }
+}
+
+/// What the chain calls, with what it passes: its notifier, a number that is not used, and a `struct mce` or null.
+type Callback = unsafe extern "C" fn(*mut notifier_block, c_ulong, *mut c_void) -> c_int;
+
+/// A notifier in the chain.
+///
+/// # Invariants
+///
+/// It is in the chain until it is dropped.
+#[pin_data(PinnedDrop)]
+struct Notifier {
+    #[pin]
+    block: Opaque<notifier_block>,
+}
+
+// SAFETY: A notifier belongs to no task.
+unsafe impl Send for Notifier {}
+// SAFETY: A shared reference gives access to nothing; the chain locks what it changes.
+unsafe impl Sync for Notifier {}
+
+impl Notifier {
+    /// Has the chain call `callback`, before or after the kernel's own handler.
+    fn new(callback: Callback, before: bool) -> impl PinInit<Self> {
+        // INVARIANT: It is registered.
+        pin_init!(Self {
+            block <- Opaque::ffi_init(move |slot: *mut notifier_block| {
+                let block = notifier_block {
+                    notifier_call: Some(callback),
+                    ..pin_init::zeroed()
+                };
+                // SAFETY: The slot is valid for writes.
+                unsafe { slot.write(block) };
+                // SAFETY: It stays where it is until it is unregistered in `drop`.
+                unsafe { helpers::anon_rmap_mce_register(slot, before) };
             }),
         })
     }
 }
 
 #[pinned_drop]
-impl PinnedDrop for MachineCheck {
+impl PinnedDrop for Notifier {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the invariant both are registered. Waits for calls that are under way.
-        unsafe {
-            helpers::anon_rmap_mce_unregister(self.before.get());
-            helpers::anon_rmap_mce_unregister(self.after.get());
-        }
+        // SAFETY: By the invariant it is registered. Waits for calls that are under way.
+        unsafe { helpers::anon_rmap_mce_unregister(self.block.get()) };
     }
 }
 
 /// # Safety
 ///
 /// To be called by the decode chain only.
-unsafe extern "C" fn restore(
-    _notifier: *mut bindings::notifier_block,
-    _unused: c_ulong,
-    data: *mut c_void,
-) -> c_int {
+unsafe extern "C" fn restore(_: *mut notifier_block, _: c_ulong, mce: *mut c_void) -> c_int {
     // SAFETY: The chain passes a `struct mce`.
-    unsafe { helpers::anon_rmap_mce_restore(data) };
+    unsafe { helpers::anon_rmap_mce_restore(mce) };
     bindings::NOTIFY_DONE as c_int
 }
 
 /// # Safety
 ///
-/// To be called by the decode chain only, and only as long as there is the [queue]. Sleeps, but waits for
-/// no process.
-unsafe extern "C" fn notify(
-    _notifier: *mut bindings::notifier_block,
-    _unused: c_ulong,
-    data: *mut c_void,
-) -> c_int {
+/// To be called by the decode chain only. Sleeps, but waits for no process.
+unsafe extern "C" fn notify(_: *mut notifier_block, _: c_ulong, mce: *mut c_void) -> c_int {
     let mut pfn = 0;
     // SAFETY: The chain passes a `struct mce`; `pfn` is valid for writes.
-    if unsafe { helpers::anon_rmap_mce_pfn(data, &mut pfn) } && is_ours(pfn as u64) {
+    if unsafe { helpers::anon_rmap_mce_pfn(mce, &mut pfn) } && is_ours(pfn as u64) {
         // SAFETY: The chain passes a `struct mce`.
-        unsafe { helpers::anon_rmap_mce_take(data) };
+        unsafe { helpers::anon_rmap_mce_take(mce) };
     }
     bindings::NOTIFY_DONE as c_int
 }

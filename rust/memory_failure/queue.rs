@@ -24,10 +24,15 @@ use crate::{
         Failure,
         Poison, //
     },
-    pool::OwnedPage, //
+    loading::Loading,
+    page::OwnedPage, //
 };
 use core::{
-    ops::RangeInclusive,
+    mem,
+    ops::{
+        Deref,
+        RangeInclusive, //
+    },
     ptr::{
         self,
         NonNull, //
@@ -38,10 +43,6 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         global_lock,
         Arc, //
     },
@@ -149,6 +150,8 @@ struct Place {
 /// The work of a place that has a note is queued or runs, and takes the note away when it is done.
 struct Places {
     places: KVec<Place>,
+    /// What runs the works: nothing is noted without.
+    queue: Option<WorkQueue>,
     /// All frames with a machine check that has found no place are in this range, but for those that a
     /// worker is about to note.
     missed: Option<RangeInclusive<u64>>,
@@ -161,6 +164,7 @@ impl Places {
         // INVARIANT: There are no places.
         Self {
             places: KVec::new(),
+            queue: None,
             missed: None,
             closing: false,
         }
@@ -179,8 +183,6 @@ global_lock! {
     // SAFETY: Initialised by `Queue::new`, which the module calls before anything is noted.
     unsafe(uninit) static NOTED: SpinLock<Places> = Places::new();
 }
-
-static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
 
 /// What handles the failure that is noted in a place.
 #[pin_data]
@@ -235,11 +237,15 @@ impl WorkItem for Worker {
         let missed;
         {
             let mut noted = NOTED.lock();
-            let closing = noted.closing;
-            // SAFETY: Works run only as long as there is the queue.
-            let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
-            let waiting = noted.places[place].note.as_mut();
-            if let Some(waiting) = waiting.filter(|_| !closing) {
+            let Places {
+                places,
+                queue,
+                missed: all_missed,
+                closing,
+            } = &mut *noted;
+            let waiting = places.get_mut(place).and_then(|p| p.note.as_mut());
+            let queue = queue.as_ref().filter(|_| !*closing);
+            if let (Some(waiting), Some(queue)) = (waiting, queue) {
                 // It is not queued already, since nobody else queues the work of a place in use.
                 if handled.is_err() {
                     waiting.tries = tries.saturating_add(1);
@@ -259,8 +265,8 @@ impl WorkItem for Worker {
                 }
             }
             // INVARIANT: The work is done, and the note is taken away.
-            done = noted.places[place].note.take();
-            missed = noted.missed.take();
+            done = places.get_mut(place).and_then(|p| p.note.take());
+            missed = all_missed.take();
         }
         match &done {
             _ if handled.is_err() => failed.give_up(),
@@ -280,8 +286,7 @@ impl WorkItem for Worker {
 /// Notes that the page of `anon` in frame `pfn` has failed under the hardware; it is handled soon. False
 /// if there is no place: a failure found by a copy is not noted then, that of a machine check is handled when there is one.
 ///
-/// Allocates nothing and does not sleep.
-/// Must not be called before the [`Queue`] is there, nor when it has gone.
+/// Allocates nothing and does not sleep. Nor is it noted if there is no [`Queue`].
 pub(super) fn note(anon: &ARef<Anon>, pfn: u64, door: Door) -> bool {
     let missed = (door == Door::MachineCheck).then_some(pfn..=pfn);
     let failed = Failed {
@@ -324,7 +329,11 @@ fn note_or_miss(
         }
         return true;
     }
-    let Some(place) = noted.places.iter_mut().find(|place| place.note.is_none()) else {
+    let Places { places, queue, .. } = &mut *noted;
+    let Some(queue) = queue else {
+        return false;
+    };
+    let Some(place) = places.iter_mut().find(|place| place.note.is_none()) else {
         if let Some(frames) = missed {
             noted.miss(frames);
         }
@@ -337,8 +346,6 @@ fn note_or_miss(
         tries: 0,
         again: false,
     });
-    // SAFETY: The caller promises that there is the queue.
-    let queue = unsafe { workqueue::Queue::from_raw(QUEUE.load(Relaxed)) };
     // It is not queued already: the place was free.
     let _ = queue.enqueue(place.worker.clone());
     true
@@ -372,47 +379,64 @@ fn note_missed(frames: RangeInclusive<u64>) {
     }
 }
 
-/// The work queue, one for the module: unloading waits for it.
+/// A work queue of our own.
 ///
 /// # Invariants
 ///
-/// Owns the work queue, and [`QUEUE`] is the same.
-pub(crate) struct Queue(NonNull<bindings::workqueue_struct>);
+/// Owns the work queue.
+struct WorkQueue(NonNull<bindings::workqueue_struct>);
 
 // SAFETY: A work queue may be used and destroyed by any task.
-unsafe impl Send for Queue {}
-// SAFETY: All that a shared reference allows is to look at the address.
-unsafe impl Sync for Queue {}
+unsafe impl Send for WorkQueue {}
+
+impl WorkQueue {
+    /// A queue whose works don't wait for each other; [`ENOMEM`].
+    fn new() -> Result<Self> {
+        let (name, flags) = (c"anon_rmap".as_char_ptr(), bindings::wq_flags_WQ_UNBOUND);
+        // For all places, however many nodes share that.
+        let most = bindings::wq_consts_WQ_MAX_ACTIVE as c_int;
+        // SAFETY: The format has no conversions.
+        let queue = unsafe { bindings::alloc_workqueue_noprof(name, flags, most) };
+        // INVARIANT: Nobody else has it.
+        NonNull::new(queue).map(Self).ok_or(ENOMEM)
+    }
+}
+
+impl Deref for WorkQueue {
+    type Target = workqueue::Queue;
+
+    fn deref(&self) -> &workqueue::Queue {
+        // SAFETY: By the invariant it is there as long as `self` is.
+        unsafe { workqueue::Queue::from_raw(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for WorkQueue {
+    /// Waits for what is queued.
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the queue is ours.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
+}
+
+/// The queue of failures, from when the module is loaded until it is unloaded, which waits for it.
+pub(crate) struct Queue(());
 
 impl Queue {
-    /// Makes [`note`] usable; [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// Must be called once. Nothing may be noted before, nor when this is dropped, nor afterwards.
-    pub(crate) unsafe fn new() -> Result<Self> {
-        // SAFETY: The caller promises that this is the only call.
-        unsafe { NOTED.init() };
+    /// Lets failures be [noted](note); [`ENOMEM`].
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
+        loading.init(&NOTED)?;
         let mut places = KVec::with_capacity(PLACES, GFP_KERNEL)?;
         for place in 0..PLACES {
             let worker = Worker::new(place)?;
             places.push(Place { note: None, worker }, GFP_KERNEL)?;
         }
-        // SAFETY: The format has no conversions.
-        let queue = unsafe {
-            bindings::alloc_workqueue_noprof(
-                c"anon_rmap".as_char_ptr(),
-                bindings::wq_flags_WQ_UNBOUND,
-                // For all places, however many nodes share that.
-                bindings::wq_consts_WQ_MAX_ACTIVE as c_int,
-            )
-        };
-        let queue = NonNull::new(queue).ok_or(ENOMEM)?;
-        // INVARIANT: The caller promises that there is no other queue.
-        QUEUE.store(queue.as_ptr(), Relaxed);
+        let queue = WorkQueue::new()?;
+        let mut noted = NOTED.lock();
+        noted.queue = Some(queue);
         // INVARIANT: No place has a note.
-        NOTED.lock().places = places;
-        Ok(Self(queue))
+        noted.places = places;
+        Ok(Self(()))
     }
 }
 
@@ -425,11 +449,10 @@ impl Drop for Queue {
                 worker.flush();
             }
         }
-        // SAFETY: By the invariant the queue is ours; nothing is added to it any more: nothing is noted,
-        // and nothing tried again.
-        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+        let queue = NOTED.lock().queue.take();
+        drop(queue);
         // INVARIANT: There are no places.
-        let places = core::mem::take(&mut NOTED.lock().places);
+        let places = mem::take(&mut NOTED.lock().places);
         drop(places);
     }
 }

@@ -32,9 +32,10 @@ use crate::{
     },
     failure::Door,
     index::Index,
+    page::OwnedPage,
     pool::{
-        quarantine,
-        OwnedPage, //
+        self,
+        quarantine, //
     },
     rmap,
     stats,
@@ -74,7 +75,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         return Err(EOPNOTSUPP);
     }
     // The charge of the old page moves to this one.
-    let page = OwnedPage::alloc(GFP_KERNEL)?;
+    let page = pool::alloc(GFP_KERNEL)?;
     let mut unmapped = Unmapped::new(anon.index())?;
     let was_soft_dirty = anon.lock().is_soft_dirty();
     let moved = {

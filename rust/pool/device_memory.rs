@@ -6,7 +6,14 @@
 //! machine checks, `hwpoison-inject`, `hard_offline_page` and `MADV_HWPOISON` end in, asks its driver to
 //! handle a failure.
 
-use crate::helpers;
+use crate::{
+    helpers,
+    loading::Loading,
+    page::{
+        Frame,
+        OwnedPage, //
+    }, //
+};
 use core::ptr::{
     self,
     NonNull, //
@@ -20,11 +27,14 @@ use kernel::{
     },
     page::PAGE_SHIFT,
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Relaxed,
-        Release, //
+    sync::{
+        aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        }, //
     },
     types::Opaque, //
 };
@@ -35,13 +45,10 @@ static DEVICE_MEMORY: Atomic<*const DeviceMemory> = Atomic::new(ptr::null());
 /// What the kernel can add as memory: a section.
 const ALIGNMENT: u64 = 128 << 20;
 
-/// Handles the failure of frames of the range, of so many from the first number on; with the flags of `memory_failure()`. Sleeps.
-///
-/// # Safety
-///
-/// To be called by core mm only, as `dev_pagemap_ops.memory_failure`.
+/// Handles the failure of frames of the range, of so many from the first number on; with the flags of `memory_failure()`; what
+/// core mm calls as `dev_pagemap_ops.memory_failure`. Sleeps.
 pub(crate) type FailureHandler =
-    unsafe extern "C" fn(*mut bindings::dev_pagemap, c_ulong, c_ulong, c_int) -> c_int;
+    extern "C" fn(*mut bindings::dev_pagemap, c_ulong, c_ulong, c_int) -> c_int;
 
 /// The device memory, with a bitmap of its pages.
 ///
@@ -49,7 +56,7 @@ pub(crate) type FailureHandler =
 ///
 /// # Invariants
 ///
-/// * [`DEVICE_MEMORY`] points to the only one there is.
+/// * [`DEVICE_MEMORY`] points to the only one there is, once the kernel has mapped its pages; nobody uses it when it is dropped.
 /// * A page whose bit is clear is used by nobody; whoever sets a bit owns the page.
 #[pin_data(PinnedDrop)]
 pub(crate) struct DeviceMemory {
@@ -57,16 +64,15 @@ pub(crate) struct DeviceMemory {
     pgmap: Opaque<bindings::dev_pagemap>,
     /// What core mm calls; never written to.
     ops: bindings::dev_pagemap_ops,
-    start: u64,
-    size: u64,
+    region: Region,
     used: KVVec<Atomic<u64>>,
     /// The word of `used` in which a free page was found last.
     hint: Atomic<usize>,
 }
 
-// SAFETY: The kernel locks what it changes of `pgmap`; the rest does not change or is atomic.
+// SAFETY: The kernel's map belongs to no task; all else is `Send`.
 unsafe impl Send for DeviceMemory {}
-// SAFETY: As above.
+// SAFETY: The kernel locks what it changes of `pgmap`, which nobody else changes; all else is `Sync`.
 unsafe impl Sync for DeviceMemory {}
 
 impl DeviceMemory {
@@ -77,14 +83,11 @@ impl DeviceMemory {
     /// * [`EINVAL`]: the range is not one of whole sections, or was not reserved at boot.
     /// * [`EBUSY`]: somebody else uses it.
     /// * [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// May be called once. Pages may be used neither before nor when the result is dropped.
-    pub(crate) unsafe fn new(
+    pub(crate) fn new(
         start: u64,
         size: u64,
         handler: FailureHandler,
+        loading: &mut Loading,
     ) -> Result<Option<Pin<KBox<Self>>>> {
         if size == 0 {
             return Ok(None);
@@ -98,121 +101,91 @@ impl DeviceMemory {
             pr_err!("the pool is not reserved: boot with memmap={size:#x}${start:#x}\n");
             return Err(EINVAL);
         }
+        loading.once(&DEVICE_MEMORY)?;
         let mut used = KVVec::new();
         for _ in 0..size >> PAGE_SHIFT >> u64::BITS.trailing_zeros() {
             used.push(Atomic::new(0), GFP_KERNEL)?;
         }
         let this = KBox::pin_init(
-            pin_init!(Self {
-                pgmap <- Opaque::ffi_init(|slot: *mut bindings::dev_pagemap| {
-                    // SAFETY: The slot is valid for writes, and all zeroes is how a map starts.
-                    unsafe { slot.write_bytes(0, 1) }
-                }),
+            try_pin_init!(Self {
+                pgmap <- pin_init::init_zeroed(),
                 ops: bindings::dev_pagemap_ops {
                     folio_free: Some(folio_free),
                     memory_failure: Some(handler),
                     ..pin_init::zeroed()
                 },
-                start,
-                size,
+                region: Region::request(start, size)?,
                 used,
                 hint: Atomic::new(0),
             }),
             GFP_KERNEL,
         )?;
-        this.register()?;
-        // INVARIANT: The caller promises that there is no other.
+        this.map()?;
+        // INVARIANT: There is no other, as `once` says, and it is dropped when it is not used any more, by the invariant of `loading`.
         DEVICE_MEMORY.store(&*this, Release);
         Ok(Some(this))
     }
 
-    /// Tells the kernel of the range.
-    fn register(&self) -> Result {
-        // SAFETY: The name is a constant.
-        let region = unsafe {
-            bindings::__request_region(
-                &raw mut bindings::iomem_resource,
-                self.start,
-                self.size,
-                c"anon_rmap".as_char_ptr(),
-                0,
-            )
-        };
-        if region.is_null() {
-            pr_err!("the pool is used by somebody else, see /proc/iomem\n");
-            return Err(EBUSY);
-        }
+    /// Has the kernel make pages for the range. To be called once.
+    fn map(&self) -> Result {
         let pgmap = self.pgmap.get();
-        // SAFETY: The map is ours to set up, and stays where it is until it is unmapped, as the operations do; `ranges`, a
-        // union, has room for one range.
-        let result = unsafe {
+        let (start, size) = (self.region.start, self.region.size);
+        let range = bindings::range {
+            start,
+            end: start + size - 1,
+        };
+        // SAFETY: The map is zeroed, and ours to set up. `ranges`, a union, has room for one range.
+        unsafe {
             (*pgmap).type_ = bindings::memory_type_MEMORY_DEVICE_COHERENT;
             (*pgmap).ops = &self.ops;
             (*pgmap).owner = pgmap.cast();
             (*pgmap).nr_range = 1;
             (&raw mut (*pgmap).__bindgen_anon_1)
                 .cast::<bindings::range>()
-                .write(bindings::range {
-                    start: self.start,
-                    end: self.start + self.size - 1,
-                });
-            from_err_ptr(bindings::memremap_pages(pgmap, bindings::NUMA_NO_NODE))
-        };
-        if let Err(error) = result {
-            self.release_region();
-            return Err(error);
+                .write(range);
         }
+        // SAFETY: The map was set up, and stays where it is until it is unmapped, as the operations do.
+        from_err_ptr(unsafe { bindings::memremap_pages(pgmap, bindings::NUMA_NO_NODE) })?;
         Ok(())
-    }
-
-    fn release_region(&self) {
-        // SAFETY: `register` has requested the region.
-        unsafe {
-            bindings::__release_region(&raw mut bindings::iomem_resource, self.start, self.size)
-        };
     }
 
     /// The device memory, if there is any.
     pub(crate) fn get() -> Option<&'static Self> {
-        // SAFETY: It is null, or as `new` has put it there; its caller promises that nobody uses pages,
-        // nor this, when it is dropped.
+        // SAFETY: It is null, or by the invariant there as long as anybody uses it.
         unsafe { DEVICE_MEMORY.load(Acquire).as_ref() }
     }
 
-    /// The page of frame `pfn`, if it is in the range.
-    pub(crate) fn page(&self, pfn: u64) -> Option<NonNull<bindings::page>> {
-        let index = pfn.checked_sub(self.start >> PAGE_SHIFT)?;
-        if index >= self.size >> PAGE_SHIFT {
+    /// The frame `pfn`, if it is in the range.
+    pub(crate) fn frame(&self, pfn: u64) -> Option<&Frame> {
+        let index = pfn.checked_sub(self.region.start >> PAGE_SHIFT)?;
+        if index >= self.region.size >> PAGE_SHIFT {
             return None;
         }
-        // SAFETY: The kernel has made pages for the range.
-        NonNull::new(unsafe { helpers::anon_rmap_pfn_to_page(pfn as usize) })
+        // SAFETY: The kernel has made pages for the range, which stay as long as `self` does.
+        unsafe { Frame::from_raw(helpers::anon_rmap_pfn_to_page(pfn as usize)) }
     }
 
-    /// A page, with one reference that is the caller's; [`ENOSPC`]. Takes O(n / 64) for n pages if nearly all are used.
-    pub(super) fn alloc(&self, zero: bool) -> Result<NonNull<bindings::page>> {
-        let page = loop {
-            let index = self.take_any().ok_or(ENOSPC)?;
-            let page = self
-                .page((self.start >> PAGE_SHIFT) + index)
-                .ok_or(ENOSPC)?;
-            // SAFETY: The page is one of ours.
-            if !unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
-                break page;
+    /// A page; filled with zeroes with `zero`. [`ENOSPC`]. Takes O(n / 64) for n pages if nearly all are used.
+    pub(super) fn alloc(&self, zero: bool) -> Result<OwnedPage> {
+        let frame = loop {
+            let pfn = (self.region.start >> PAGE_SHIFT) + self.take_any().ok_or(ENOSPC)?;
+            let frame = self.frame(pfn).ok_or(ENOSPC)?;
+            if !frame.is_marked() {
+                break frame;
             }
             // It failed while it was given back. Its bit stays set.
         };
         // Not to be unloaded as long as somebody has the page: a pipe can keep it for ever.
         // SAFETY: The module is ours, and in use now.
         unsafe { bindings::__module_get(helpers::THIS_MODULE) };
-        // SAFETY: The page is nobody's, so it is ours to set up; this takes a reference, and locks the
-        // page.
-        unsafe {
-            bindings::zone_device_page_init(page.as_ptr(), self.pgmap.get(), 0);
-            helpers::anon_rmap_unlock_page(page.as_ptr());
-        }
+        // SAFETY: By the invariant the frame is ours, so its page is ours to set up; this takes a reference, and locks the page.
+        let page: OwnedPage = unsafe {
+            bindings::zone_device_page_init(frame.as_ptr(), self.pgmap.get(), 0);
+            helpers::anon_rmap_unlock_page(frame.as_ptr());
+            ARef::from_raw(NonNull::from(frame).cast())
+        };
         if zero {
-            // SAFETY: As above.
+            // SAFETY: Nobody else has the page yet.
             unsafe { helpers::anon_rmap_clear_page(page.as_ptr()) };
         }
         Ok(page)
@@ -238,18 +211,16 @@ impl DeviceMemory {
         None
     }
 
-    /// The word and the bit in it that stand for `page`, which is one of the range.
-    fn bit(&self, page: NonNull<bindings::page>) -> Option<(&Atomic<u64>, u64)> {
-        // SAFETY: The page is valid.
-        let pfn = unsafe { helpers::anon_rmap_page_to_pfn(page.as_ptr()) as u64 };
-        let index = pfn.checked_sub(self.start >> PAGE_SHIFT)?;
+    /// The word and the bit in it that stand for `frame`, which is one of the range.
+    fn bit(&self, frame: &Frame) -> Option<(&Atomic<u64>, u64)> {
+        let index = frame.pfn().checked_sub(self.region.start >> PAGE_SHIFT)?;
         let word = self.used.get((index / u64::from(u64::BITS)) as usize)?;
         Some((word, 1 << (index % u64::from(u64::BITS))))
     }
 
-    /// Sets the bit of `page`, so that it is not handed out; false if it is set already.
-    pub(crate) fn take(&self, page: NonNull<bindings::page>) -> bool {
-        let Some((word, bit)) = self.bit(page) else {
+    /// Sets the bit of `frame`, so that it is not handed out; false if it is set already.
+    pub(crate) fn take(&self, frame: &Frame) -> bool {
+        let Some((word, bit)) = self.bit(frame) else {
             return false;
         };
         let mut bits = word.load(Relaxed);
@@ -262,26 +233,23 @@ impl DeviceMemory {
         false
     }
 
-    /// Takes the page of frame `pfn`, which is marked as bad and has no reference any more, into use again. [`EBUSY`] if it has one; [`ENXIO`]
+    /// Takes the frame `pfn`, which is marked as bad and has no reference any more, into use again. [`EBUSY`] if it has one; [`ENXIO`]
     /// if it is not marked (any more).
     pub(crate) fn take_back(&self, pfn: u64) -> Result {
-        let page = self.page(pfn).ok_or(ENXIO)?;
-        // SAFETY: The page is one of ours.
-        unsafe {
-            if helpers::anon_rmap_page_count(page.as_ptr()) != 0 {
-                return Err(EBUSY);
-            }
-            if !helpers::anon_rmap_page_test_clear_hwpoison(page.as_ptr()) {
-                return Err(ENXIO);
-            }
+        let frame = self.frame(pfn).ok_or(ENXIO)?;
+        if frame.count() != 0 {
+            return Err(EBUSY);
         }
-        self.reinstate(page);
+        if !frame.clear_mark() {
+            return Err(ENXIO);
+        }
+        self.reinstate(frame);
         Ok(())
     }
 
-    /// Clears the bit of `page`, which has no reference any more.
-    fn reinstate(&self, page: NonNull<bindings::page>) {
-        if let Some((word, bit)) = self.bit(page) {
+    /// Clears the bit of `frame`, which has no reference any more.
+    fn reinstate(&self, frame: &Frame) {
+        if let Some((word, bit)) = self.bit(frame) {
             // The bit is set, and only who drops the last reference, or clears the mark, is here: so this clears it and no other.
             word.fetch_sub(bit, Release);
         }
@@ -291,28 +259,67 @@ impl DeviceMemory {
 #[pinned_drop]
 impl PinnedDrop for DeviceMemory {
     fn drop(self: Pin<&mut Self>) {
-        // Not so if `register` has failed.
-        if !DEVICE_MEMORY.load(Acquire).is_null() {
-            // SAFETY: `register` has mapped the pages. Waits for the last references.
+        // Not so if `map` has failed.
+        if ptr::eq(DEVICE_MEMORY.load(Acquire), &*self) {
+            // SAFETY: `map` has mapped the pages. Waits for the last references.
             unsafe { bindings::memunmap_pages(self.pgmap.get()) };
-            self.release_region();
             DEVICE_MEMORY.store(ptr::null(), Release);
         }
     }
 }
 
-/// Takes a page back, unless it is bad: then its bit stays set.
+/// A range of physical addresses that nobody else uses.
+///
+/// # Invariants
+///
+/// The region is ours in `iomem_resource`.
+struct Region {
+    start: u64,
+    size: u64,
+}
+
+impl Region {
+    /// Reserves the range; [`EBUSY`].
+    fn request(start: u64, size: u64) -> Result<Self> {
+        let (root, name) = (
+            &raw mut bindings::iomem_resource,
+            c"anon_rmap".as_char_ptr(),
+        );
+        // SAFETY: The name is a constant.
+        if unsafe { bindings::__request_region(root, start, size, name, 0) }.is_null() {
+            pr_err!("the pool is used by somebody else, see /proc/iomem\n");
+            return Err(EBUSY);
+        }
+        // INVARIANT: It has just been requested.
+        Ok(Self { start, size })
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let root = &raw mut bindings::iomem_resource;
+        // SAFETY: By the invariant the region is ours.
+        unsafe { bindings::__release_region(root, self.start, self.size) };
+    }
+}
+
+/// Takes a page back when its last reference has gone, unless it is bad: then its bit stays set.
 ///
 /// # Safety
 ///
 /// To be called by core mm only, as `dev_pagemap_ops.folio_free`. Called in any context.
 unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
-    let (Some(pool), Some(page)) = (DeviceMemory::get(), NonNull::new(folio.cast())) else {
+    // SAFETY: Core mm passes a folio of ours, whose first member is its page.
+    free(unsafe { Frame::from_raw(folio.cast()) });
+}
+
+/// Takes back what is in `frame`.
+fn free(frame: Option<&Frame>) {
+    let (Some(pool), Some(frame)) = (DeviceMemory::get(), frame) else {
         return;
     };
-    // SAFETY: Core mm passes a folio of ours, whose first member is its page.
-    if !unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
-        pool.reinstate(page);
+    if !frame.is_marked() {
+        pool.reinstate(frame);
     }
     // SAFETY: `alloc` has taken this reference. Unloading waits for this call, see `memunmap_pages()`.
     unsafe { bindings::module_put(helpers::THIS_MODULE) };

@@ -10,13 +10,26 @@
 //! The map's lock makes a lookup safe against the owner being freed: the relation is broken under
 //! the lock before the owner's memory is freed, and a lookup takes its reference under the lock.
 
-use crate::pool;
-use core::ptr::NonNull;
+use super::frame_at;
+use crate::{
+    loading::Loading,
+    page::{
+        Frame,
+        Page, //
+    }, //
+};
+use core::ptr::{
+    self,
+    NonNull, //
+};
 use kernel::{
     bindings,
     ffi::c_void,
     prelude::*,
-    sync::global_lock, //
+    sync::{
+        global_lock,
+        GlobalGuard, //
+    }, //
 };
 
 global_lock! {
@@ -24,67 +37,49 @@ global_lock! {
     unsafe(uninit) static SECRET: SpinLock<usize> = 0;
 }
 
-/// Draws the secret.
-///
-/// # Safety
-///
-/// Must be called exactly once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller promises that this is the only call.
-    unsafe { SECRET.init() };
+/// Evidence of the map's lock.
+type Secret = GlobalGuard<SECRET>;
+
+/// Draws the secret. Errors as those of [`Loading::init`].
+pub(crate) fn init(loading: &mut Loading) -> Result {
+    loading.init(&SECRET)?;
     // SAFETY: No requirements.
     *SECRET.lock() = unsafe { bindings::get_random_u64() } as usize;
+    Ok(())
 }
 
-/// The two fields of `page` that are the driver's: `(private, index)`.
-///
-/// # Safety
-///
-/// `page` must point to a `struct page`. The fields may be in use by somebody else, so the result
-/// must not be turned into a reference.
-unsafe fn fields(page: *mut bindings::page) -> (*mut usize, *mut usize) {
-    // SAFETY: The caller promises that `page` points to a `struct page`.
-    unsafe {
-        let words = &raw mut (*page).__bindgen_anon_1.__bindgen_anon_1;
-        (
-            (&raw mut (*words).private).cast(),
-            (&raw mut (*words).__bindgen_anon_2.__folio_index).cast(),
-        )
-    }
+/// The two words of a frame that are the driver's if the page in it is: `private` and `index`.
+fn words(frame: &Frame) -> (*mut usize, *mut usize) {
+    let page = frame.as_ptr();
+    // SAFETY: The words are within the `struct page`.
+    let words = unsafe { &raw mut (*page).__bindgen_anon_1.__bindgen_anon_1 };
+    // SAFETY: So is this one.
+    let private = unsafe { &raw mut (*words).private };
+    // SAFETY: And this one.
+    let index = unsafe { &raw mut (*words).__bindgen_anon_2 };
+    (private.cast(), index.cast())
 }
 
 /// Writes what `page` is remembered with: the address of its owner, or 0 for nothing.
-///
-/// # Safety
-///
-/// `page` must be a page that the driver owns; `secret` is guarded by the map's lock.
-unsafe fn write(page: *mut bindings::page, owner: usize, secret: &usize) {
-    // SAFETY: The caller promises that this is a page.
-    let (private, index) = unsafe { fields(page) };
-    let check = if owner == 0 { 0 } else { owner ^ *secret };
-    // SAFETY: The fields of a page that the driver owns are the driver's; the lock excludes lookups.
+fn write(page: &Page, owner: usize, secret: &Secret) {
+    let (private, index) = words(page);
+    let check = if owner == 0 { 0 } else { owner ^ **secret };
+    // SAFETY: By the page's invariant the words are the driver's; the lock excludes lookups.
     unsafe {
         private.write_volatile(owner);
         index.write_volatile(check);
     }
 }
 
-/// What `page` is remembered with; 0 if it is not.
-///
-/// # Safety
-///
-/// `page` must point to a `struct page`; `secret` is guarded by the map's lock.
-unsafe fn read(page: *mut bindings::page, secret: &usize) -> usize {
-    // SAFETY: The caller promises that this is a page.
-    let (private, index) = unsafe { fields(page) };
+/// The page in `frame` and what it is remembered with; `None` if it is not.
+fn read<'a>(frame: &'a Frame, secret: &Secret) -> Option<(&'a Page, NonNull<c_void>)> {
+    let (private, index) = words(frame);
     // SAFETY: Both are words of a `struct page`. Its owner, if not us, may change them meanwhile;
     // then the relation does not hold.
     let (private, index) = unsafe { (private.read_volatile(), index.read_volatile()) };
-    if private ^ index == *secret {
-        private
-    } else {
-        0
-    }
+    let owner = NonNull::new(private as *mut c_void).filter(|_| private ^ index == **secret)?;
+    // SAFETY: Who has remembered the page promised that it is the owner's until it is forgotten, which the lock excludes.
+    Some((unsafe { Page::in_frame(frame) }, owner))
 }
 
 /// Makes [`with_owner`] find `owner` by the frame of `page`.
@@ -92,30 +87,23 @@ unsafe fn read(page: *mut bindings::page, secret: &usize) -> usize {
 /// # Safety
 ///
 /// `page` must be owned by `owner`, which must be live until [`forget`] has been called. All owners must be of one type.
-pub(crate) unsafe fn remember<T>(page: *mut bindings::page, owner: *const T) {
-    // SAFETY: `page` is a page that the owner owns.
-    unsafe { write(page, owner as usize, &SECRET.lock()) };
+pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) {
+    write(page, ptr::from_ref(owner) as usize, &SECRET.lock());
 }
 
 /// Undoes [`remember`]: afterwards no lookup finds the page's owner.
-///
-/// # Safety
-///
-/// `page` must be owned by the owner that it was remembered with.
-pub(crate) unsafe fn forget(page: *mut bindings::page) {
-    // SAFETY: `page` is a page that the owner owns.
-    unsafe { write(page, 0, &SECRET.lock()) };
+pub(crate) fn forget(page: &Page) {
+    write(page, 0, &SECRET.lock());
 }
 
-/// What `f` makes of page frame `pfn` and of what it was [remembered](remember) with, if it was; until `f` returns, that is not
-/// [forgotten](forget), and `f` may not sleep. Takes O(1).
+/// What `f` makes of the page in frame `pfn` and of what it was [remembered](remember) with, if it was; until `f` returns, that
+/// is not [forgotten](forget), and `f` may not sleep. Takes O(1).
 pub(crate) fn with_owner<R>(
     pfn: u64,
-    f: impl FnOnce(NonNull<bindings::page>, NonNull<c_void>) -> Option<R>,
+    f: impl FnOnce(&Page, NonNull<c_void>) -> Option<R>,
 ) -> Option<R> {
-    let page = pool::page(pfn)?;
+    let frame = frame_at(pfn)?;
     let secret = SECRET.lock();
-    // SAFETY: `page` is one, and the lock is held.
-    let owner = unsafe { read(page.as_ptr(), &secret) };
-    f(page, NonNull::new(owner as *mut c_void)?)
+    let (page, owner) = read(frame, &secret)?;
+    f(page, owner)
 }

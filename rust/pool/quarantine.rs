@@ -15,10 +15,15 @@
 
 use crate::{
     helpers,
+    loading::Loading,
+    page::{
+        Frame,
+        OwnedPage,
+        Page, //
+    },
     pool::{
-        self,
         device_memory::DeviceMemory,
-        OwnedPage, //
+        frame_at, //
     }, //
 };
 use core::fmt;
@@ -26,7 +31,6 @@ use kernel::{
     bindings,
     error::to_result,
     ffi::c_int,
-    page::Page,
     prelude::*,
     sync::{
         global_lock,
@@ -77,6 +81,10 @@ pub(crate) enum Source {
 }
 
 /// The frames, from when the module is loaded until it is unloaded.
+///
+/// # Invariants
+///
+/// Is dropped when there are no pages any more.
 pub(crate) struct Quarantine(());
 
 impl Quarantine {
@@ -85,15 +93,11 @@ impl Quarantine {
     /// # Errors
     ///
     /// [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// To be called once, before there are pages; to be dropped when there are none.
-    pub(crate) unsafe fn new() -> Result<Self> {
-        // SAFETY: The caller promises that this is the only call.
-        unsafe { MARKING.init() };
-        // SAFETY: As above.
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
+        loading.init(&MARKING)?;
+        // SAFETY: This is the only call, or `MARKING` would have been initialised before.
         to_result(unsafe { helpers::anon_rmap_quarantine_init() })?;
+        // INVARIANT: By that of `loading`.
         let this = Self(());
         if DeviceMemory::get().is_none() {
             // SAFETY: No requirements.
@@ -105,7 +109,7 @@ impl Quarantine {
 
 impl Drop for Quarantine {
     fn drop(&mut self) {
-        // SAFETY: `new` has made it, and nobody uses it any more.
+        // SAFETY: `new` has made what is undone here, and by the invariant nobody marks a page any more.
         unsafe { helpers::anon_rmap_quarantine_exit() };
     }
 }
@@ -126,19 +130,15 @@ pub(crate) fn marking() -> Marking {
 ///
 /// Sleeps; the caller must hold no lock.
 pub(crate) fn mark(page: &Page, source: Source, kind: Kind, _marking: &Marking) {
-    let page = page.as_ptr();
-    // SAFETY: The page is valid, and the driver's. Where `memory_failure()` is called, no lock is held.
-    let pfn = unsafe {
-        if DeviceMemory::get().is_some() {
-            helpers::anon_rmap_page_set_hwpoison(page);
-        } else if helpers::anon_rmap_page_hwpoison(page) {
-            helpers::anon_rmap_get_page(page);
-        } else {
-            helpers::anon_rmap_mark_bad(page, source == Source::Software);
-        }
-        helpers::anon_rmap_page_to_pfn(page) as u64
-    };
-    add(pfn, kind);
+    if DeviceMemory::get().is_some() {
+        page.set_mark();
+    } else if page.is_marked() {
+        OwnedPage::into_raw(page.into());
+    } else {
+        // SAFETY: The page is the driver's, and no lock is held.
+        unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), source == Source::Software) };
+    }
+    add(page.pfn(), kind);
 }
 
 /// Counts the frame `pfn`, which is marked, among those that are out of use. Sleeps.
@@ -150,7 +150,7 @@ pub(crate) fn add(pfn: u64, kind: Kind) {
 /// Takes the frame of `page`, which is nobody's, out of use for a reason that can be undone. Sleeps; the caller must hold no lock.
 pub(crate) fn put(page: OwnedPage) {
     let marking = marking();
-    mark(&page.borrow(), Source::Software, Kind::Software, &marking);
+    mark(&page, Source::Software, Kind::Software, &marking);
     keep(page, Kind::Software, true);
 }
 
@@ -162,11 +162,11 @@ pub(crate) fn keep(page: OwnedPage, kind: Kind, has_reference: bool) {
         return;
     }
     // SAFETY: The page is ours, and nobody looks for an anon in it any more.
-    unsafe { helpers::anon_rmap_quarantine_sign(page.borrow().as_ptr(), kind as c_int) };
+    unsafe { helpers::anon_rmap_quarantine_sign(page.as_ptr(), kind as c_int) };
     if has_reference {
         drop(page);
     } else {
-        page.into_raw();
+        OwnedPage::into_raw(page);
     }
 }
 
@@ -183,12 +183,11 @@ pub(crate) fn next(pfn: u64) -> Option<(u64, Kind)> {
     loop {
         // SAFETY: The number is valid for reads and writes.
         let kind = Kind::from_raw(unsafe { helpers::anon_rmap_quarantine_find(&mut pfn) })?;
-        if let Some(page) = pool::page(pfn as u64) {
-            // SAFETY: The page is one.
-            if unsafe { helpers::anon_rmap_page_hwpoison(page.as_ptr()) } {
+        if let Some(frame) = frame_at(pfn as u64) {
+            if frame.is_marked() {
                 return Some((pfn as u64, kind));
             }
-            remove(page.as_ptr());
+            remove(frame);
         }
         pfn = pfn.checked_add(1)?;
     }
@@ -225,8 +224,8 @@ pub(crate) fn take_back(pfn: u64) -> Result {
         // SAFETY: No requirements.
         None => to_result(unsafe { bindings::unpoison_memory(pfn as usize) }).map_err(why)?,
     }
-    if let Some(page) = pool::page(pfn) {
-        remove(page.as_ptr());
+    if let Some(frame) = frame_at(pfn) {
+        remove(frame);
     }
     Ok(())
 }
@@ -242,14 +241,14 @@ pub(crate) fn take_back(pfn: u64) -> Result {
 pub(crate) fn unmark(page: &Page, _marking: &Marking) -> Result {
     // SAFETY: The page is valid, and no lock is held.
     to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) }).map_err(why)?;
-    remove(page.as_ptr());
+    remove(page);
     Ok(())
 }
 
-/// Forgets the frame of `page`, unless it is marked.
-fn remove(page: *mut bindings::page) {
-    // SAFETY: The callers pass pages.
-    unsafe { helpers::anon_rmap_quarantine_remove(page) };
+/// Forgets `frame`, unless it is marked.
+fn remove(frame: &Frame) {
+    // SAFETY: It is a `struct page`.
+    unsafe { helpers::anon_rmap_quarantine_remove(frame.as_ptr()) };
 }
 
 /// What an error of `unpoison_memory()` means.
@@ -264,15 +263,14 @@ fn why(error: Error) -> Error {
 
 /// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. False if it is in use.
 pub(crate) fn condemn(pfn: u64) -> bool {
-    let Some(page) = kind(pfn).and_then(|_| pool::page(pfn)) else {
+    let Some(frame) = kind(pfn).and_then(|_| frame_at(pfn)) else {
         return false;
     };
     add(pfn, Kind::Hardware);
     if DeviceMemory::get().is_none() {
-        // SAFETY: The page is one, and only signed if it is marked once we have a reference, so that nobody takes it back.
-        unsafe {
-            helpers::anon_rmap_quarantine_sign_marked(page.as_ptr(), Kind::Hardware as c_int)
-        };
+        let kind = Kind::Hardware as c_int;
+        // SAFETY: It is a `struct page`, and only signed if it is marked once we have a reference, so that nobody takes it back.
+        unsafe { helpers::anon_rmap_quarantine_sign_marked(frame.as_ptr(), kind) };
     }
     true
 }

@@ -3,9 +3,12 @@
 //! The slab cache of the nodes.
 
 use super::node::Node;
-use crate::slab_cache::{
-    Created,
-    SlabCache, //
+use crate::{
+    loading::Loading,
+    slab_cache::{
+        Created,
+        SlabCache, //
+    }, //
 };
 use core::{
     alloc::Layout,
@@ -32,15 +35,9 @@ pub(crate) struct NodeCache {
 
 impl NodeCache {
     /// Creates the cache; [`ENOMEM`].
-    ///
-    /// # Safety
-    ///
-    /// There must be no other. It must be dropped after the last node that was allocated meanwhile,
-    /// and when no other can be any more.
-    pub(crate) unsafe fn new() -> Result<Self> {
+    pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
         Ok(Self {
-            // SAFETY: The caller promises what is asked for.
-            _cache: unsafe { CACHE.create(c"anon_rmap_radix_node") }?,
+            _cache: CACHE.create(c"anon_rmap_radix_node", loading)?,
         })
     }
 }

@@ -412,7 +412,7 @@ impl Fault<'_> {
             }
             // By the amap's rule the entry maps no other page.
             let (page, soft_dirty) = (content.page(), content.is_soft_dirty());
-            self.vmf.insert_page(&page, self.write, soft_dirty)
+            self.vmf.insert_page(page, self.write, soft_dirty)
         };
         if !self.write && result == RETRY {
             self.map_around(slots);
@@ -463,7 +463,7 @@ impl Fault<'_> {
                 continue;
             }
             // As in `map`; the address has the page table of the fault's.
-            around.insert_page(address, &content.page());
+            around.insert_page(address, content.page());
         }
     }
 }

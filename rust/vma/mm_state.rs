@@ -15,7 +15,8 @@ use crate::{
     interval_tree::{
         Interval,
         IntervalTree, //
-    }, //
+    },
+    loading::Loading, //
 };
 use core::{
     iter::{
@@ -48,14 +49,9 @@ global_lock! {
     unsafe(uninit) static ALL: SpinLock<Option<RBTree<usize, Arc<MmState>>>> = None;
 }
 
-/// Makes the map of all address spaces usable.
-///
-/// # Safety
-///
-/// Must be called exactly once, before any other function of this module.
-pub(crate) unsafe fn init() {
-    // SAFETY: The caller promises that this is the only call.
-    unsafe { ALL.init() };
+/// Makes the map of all address spaces usable. Errors as those of [`Loading::init`].
+pub(crate) fn init(loading: &mut Loading) -> Result {
+    loading.init(&ALL)
 }
 
 /// What the lock of an address space guards.
