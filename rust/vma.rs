@@ -79,6 +79,7 @@ pub(crate) mod mm_state;
 mod mremap;
 mod notifier;
 pub(crate) mod ops;
+mod soft_dirty;
 
 /// The driver's state of one VMA; the VMA's `vm_private_data` owns a reference.
 ///
@@ -346,14 +347,44 @@ impl VmaState {
         self.resize(start, end)
     }
 
-    /// Makes `[start, end)` what the rmap and the address space know of the VMA.
+    /// The same, whatever the system promises: what it does not is left to the first fault, which asks again.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the VMA is not one.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::follow_growth`].
+    unsafe fn catch_up_uncharged(&self, vma: *const bindings::vm_area_struct) -> Result {
+        // SAFETY: The caller holds the lock.
+        let caught_up = unsafe { self.catch_up(vma) };
+        caught_up.or_else(|_| {
+            // SAFETY: As before.
+            let (start, end) = unsafe { range(vma) };
+            self.reach(start, end)
+        })
+    }
+
+    /// Makes `[start, end)` what the rmap and the address space know of the VMA, and the system promise it.
     fn resize(&self, start: usize, end: usize) -> Result {
         let indices = self.base().interval(start, end)?;
         if indices.last() > MAX_INDEX {
             return Err(EINVAL);
         }
-        let pages = pages(start, end)?;
         self.charge_growth(start, end, indices)?;
+        self.reach(start, end)?;
+        self.known_end.store(end, Relaxed);
+        Ok(())
+    }
+
+    /// Makes `[start, end)` what the rmap and the address space know of the VMA.
+    fn reach(&self, start: usize, end: usize) -> Result {
+        let indices = self.base().interval(start, end)?;
+        if indices.last() > MAX_INDEX {
+            return Err(EINVAL);
+        }
+        let pages = pages(start, end)?;
         {
             let mut vmas = self.mm_state.vmas().lock();
             self.reindex(&mut vmas, pages);
@@ -362,7 +393,6 @@ impl VmaState {
         if let Some(links) = self.links_mut(&mut slots) {
             links.resize(indices);
         }
-        self.known_end.store(end, Relaxed);
         Ok(())
     }
 
@@ -417,13 +447,13 @@ impl VmaState {
         let first = state.base().index(start);
         let pgoff = state.rmap.window().pgoff(first.0);
         state.rmap.publish(vma);
-        state.known_end.store(end, Relaxed);
         let (place, surplus) = vmas.by_page.insert(place, pages);
         let registration = state.registration.access_mut(vmas);
         registration.place = Some(place);
         if charge.is_some() {
             registration.charge = charge;
         }
+        state.note_known(vmas, start, end);
         stats::VMAS.inc();
         // SAFETY: The VMA is ours to set up.
         unsafe {
@@ -490,8 +520,8 @@ impl VmaState {
         // them too, but later.
         // SAFETY: The caller holds the lock.
         unsafe { helpers::anon_rmap_vma_start_write(self.vma()) };
-        // SAFETY: As above.
-        unsafe { self.catch_up(self.vma()) }?;
+        // SAFETY: The caller holds the lock.
+        unsafe { self.catch_up_uncharged(self.vma()) }?;
         let links = self.links(&self.amap().lock()).map_or(0, Links::len);
         let needs_charge = {
             let vmas = self.mm_state.vmas().lock();
@@ -601,7 +631,6 @@ impl VmaState {
             let split = links.split_off(new_indices, rest_indices, reservation);
             *self.links.access_mut(&mut slots) = Some(links);
             *unpublished.state.links.access_mut(&mut slots) = Some(split.map_err(|_| ENOMEM)?);
-            self.known_end.store(rest_end, Relaxed);
         }
         self.reindex(&mut vmas, rest_pages);
         let spare = unpublished.charge.take();
@@ -613,6 +642,7 @@ impl VmaState {
             &mut split_off,
         );
         *unpublished.state.registration.access_mut(&mut vmas) = split_off;
+        self.note_known(&vmas, rest_start, rest_end);
         // SAFETY: The VMA is under construction.
         let _surplus = unsafe { Self::publish_locked(unpublished, vma, new_pages, &mut vmas) };
         drop(vmas);

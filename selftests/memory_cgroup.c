@@ -4,6 +4,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "fixture.h"
 #include "proc.h"
@@ -149,6 +150,41 @@ TEST_F(memory_cgroup, pages)
 	kill(child->pid, SIGKILL);
 	EXPECT_CHARGED(0);
 	end_peer(user);
+}
+
+static long write_there(void *memory, long pid)
+{
+	char byte = 1;
+
+	for (long i = 0; i < PAGES; i++) {
+		struct iovec source = { &byte, 1 }, target = { (char *)memory + i * PAGE, 1 };
+
+		if (process_vm_writev(pid, &source, 1, &target, 1, 0) != 1)
+			return errno;
+	}
+	return 0;
+}
+
+/* Whose memory it is is charged, not who writes there first. */
+TEST_F(memory_cgroup, pages_that_another_process_writes)
+{
+	struct peer *user, *writer;
+	long self_before;
+	char *memory;
+
+	memory = map_private(variant->device, PAGES);
+	ASSERT_NE(MAP_FAILED, memory);
+	ASSERT_EQ(0, madvise(memory, BYTES, MADV_NOHUGEPAGE));
+	user = fork_peer();
+	ASSERT_NE(NULL, user);
+	ASSERT_EQ(0, peer_call(user, join_group, NULL, 4 * BYTES));
+	writer = fork_peer();
+	ASSERT_NE(NULL, writer);
+	self_before = charged();
+	ASSERT_EQ(0, peer_call(writer, write_there, memory, user->pid));
+	EXPECT_CHARGED(BYTES);
+	end_peer(user);
+	end_peer(writer);
 }
 
 /* What keeps track of pages that are written one after the other: bytes for each. */

@@ -225,6 +225,17 @@ impl RmapVma {
         mapped.then_some(soft_dirty)
     }
 
+    /// Makes the entry at `index` soft-dirty, if it maps frame `pfn`.
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock must be held for writing.
+    pub(crate) unsafe fn set_soft_dirty(&self, index: Index, pfn: u64) {
+        let address = self.base.address(index);
+        // SAFETY: With the lock that the caller holds the page tables stay.
+        unsafe { helpers::anon_rmap_set_soft_dirty(self.mm.as_raw(), address, pfn as usize) };
+    }
+
     /// Takes frame `pfn` out of the page table at `index`, and out of all TLBs, for a failure.
     pub(crate) fn zap(&self, walker: &Walker<'_>, index: Index, pfn: u64) -> Zap {
         let linked = self.linked(walker.i_mmap(), index);

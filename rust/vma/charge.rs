@@ -3,6 +3,7 @@
 //! The [commit charge](crate::commit_charge) of a VMA, from the mprotect that makes it writable on, through splits and growth.
 
 use super::{
+    mm_state::Vmas,
     range,
     Registration,
     VmaState, //
@@ -16,7 +17,8 @@ use core::ops::Range;
 use kernel::{
     bindings,
     page::PAGE_SHIFT,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::Relaxed, //
 };
 
 impl Registration {
@@ -75,6 +77,25 @@ impl VmaState {
             }
         }
         Ok(())
+    }
+
+    /// Notes that `[start, end)` is all of the VMA, as the rmap and the address space know; a fault has to ask first if the system has
+    /// not promised all of it.
+    pub(super) fn note_known(&self, vmas: &Vmas, start: usize, end: usize) {
+        let is_promised = match (
+            self.amap().sharing(),
+            &self.registration.access(vmas).charge,
+        ) {
+            (Sharing::Private, Some(charge)) => charge.pages() >= (end - start) >> PAGE_SHIFT,
+            (Sharing::Private, None) => true,
+            (Sharing::Shared, _) => self.base().interval(start, end).is_ok_and(|indices| {
+                self.rmap
+                    .family()
+                    .is_charged_up_to(indices.last() as usize + 1)
+            }),
+        };
+        self.known_end
+            .store(if is_promised { end } else { 0 }, Relaxed);
     }
 
     /// Charges `[start, end)` of `vma`, whose protection is to become that of `new_flags`, if that makes private memory writable

@@ -70,7 +70,7 @@ impl VmaState {
         // SAFETY: As above. What a fault may still link is needed, too.
         unsafe { helpers::anon_rmap_vma_start_write(source.vma()) };
         // SAFETY: As above.
-        unsafe { source.catch_up(source.vma()) }?;
+        unsafe { source.catch_up_uncharged(source.vma()) }?;
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
         let mut unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], links)?;
