@@ -165,7 +165,7 @@ static long write_there(void *memory, long pid)
 	return 0;
 }
 
-/* Whose memory it is is charged, not who writes there first. */
+/* The owner of the memory is charged, not who writes there first. */
 TEST_F(memory_cgroup, pages_that_another_process_writes)
 {
 	struct peer *user, *writer;
