@@ -42,6 +42,7 @@ use kernel::{
     }, //
 };
 use kill::Victim;
+use map_again::Unmapped;
 use policy::EarlyKill;
 
 pub(crate) mod copy;
@@ -53,6 +54,7 @@ pub(crate) mod journal;
 pub(crate) mod kernel_event;
 pub(crate) mod kill;
 pub(crate) mod machine_check;
+mod map_again;
 mod policy;
 pub(crate) mod queue;
 pub(crate) mod soft_offline;
@@ -274,7 +276,9 @@ fn show_in_stats(walk: &Walk) {
     stats::LAST_WALK_MAPPINGS.set(walk.mappings);
 }
 
-/// Gives the page of `anon` back, with its content, after a simulated failure.
+/// Gives the page of `anon` back, with its content, after a simulated failure, and maps it again where it was.
+///
+/// Takes the time of a walk, as [`rmap::holders`]. Sleeps; the caller must hold no lock of the driver.
 ///
 /// # Errors
 ///
@@ -284,8 +288,10 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
     // Who is to take the mark, if there is one, may not have come to it.
     anon.take_mark();
     anon.unmark()?;
+    let was_taken_away;
     let record = {
         let mut content = anon.lock();
+        was_taken_away = content.is_taken_away();
         match content.poison() {
             None => return Err(ENOENT),
             Some(Poison::Hardware) => return Err(EPERM),
@@ -303,5 +309,21 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
     };
     drop(record);
     stats::UNPOISONINGS.inc();
+    if was_taken_away {
+        map_again(anon);
+    }
     Ok(())
+}
+
+/// Maps the page of `anon`, which has been taken away from all, where it was, as far as that does not mean to wait: elsewhere the next
+/// fault maps it.
+fn map_again(anon: &Anon) {
+    let Ok(mut places) = Unmapped::new(anon.index()) else {
+        return;
+    };
+    let _ = rmap::holders(anon, |mm, place| {
+        places.add_place(mm.clone(), place.address);
+        Ok(())
+    });
+    places.map(anon);
 }

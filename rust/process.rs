@@ -190,6 +190,13 @@ pub(crate) struct ChargeTo {
 }
 
 impl ChargeTo {
+    /// As [`Self::new`], unless `mm` is the current task's, which is charged anyway.
+    pub(crate) fn unless_current(mm: &Mm) -> Option<Self> {
+        // SAFETY: The current task is live, and nobody else changes its `mm`.
+        let is_current = ptr::eq(unsafe { (*Task::current_raw()).mm }, mm.as_raw());
+        (!is_current).then(|| Self::new(mm))
+    }
+
     /// Begins to charge the owner of `mm`.
     pub(crate) fn new(mm: &Mm) -> Self {
         let mut before = ptr::null_mut();

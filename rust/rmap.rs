@@ -203,7 +203,10 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
 /// # Errors
 ///
 /// What `examine` returns.
-pub(crate) fn holders(anon: &Anon, mut examine: impl FnMut(&RmapMm, Place) -> Result) -> Result {
+pub(crate) fn holders(
+    anon: &Anon,
+    mut examine: impl FnMut(&Arc<RmapMm>, Place) -> Result,
+) -> Result {
     let index = anon.index();
     let mut walk = Walk::new(Interval::point(index.0));
     // What is made after that did not hold the page when this began.

@@ -83,6 +83,7 @@ pub(crate) mod mm_state;
 mod mremap;
 mod notifier;
 pub(crate) mod ops;
+mod soft_dirty;
 
 /// The driver's state of one VMA; the VMA's `vm_private_data` owns a reference.
 ///
@@ -286,14 +287,25 @@ impl VmaState {
         LinkReservation::new(&self.rmap, links)
     }
 
-    /// Makes `[start, end)` what the rmap and the address space know of the VMA.
+    /// Makes `[start, end)` what the rmap and the address space know of the VMA, and the system promise it.
     fn resize(&self, start: usize, end: usize) -> Result {
         let indices = self.base().interval(start, end)?;
         if indices.last() > MAX_INDEX {
             return Err(EINVAL);
         }
-        let pages = pages(start, end)?;
         self.charge_growth(start, end, indices)?;
+        self.reach(start, end)?;
+        self.known_end.store(end, Relaxed);
+        Ok(())
+    }
+
+    /// Makes `[start, end)` what the rmap and the address space know of the VMA.
+    fn reach(&self, start: usize, end: usize) -> Result {
+        let indices = self.base().interval(start, end)?;
+        if indices.last() > MAX_INDEX {
+            return Err(EINVAL);
+        }
+        let pages = pages(start, end)?;
         {
             let mut vmas = self.mm_state.vmas().lock();
             self.reindex(&mut vmas, pages);
@@ -302,7 +314,6 @@ impl VmaState {
         if let Some(links) = self.links_mut(&mut slots) {
             links.resize(indices);
         }
-        self.known_end.store(end, Relaxed);
         Ok(())
     }
 
@@ -341,13 +352,13 @@ impl VmaState {
         let Range { start, end } = vma.range();
         let first = state.base().index(start);
         let pgoff = state.rmap.window().pgoff(first.0);
-        state.known_end.store(end, Relaxed);
         let (place, surplus) = vmas.by_page.insert(place, pages);
         let registration = state.registration.access_mut(vmas);
         registration.place = Some(place);
         if charge.is_some() {
             registration.charge = charge;
         }
+        state.note_known(vmas, start, end);
         stats::VMAS.inc();
         vma.publish(state, pgoff);
         surplus
@@ -423,7 +434,6 @@ impl VmaState {
             let split = links.split_off(new_indices, rest_indices, reservation);
             *self.links.access_mut(&mut slots) = Some(links);
             *unpublished.state.links.access_mut(&mut slots) = Some(split.map_err(|_| ENOMEM)?);
-            self.known_end.store(rest_end, Relaxed);
         }
         self.reindex(&mut vmas, rest_pages);
         let spare = unpublished.charge.take();
@@ -435,6 +445,7 @@ impl VmaState {
             &mut split_off,
         );
         *unpublished.state.registration.access_mut(&mut vmas) = split_off;
+        self.note_known(&vmas, rest_start, rest_end);
         let _surplus = Self::publish_locked(unpublished, vma, new_pages, &mut vmas);
         drop(vmas);
         Ok(())
@@ -490,6 +501,18 @@ impl VmaRef<'_> {
         }
         self.state().resize(start, end)
     }
+
+    /// The same, whatever the system promises: what it does not is left to the first fault, which asks again.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the VMA is not one.
+    fn catch_up_uncharged(self) -> Result {
+        self.catch_up().or_else(|_| {
+            let Range { start, end } = self.range();
+            self.state().reach(start, end)
+        })
+    }
 }
 
 impl VmaMut<'_> {
@@ -498,7 +521,7 @@ impl VmaMut<'_> {
         // Threads may be in a fault, with only the VMA's lock, and link it to more. Core mm waits for
         // them too, but later.
         self.start_write();
-        self.catch_up()?;
+        self.catch_up_uncharged()?;
         let state = self.state();
         let links = state.links(&state.amap().lock()).map_or(0, Links::len);
         let needs_charge = {

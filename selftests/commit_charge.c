@@ -201,4 +201,35 @@ TEST_F(commit_charge, more_than_there_is_is_refused)
 	EXPECT_COMMITTED(0);
 }
 
+/* What the system can't promise fails where it is used, not where the mapping is cut. */
+TEST_F(commit_charge, what_grew_beyond_the_promise_can_be_cut)
+{
+	const size_t much = 1UL << 45;
+	char *memory = map(variant->device, much, PROT_NONE, MAP_PRIVATE);
+
+	ASSERT_NE(MAP_FAILED, memory);
+	ASSERT_EQ(0, munmap(memory + SIZE, much - SIZE));
+	ASSERT_EQ(0, mprotect(memory, SIZE, PROT_READ | PROT_WRITE));
+	EXPECT_WORD(1, store(memory, 1));
+	ASSERT_EQ(0, write_file(OVERCOMMIT, "2", 1));
+	if (mremap(memory, SIZE, much, 0) == MAP_FAILED) {
+		EXPECT_FALSE(variant->device);
+		EXPECT_EQ(ENOMEM, errno);
+		return;
+	}
+	/* Core mm does not ask the driver when it grows a mapping. */
+	EXPECT_TRUE(variant->device);
+	EXPECT_EQ(SIGBUS, store(memory + 2 * SIZE, 1).signal);
+	EXPECT_EQ(0, munmap(memory + QUARTER, PAGE));
+	EXPECT_EQ(0, mprotect(memory + 2 * QUARTER, PAGE, PROT_READ));
+	EXPECT_EQ(SIGBUS, store(memory + 2 * SIZE, 1).signal);
+	EXPECT_EQ(SIGBUS, store(memory + much - PAGE, 1).signal);
+	EXPECT_WORD(1, load(memory));
+	EXPECT_WORD(2, store(memory + PAGE, 2));
+	ASSERT_EQ(0, munmap(memory + SIZE, much - SIZE));
+	EXPECT_WORD(3, store(memory + 2 * QUARTER + PAGE, 3));
+	ASSERT_EQ(0, munmap(memory, SIZE));
+	EXPECT_COMMITTED(0);
+}
+
 TEST_HARNESS_MAIN

@@ -6,6 +6,7 @@
 #include "fixture.h"
 #include "proc.h"
 #include "random.h"
+#include "slow_write.h"
 
 #define PAGES 64
 
@@ -37,6 +38,12 @@ static uint64_t pages_in_core(char *memory)
 		if (found[i] & 1)
 			pages |= 1ULL << i;
 	return pages;
+}
+
+static long present_here(void *memory, long unused)
+{
+	(void)unused;
+	return pages_that_are(PAGEMAP_PRESENT, memory);
 }
 
 struct smaps_sum {
@@ -225,8 +232,97 @@ TEST_F(page_state, soft_dirty_and_poison)
 	ASSERT_EQ(0, poison_pfn(pfn));
 	EXPECT_SIGBUS(self->memory + 3 * PAGE, load(self->memory + 3 * PAGE));
 	ASSERT_EQ(0, unpoison_pfn(pfn));
+	/* Who only looks at page tables must find it. */
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_SOFT_DIRTY(WRITTEN);
 	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
 	EXPECT_SOFT_DIRTY(WRITTEN);
+}
+
+/* A page that is given back is where it was taken from, in all processes. */
+TEST_F(page_state, present_after_poison)
+{
+	struct peer *child, *other;
+	uint64_t pfn;
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	/* It touches another page only. */
+	other = fork_peer();
+	ASSERT_NE(NULL, other);
+	EXPECT_WORD(word(1, 3), peer_load(child, self->memory + 3 * PAGE));
+	EXPECT_WORD(word(1, 4), peer_load(other, self->memory + 4 * PAGE));
+	pfn = pfn_of(self->memory + 3 * PAGE);
+	ASSERT_EQ(0, poison_pfn(pfn));
+	EXPECT_EQ(ALL & ~(1ULL << 3), pages_that_are(PAGEMAP_PRESENT, self->memory));
+	ASSERT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_EQ(1 << 3, 1 << 3 & peer_call(child, present_here, self->memory, 0));
+	EXPECT_EQ(0, mprotect(self->memory, PAGE, PROT_NONE));
+}
+
+/* Through a page that is pinned is written without a fault. */
+TEST_F(page_state, soft_dirty_of_what_is_pinned)
+{
+	static char data[SLOW_WRITE_PAGES * PAGE] __attribute__((aligned(4096)));
+	struct slow_write writing;
+
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	memset(data, 0x5a, sizeof(data));
+	ASSERT_EQ(0, begin_slow_write(&writing, self->memory + 3 * PAGE, PAGE));
+	store(self->memory + 9 * PAGE, 43);
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	EXPECT_SOFT_DIRTY(1 << 3);
+	ASSERT_EQ(0, end_slow_write(&writing, data));
+	EXPECT_WORD(0x5a5a5a5a5a5a5a5a, load(self->memory + 3 * PAGE));
+	EXPECT_SOFT_DIRTY(1 << 3);
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	EXPECT_SOFT_DIRTY(0);
+}
+
+/* Memory that is sealed stays although its entries go: what they said stays, too. */
+TEST_F(page_state, soft_dirty_and_sealed)
+{
+	int discarded;
+
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	store(self->memory + 3 * PAGE, 42);
+	store(self->memory + 9 * PAGE, 43);
+	ASSERT_EQ(0, mprotect(self->memory, PAGES * PAGE, PROT_READ));
+	if (syscall(SYS_mseal, self->memory, PAGES * PAGE, 0))
+		SKIP(return, "the kernel has no mseal()");
+	discarded = madvise(self->memory, PAGES * PAGE, MADV_DONTNEED);
+	EXPECT_EQ(variant->device ? 0 : -1, discarded);
+	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
+	EXPECT_WORD(43, load(self->memory + 9 * PAGE));
+	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory));
+}
+
+static long nobody_finds_in_core(void *memory, long unused)
+{
+	(void)unused;
+	if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
+		abort();
+	return pages_in_core(memory);
+}
+
+/* What is in memory is told also to who is not the one who has mapped it any more. */
+TEST_F(page_state, mincore_without_rights)
+{
+	char *memory = map_private(variant->device, PAGES);
+	struct peer *child = fork_peer();
+
+	ASSERT_NE(MAP_FAILED, memory);
+	ASSERT_NE(NULL, child);
+	store(memory + 3 * PAGE, 1);
+	EXPECT_EQ(0, peer_call(child, nobody_finds_in_core, memory, 0));
+	EXPECT_EQ(1 << 3, pages_in_core(memory));
+	end_peer(child);
 }
 
 /* Dumps as those of a checkpoint: each has what was written since the one before, as far as soft-dirty bits tell. */

@@ -103,6 +103,8 @@ pub(crate) struct Family {
     /// What the system has promised for shared memory, from index 0 on, unless nothing was to be reserved (`MAP_NORESERVE`).
     #[pin]
     charge: Mutex<Option<Charge>>,
+    /// How many pages that is; no less than any number if there is none.
+    charged: Atomic<usize>,
 }
 
 impl Family {
@@ -125,6 +127,7 @@ impl Family {
                 walk <- new_mutex!((), "anon_rmap_walk"),
                 walker: Atomic::new(0),
                 moves: Atomic::new(0),
+                charged: Atomic::new(charge.as_ref().map_or(usize::MAX, Charge::pages)),
                 charge <- new_mutex!(charge, "anon_rmap_charge"),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -227,9 +230,15 @@ impl Family {
             if let Some(charge) = &mut *self.charge.lock() {
                 if charge.pages() == charged {
                     more.move_to(charge, pages - charged);
+                    self.charged.store(pages, Relaxed);
                 }
             }
         }
+    }
+
+    /// Whether the system has promised the first `pages` pages, or need not.
+    pub(crate) fn is_charged_up_to(&self, pages: usize) -> bool {
+        self.charged.load(Relaxed) >= pages
     }
 
     /// Notes that mremap begins to move entries, before their target is linked.

@@ -229,15 +229,29 @@ impl RmapVma {
         linked.is_some_and(|linked| linked.entry_of(pfn).is_some())
     }
 
+    /// Makes the entry at `index` soft-dirty, if it maps frame `pfn`.
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock must be held for writing.
+    pub(crate) unsafe fn set_soft_dirty(&self, index: Index, pfn: u64) {
+        let address = self.base.address(index);
+        // SAFETY: With the lock that the caller holds the page tables stay.
+        unsafe { helpers::anon_rmap_set_soft_dirty(self.mm.as_raw(), address, pfn as usize) };
+    }
+
     /// Takes frame `pfn` out of the page table at `index`, and out of all TLBs, for a failure.
     pub(crate) fn zap(&self, walker: &Walker<'_>, index: Index, pfn: u64) -> Zap {
         if let Some(linked) = self.linked(walker.i_mmap(), index) {
-            let mapped = linked.entry_of(pfn);
-            // Core mm clears entries first and flushes later. A zap meanwhile flushes all, see `tlb_finish_mmu()`.
-            if mapped.is_some() || self.mm.is_flush_pending() {
+            if let Some(soft_dirty) = linked.entry_of(pfn) {
                 linked.zap_page();
+                return Zap::Done { soft_dirty };
             }
-            return mapped.map_or(Zap::Nothing, |soft_dirty| Zap::Done { soft_dirty });
+            // Core mm clears entries first and flushes later.
+            if self.mm.is_flush_pending() {
+                linked.flush();
+            }
+            return Zap::Nothing;
         }
         if self.mm.is_unflushed() {
             Zap::Unflushed
@@ -300,6 +314,13 @@ impl LinkedVma<'_> {
     fn zap_page(&self) {
         // SAFETY: By the invariant the VMA covers the page, and the page tables stay.
         unsafe { bindings::zap_vma_range(self.vma.as_ptr(), self.address, PAGE_SIZE) };
+    }
+
+    /// Flushes all TLBs, if core mm is between clearing entries and flushing them.
+    fn flush(&self) {
+        // SAFETY: By the invariant the VMA is valid. Nothing is cleared; whoever ends a zap while another is under way flushes
+        // all, see `tlb_finish_mmu()`.
+        unsafe { bindings::zap_vma_range(self.vma.as_ptr(), self.address, 0) };
     }
 
     /// The first entry from the address on that is not empty, and its address; if there is none up to `end` or the VMA's,

@@ -96,6 +96,7 @@ bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf);
 void anon_rmap_vmf_map_zeroes(const struct vm_fault *vmf);
 bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf);
 bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn, bool *soft_dirty);
+void anon_rmap_set_soft_dirty(struct mm_struct *mm, unsigned long address, unsigned long pfn);
 bool anon_rmap_tlb_flush_pending(struct mm_struct *mm);
 unsigned long anon_rmap_zero_pfn(void);
 unsigned long anon_rmap_next_entry(struct mm_struct *mm, unsigned long address, unsigned long end,

@@ -17,7 +17,11 @@ struct file *anon_rmap_new_file(const char *name, const struct file_operations *
 {
 	struct file *file = anon_inode_create_getfile(name, operations, NULL, O_RDWR | O_CLOEXEC, NULL);
 
-	if (!IS_ERR(file) && shared)
+	if (IS_ERR(file))
+		return file;
+	/* Nobody can open it. What is in memory mincore() tells those who might write to the file, see can_do_mincore(). */
+	file_inode(file)->i_mode |= 0666;
+	if (shared)
 		clear_nlink(file_inode(file));
 	return file;
 }

@@ -271,6 +271,26 @@ bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned lo
 	return found;
 }
 
+/*
+ * Makes the entry of @mm's page table at @address soft-dirty, if it maps frame
+ * @pfn. The caller holds the mmap lock.
+ */
+void anon_rmap_set_soft_dirty(struct mm_struct *mm, unsigned long address, unsigned long pfn)
+{
+	unsigned long end;
+	spinlock_t *ptl;
+	pte_t *pte, entry;
+
+	pte = anon_rmap_lock_entry(mm, address, &end, &ptl);
+	if (!pte)
+		return;
+	entry = ptep_get(pte);
+	/* What is not soft-dirty is read-only, so that the processor does not make it dirty meanwhile. */
+	if (pte_present(entry) && pte_pfn(entry) == pfn && !pte_soft_dirty(entry))
+		set_pte(pte, pte_mksoft_dirty(entry));
+	anon_rmap_unlock_entry(ptl);
+}
+
 /* Whether entries of @mm that were cleared can still be in a TLB. To be asked after a look at the entry, see there. */
 bool anon_rmap_tlb_flush_pending(struct mm_struct *mm)
 {

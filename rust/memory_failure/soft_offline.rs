@@ -19,34 +19,22 @@ use super::{
     event,
     inject::find,
     journal,
+    map_again::Unmapped,
     policy, //
 };
 use crate::{
-    anon::{
-        migration::Migration,
-        Anon, //
-    },
-    anon_vma::{
-        rmap_mm::RmapMm,
-        rmap_vma::RmapVma, //
-    },
+    anon::migration::Migration,
     failure::Door,
-    index::Index,
     page::OwnedPage,
     pool::{
         self,
         quarantine, //
     },
     rmap,
-    stats,
-    vma::locked::VmaRef, //
+    stats, //
 };
-use core::ptr;
 use kernel::{
-    bindings,
-    mm::MmWithUser,
     prelude::*,
-    sync::Arc,
     time::{
         delay::fsleep,
         Delta, //
@@ -77,9 +65,10 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
     // The charge of the old page moves to this one.
     let page = pool::alloc(GFP_KERNEL)?;
     let mut unmapped = Unmapped::new(anon.index())?;
-    let was_soft_dirty = anon.lock().is_soft_dirty();
+    let was_soft_dirty;
     let moved = {
         let migration = anon.begin_migration(pfn)?;
+        was_soft_dirty = anon.lock().is_soft_dirty();
         rmap::unmap_each(&anon, |vma| unmapped.add(vma));
         move_patiently(&migration, page)
     };
@@ -98,68 +87,6 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         Door::SoftOffline,
     );
     Ok(())
-}
-
-/// Where the page was mapped.
-struct Unmapped {
-    index: Index,
-    places: KVec<(Arc<RmapMm>, usize)>,
-    /// How many there were, also those for which there was no room.
-    all: usize,
-}
-
-impl Unmapped {
-    /// As many as are mapped again. More than that share a page seldom.
-    const PLACES: usize = 64;
-
-    /// None yet, for a page at `index`; [`ENOMEM`].
-    fn new(index: Index) -> Result<Self> {
-        Ok(Self {
-            index,
-            places: KVec::with_capacity(Self::PLACES, GFP_KERNEL)?,
-            all: 0,
-        })
-    }
-
-    /// Adds the place in `vma`, if there is room.
-    fn add(&mut self, vma: &RmapVma) {
-        let place = (vma.mm().clone(), vma.base().address(self.index));
-        let _ = self.places.push_within_capacity(place);
-        self.all += 1;
-    }
-
-    /// Maps `anon` at all places where it still is, as a read would; whether that was all. Does not wait for mmap locks: what is left
-    /// out is mapped by the next fault, which knows as much.
-    fn map(&self, anon: &Anon) -> bool {
-        let mut mapped = 0;
-        for (mm, address) in &self.places {
-            mapped += usize::from(map(mm, *address, anon));
-        }
-        mapped == self.all
-    }
-}
-
-/// Maps `anon` at `address` again; whether it did.
-fn map(mm: &RmapMm, address: usize, anon: &Anon) -> bool {
-    let Some(mm) = mm.mmget_not_zero() else {
-        return false;
-    };
-    // Not to be the one who takes the address space down.
-    let mm = MmWithUser::into_mmput_async(mm);
-    let Some(mmap) = mm.mmap_read_trylock() else {
-        return false;
-    };
-    let is_there = mmap.vma_lookup(address).is_some_and(|vma| {
-        let ours = VmaRef::of(vma);
-        ours.is_some_and(|vma| vma.state().amap().lock().holds(anon))
-    });
-    // What comes of it in a VMA of ours waits for nobody. If the page is discarded right now, zeroes are mapped.
-    let flags = bindings::fault_flag_FAULT_FLAG_REMOTE;
-    let fault = || {
-        // SAFETY: The mmap lock is held, and kept: there is nowhere to say that it was given up.
-        unsafe { bindings::fixup_user_fault(mm.as_raw(), address, flags, ptr::null_mut()) }
-    };
-    is_there && fault() == 0
 }
 
 /// [`Migration::move_to`], again and again as long as the page is in use. Returns the old page.

@@ -4,6 +4,7 @@
 
 use super::{
     locked::VmaMut,
+    mm_state::Vmas,
     Registration,
     VmaState, //
 };
@@ -16,7 +17,8 @@ use core::ops::Range;
 use kernel::{
     bindings,
     page::PAGE_SHIFT,
-    prelude::*, //
+    prelude::*,
+    sync::atomic::Relaxed, //
 };
 
 impl Registration {
@@ -75,6 +77,25 @@ impl VmaState {
             }
         }
         Ok(())
+    }
+
+    /// Notes that `[start, end)` is all of the VMA, as the rmap and the address space know; a fault has to ask first if the system has
+    /// not promised all of it.
+    pub(super) fn note_known(&self, vmas: &Vmas, start: usize, end: usize) {
+        let is_promised = match (
+            self.amap().sharing(),
+            &self.registration.access(vmas).charge,
+        ) {
+            (Sharing::Private, Some(charge)) => charge.pages() >= (end - start) >> PAGE_SHIFT,
+            (Sharing::Private, None) => true,
+            (Sharing::Shared, _) => self.base().interval(start, end).is_ok_and(|indices| {
+                self.rmap
+                    .family()
+                    .is_charged_up_to(indices.last() as usize + 1)
+            }),
+        };
+        self.known_end
+            .store(if is_promised { end } else { 0 }, Relaxed);
     }
 
     /// Whether the system has promised something for the VMA that core mm does not know of.

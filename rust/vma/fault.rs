@@ -31,7 +31,10 @@ use crate::{
     contract,
     index::Index,
     interval_tree::Interval,
-    process,
+    process::{
+        self,
+        ChargeTo, //
+    },
     radix_tree::NodePool,
     stats,
     vm_fault::{
@@ -158,6 +161,8 @@ impl Fault<'_> {
             nodes: NodePool::new(),
             link: None,
         };
+        // Who writes to the memory of another process is not charged for it.
+        let _charged = ChargeTo::unless_current(self.state.mm_state().mm());
         loop {
             match self.look(&mut reserve) {
                 Look::Done(result) => return Ok(End::Done(result)),
@@ -294,6 +299,11 @@ impl Fault<'_> {
         let slots = self.state.amap().lock();
         if let Some(refusal) = self.refusal(&slots) {
             return refusal;
+        }
+        let slot = slots.anons.get(self.index.0);
+        if !slot.is_some_and(|slot| slot.value.is(&source)) {
+            // Another thread has replaced it meanwhile, and the entry is not that of the source.
+            return Look::Done(RETRY);
         }
         let was_soft_dirty = self.vmf.is_soft_dirty();
         let unmapped = self.unmap(slots);

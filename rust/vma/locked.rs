@@ -60,6 +60,20 @@ pub(super) struct MmWriteLocked<'a> {
     _nts: NotThreadSafe,
 }
 
+impl MmWriteLocked<'_> {
+    /// # Safety
+    ///
+    /// `mm` must have users, and the current task hold its mmap lock for writing, during `'a`.
+    pub(super) unsafe fn from_raw(mm: *const bindings::mm_struct) -> Self {
+        // INVARIANT: As the caller promises.
+        Self {
+            // SAFETY: The caller promises that it has users.
+            mm: unsafe { MmWithUser::from_raw(mm) },
+            _nts: NotThreadSafe,
+        }
+    }
+}
+
 impl Deref for MmWriteLocked<'_> {
     type Target = MmWithUser;
 

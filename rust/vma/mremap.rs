@@ -60,7 +60,7 @@ impl VmaMut<'_> {
         };
         // What a fault may still link is needed, too.
         self.start_write();
-        self.catch_up()?;
+        self.catch_up_uncharged()?;
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
         let mut unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], links)?;

@@ -16,6 +16,9 @@
 //!
 //! `MMU_NOTIFY_UNMAP`: a VMA is going to be unmapped, or moved by mremap, which so tells how much.
 //!
+//! `MMU_NOTIFY_SOFT_DIRTY`: `clear_refs` makes entries clean. It spares those of anonymous memory through which a device may be
+//! writing, which is pinned, and takes ours for others.
+//!
 //! All may be called from reclaim, for memory that is not the device's. So nothing is locked before
 //! the range is known to be ours, and nothing is allocated that could reclaim.
 
@@ -198,6 +201,10 @@ fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touc
     while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
         // Whoever looked before is through with its page table entry now; whoever looks later waits.
         drop(state.amap().lock());
+        if state.amap().sharing() == Sharing::Private && state.is_sealed(&vmas) {
+            // What the entries say goes with them, and the content stays.
+            state.note_soft_dirty(part);
+        }
         rest = behind(part, touched);
     }
 }
@@ -211,6 +218,14 @@ unsafe extern "C" fn invalidate_range_end(
 ) {
     // SAFETY: Core mm passes our subscription and a range, both valid during the call.
     let (mm_state, range) = unsafe { (MmState::of_notifier(notifier), &*range) };
+    if range.event == bindings::mmu_notifier_event_MMU_NOTIFY_SOFT_DIRTY {
+        // SAFETY: `clear_refs_write()` holds the mmap lock for writing.
+        let mm = unsafe { MmWriteLocked::from_raw(range.mm) };
+        for state in mm_state.states() {
+            state.keep_pinned_soft_dirty(mm);
+        }
+        return;
+    }
     end(&mm_state, range);
 }
 

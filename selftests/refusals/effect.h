@@ -103,10 +103,24 @@ static bool check_signal(int page)
 	return true;
 }
 
+/* A page is given back, and so mapped again by who has touched it, if it was taken away. */
+static void note_settled(int page)
+{
+	if (world->frames[page].state == KEPT)
+		return;
+	for (int i = FOUNDER; i < NR_ACTORS; i++)
+		for (int place = FIRST_GROWN; place < PLACES; place++) {
+			const struct place *there = &actor_of(i)->places[place];
+
+			actor_of(i)->has_settled |= there->is_held && there->frame == page;
+		}
+}
+
 static bool unpoison(int page)
 {
 	int error = unpoison_pfn(world->frames[page].pfn);
 
+	note_settled(page);
 	world->frames[page].state = GOOD;
 	return !error || COMPLAIN("frame %#lx is not given back: %s", world->frames[page].pfn, strerror(error));
 }
@@ -256,6 +270,7 @@ static bool check_good_again(int page)
 	struct frame *frame = &world->frames[page];
 	enum health state = frame->state;
 
+	note_settled(page);
 	frame->state = GOOD;
 	if (!check_poisoned(NULL) || !check_page(page))
 		return false;

@@ -391,7 +391,7 @@ static int cause_of_addr(enum namespace namespace, const struct command *command
 	struct name name = { command->numbers[0], command->numbers[1], state_by(command) };
 	int error = find_page(namespace, name, &verdict->actor, &verdict->place);
 
-	if (error == ENODATA && !command->word && !is_grown_place(verdict->place)) {
+	if (error == ENODATA && !command->word && (!is_grown_place(verdict->place) || verdict->actor->has_settled)) {
 		verdict->effect = FAILS_IN_ADVANCE;
 		return 0;
 	}

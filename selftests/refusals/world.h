@@ -154,6 +154,8 @@ struct place {
 struct actor {
 	struct peer *peer;
 	bool has_dead_leader, is_moved, has_grown;
+	/* The driver knows how far the mapping has grown: it has mapped a page there again. */
+	bool has_settled;
 	/* In the namespace INNER. */
 	bool is_inner;
 	/* What capabilities it has are another user namespace's. */

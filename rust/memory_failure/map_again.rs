@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Mapping a page again where it was taken away, so that whoever reads page tables does not take it for one that was never written.
+
+use crate::{
+    anon::Anon,
+    anon_vma::{
+        rmap_mm::RmapMm,
+        rmap_vma::RmapVma, //
+    },
+    index::Index,
+    vma::locked::VmaRef, //
+};
+use core::ptr;
+use kernel::{
+    bindings,
+    mm::MmWithUser,
+    prelude::*,
+    sync::Arc, //
+};
+
+/// Where the page was mapped.
+pub(super) struct Unmapped {
+    index: Index,
+    places: KVec<(Arc<RmapMm>, usize)>,
+    /// How many there were, also those for which there was no room.
+    all: usize,
+}
+
+impl Unmapped {
+    /// As many as are mapped again. More than that share a page seldom.
+    const PLACES: usize = 64;
+
+    /// None yet, for a page at `index`; [`ENOMEM`].
+    pub(super) fn new(index: Index) -> Result<Self> {
+        Ok(Self {
+            index,
+            places: KVec::with_capacity(Self::PLACES, GFP_KERNEL)?,
+            all: 0,
+        })
+    }
+
+    /// Adds the place in `vma`, if there is room.
+    pub(super) fn add(&mut self, vma: &RmapVma) {
+        self.add_place(vma.mm().clone(), vma.base().address(self.index));
+    }
+
+    /// Adds a place, if there is room.
+    pub(super) fn add_place(&mut self, mm: Arc<RmapMm>, address: usize) {
+        let _ = self.places.push_within_capacity((mm, address));
+        self.all += 1;
+    }
+
+    /// Maps `anon` at all places where it still is, as a read would; whether that was all. Does not wait for mmap locks: what is left
+    /// out is mapped by the next fault, which knows as much.
+    pub(super) fn map(&self, anon: &Anon) -> bool {
+        let mut mapped = 0;
+        for (mm, address) in &self.places {
+            mapped += usize::from(map(mm, *address, anon));
+        }
+        mapped == self.all
+    }
+}
+
+/// Maps `anon` at `address` again; whether it did.
+fn map(mm: &RmapMm, address: usize, anon: &Anon) -> bool {
+    let Some(mm) = mm.mmget_not_zero() else {
+        return false;
+    };
+    // Not to be the one who takes the address space down.
+    let mm = MmWithUser::into_mmput_async(mm);
+    let Some(mmap) = mm.mmap_read_trylock() else {
+        return false;
+    };
+    let is_there = mmap.vma_lookup(address).is_some_and(|vma| {
+        let ours = VmaRef::of(vma);
+        ours.is_some_and(|vma| vma.state().amap().lock().holds(anon))
+    });
+    // What comes of it in a VMA of ours waits for nobody. If the page is discarded right now, zeroes are mapped.
+    let flags = bindings::fault_flag_FAULT_FLAG_REMOTE;
+    let fault = || {
+        // SAFETY: The mmap lock is held, and kept: there is nowhere to say that it was given up.
+        unsafe { bindings::fixup_user_fault(mm.as_raw(), address, flags, ptr::null_mut()) }
+    };
+    is_there && fault() == 0
+}
