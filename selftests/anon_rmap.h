@@ -252,7 +252,7 @@ static inline ssize_t read_mappings(pid_t pid, struct mapping **mappings)
 struct poisoned {
 	uint64_t pfn;
 	unsigned long index;
-	char kind[32], door[32];
+	char kind[32], source[32];
 	double since;
 	int hit;
 	int nr_pids;
@@ -267,8 +267,8 @@ static inline bool read_poisoned(uint64_t pfn, struct poisoned *page)
 	int pids;
 
 	while (!found && (line = strsep(&rest, "\n"))) {
-		found = sscanf(line, "pfn=%lx index=%lu kind=%31s door=%31s since=%lf hit=%d pids=%n", &page->pfn,
-			       &page->index, page->kind, page->door, &page->since, &page->hit, &pids) == 6 &&
+		found = sscanf(line, "pfn=%lx index=%lu kind=%31s source=%31s since=%lf hit=%d pids=%n", &page->pfn,
+			       &page->index, page->kind, page->source, &page->since, &page->hit, &pids) == 6 &&
 			page->pfn == pfn;
 	}
 	if (found) {

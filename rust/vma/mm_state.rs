@@ -196,7 +196,7 @@ impl MmState {
         &self.rmap
     }
 
-    /// The same as the rmap knows it.
+    /// Whose VMAs these are, as the rmap knows it.
     pub(crate) fn rmap_mm(&self) -> &Arc<RmapMm> {
         &self.rmap
     }
