@@ -70,13 +70,13 @@ impl RecordReservation {
     /// Reserves a record of a page that fails so; [`ENOMEM`].
     pub(crate) fn new(failure: Failure) -> Result<Self> {
         Ok(Self {
-            node: RBTreeNodeReservation::new(GFP_KERNEL)?,
+            node: RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
             record: Record {
                 index: Index(0),
                 failure,
                 since: 0,
                 hit: 0,
-                holders: KVVec::with_capacity(8, GFP_KERNEL)?,
+                holders: KVVec::with_capacity(8, GFP_KERNEL_ACCOUNT)?,
             },
         })
     }
@@ -128,7 +128,10 @@ pub(crate) fn add_holder(pfn: u64, place: Place) {
             return;
         }
         drop(poisoned);
-        if room.reserve(2 * len, GFP_KERNEL | __GFP_NOWARN).is_err() {
+        if room
+            .reserve(2 * len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
+            .is_err()
+        {
             count_holder(pfn);
             return;
         }

@@ -156,7 +156,7 @@ impl Spot {
             let pages = slots.anons.count_range(indices.0, indices.1);
             if spots.capacity() - spots.len() < pages as usize {
                 drop(slots);
-                spots.reserve(pages as usize, GFP_KERNEL)?;
+                spots.reserve(pages as usize, GFP_KERNEL_ACCOUNT)?;
                 continue;
             }
             for (index, slot) in slots.anons.iter_range(indices.0, indices.1) {

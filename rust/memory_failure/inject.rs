@@ -87,10 +87,13 @@ fn poison_all(
     if spots.len() > MAX_PAGES {
         return Err(E2BIG);
     }
-    let mut prepared = KVVec::with_capacity(spots.len(), GFP_KERNEL)?;
+    let mut prepared = KVVec::with_capacity(spots.len(), GFP_KERNEL_ACCOUNT)?;
     for (i, spot) in spots.into_iter().enumerate() {
         let (place, failure) = (spot.place(), Failure::at(&spot, source, kind(i)));
-        prepared.push((place, PoisonReservation::new(spot, failure)?), GFP_KERNEL)?;
+        prepared.push(
+            (place, PoisonReservation::new(spot, failure)?),
+            GFP_KERNEL_ACCOUNT,
+        )?;
     }
     // Once for all: a file is read for it.
     let policy = policy::early_kill();
@@ -252,10 +255,10 @@ pub(crate) fn replay(places: &[(Named, Poison)]) -> Result {
     if places.is_empty() {
         return Err(EINVAL);
     }
-    let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
+    let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL_ACCOUNT)?;
     for (place, _) in places {
         place.spot()?.with(|_| Ok(()))?;
-        spots.push(place.spot()?, GFP_KERNEL)?;
+        spots.push(place.spot()?, GFP_KERNEL_ACCOUNT)?;
     }
     poison_all(spots, Source::Replay, |i| places[i].1, |_, _| ())
 }
