@@ -276,7 +276,9 @@ fn show_in_stats(walk: &Walk) {
     stats::LAST_WALK_MAPPINGS.set(walk.mappings);
 }
 
-/// Gives the page of `anon` back, with its content, after a simulated failure.
+/// Gives the page of `anon` back, with its content, after a simulated failure, and maps it again where it was.
+///
+/// Takes the time of a walk, as [`rmap::holders`]. Sleeps; the caller must hold no lock of the driver.
 ///
 /// # Errors
 ///

@@ -10,6 +10,11 @@
 /* It waits in poll() for a test to end: limits are in seconds as patience.h counts them. */
 #define poll poll_patiently
 #include "kselftest_harness.h"
+
+/* Newer than the C library. */
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
 #undef poll
 
 /* A fixture with private memory of the device, size_in_pages pages, untouched. */

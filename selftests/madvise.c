@@ -7,9 +7,6 @@
 #define PAGES 64
 
 /* Newer than the C library. */
-#ifndef SYS_mseal
-#define SYS_mseal 462
-#endif
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif

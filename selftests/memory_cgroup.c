@@ -89,6 +89,14 @@ static long join_group(void *unused, long limit)
 	return print_to_file(GROUP "/memory.max", "%ld", limit) ?: print_to_file(GROUP "/cgroup.procs", "%d", getpid());
 }
 
+/* A process in the group; NULL if that can't be. */
+static struct peer *fork_user(long limit)
+{
+	struct peer *user = fork_peer();
+
+	return user && !peer_call(user, join_group, NULL, limit) ? user : NULL;
+}
+
 static long become_nobody(void *unused, long id)
 {
 	(void)unused;
@@ -131,9 +139,8 @@ TEST_F(memory_cgroup, pages)
 
 	ASSERT_NE(MAP_FAILED, memory);
 	ASSERT_EQ(0, madvise(memory, BYTES, MADV_NOHUGEPAGE));
-	user = fork_peer();
+	user = fork_user(4 * BYTES);
 	ASSERT_NE(NULL, user);
-	ASSERT_EQ(0, peer_call(user, join_group, NULL, 4 * BYTES));
 	self_before = charged();
 	ASSERT_EQ(0, peer_call(user, fill_here, memory, PAGES));
 	EXPECT_CHARGED(BYTES);
@@ -168,16 +175,14 @@ static long write_there(void *memory, long pid)
 /* The owner of the memory is charged, not who writes there first. */
 TEST_F(memory_cgroup, pages_that_another_process_writes)
 {
+	char *memory = map_private(variant->device, PAGES);
 	struct peer *user, *writer;
 	long self_before;
-	char *memory;
 
-	memory = map_private(variant->device, PAGES);
 	ASSERT_NE(MAP_FAILED, memory);
 	ASSERT_EQ(0, madvise(memory, BYTES, MADV_NOHUGEPAGE));
-	user = fork_peer();
+	user = fork_user(4 * BYTES);
 	ASSERT_NE(NULL, user);
-	ASSERT_EQ(0, peer_call(user, join_group, NULL, 4 * BYTES));
 	writer = fork_peer();
 	ASSERT_NE(NULL, writer);
 	self_before = charged();
@@ -200,17 +205,17 @@ TEST_F(memory_cgroup, metadata)
 	if (!access("/sys/kernel/debug/kmemleak", F_OK))
 		SKIP(return, "the kernel's own checks make each object larger");
 	ASSERT_NE(MAP_FAILED, memory);
-	user = fork_peer();
+	user = fork_user(4 * BYTES);
 	ASSERT_NE(NULL, user);
-	ASSERT_EQ(0, peer_call(user, join_group, NULL, 4 * BYTES));
 	before = number_in(GROUP "/memory.stat", "\nslab ");
 	ASSERT_EQ(0, peer_call(user, fill_here, memory, PAGES));
-	/* The statistics are brought up to date now and then. */
+	/* The statistics are brought up to date now and then, and in parts: all of the time has to pass. */
 	for (struct patience patience = patience_for(5); !ran_out(&patience); usleep(10000))
 		taken = number_in(GROUP "/memory.stat", "\nslab ") - before;
 	TH_LOG("%ld.%ld bytes a page", taken / PAGES, taken * 10 / PAGES % 10);
 	EXPECT_GE(limit * PAGES, taken);
-	EXPECT_LT(16 * PAGES, taken);
+	/* The anon alone. */
+	EXPECT_LE(40 * PAGES, taken);
 	end_peer(user);
 }
 
@@ -298,11 +303,10 @@ TEST_F_TIMEOUT(memory_cgroup, what_keeps_track_of_them, 900)
 		SKIP(return, "only of the device");
 	ASSERT_EQ(0, chmod(DEVICE, 0666));
 	for (size_t i = 0; i < sizeof(uses) / sizeof(*uses); i++) {
-		struct peer *user = fork_peer();
+		struct peer *user = fork_user(64 * MEBIBYTE);
 		long before, taken, uncharged;
 
 		ASSERT_NE(NULL, user);
-		ASSERT_EQ(0, peer_call(user, join_group, NULL, 64 * MEBIBYTE));
 		ASSERT_EQ(0, peer_call(user, become_nobody, NULL, 65534));
 		before = left() + charged();
 		if (uses[i].function == map_generations) {

@@ -8,10 +8,6 @@
 #include "random.h"
 #include "slow_write.h"
 
-#ifndef SYS_mseal
-#define SYS_mseal 462
-#endif
-
 #define PAGES 64
 
 FIXTURE_ON_BOTH(page_state, PAGES, true);
