@@ -81,7 +81,7 @@ mod fork;
 pub(crate) mod locked;
 pub(crate) mod mm_state;
 mod mremap;
-mod notifier;
+pub(crate) mod notifier;
 pub(crate) mod ops;
 mod soft_dirty;
 

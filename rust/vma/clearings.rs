@@ -95,6 +95,9 @@ impl Clearings {
     /// Whether the notification with this key clears something, and has not been [nested](Self::begin) in another
     /// one of the current task.
     pub(crate) fn get(&self, key: usize) -> Option<Clearing> {
+        if self.nr.load(Relaxed) == 0 {
+            return None;
+        }
         self.chunks.lock().get(key)
     }
 
