@@ -293,10 +293,7 @@ impl<T> RadixTree<T> {
 
     /// Whether there is an entry in [first, last]: O(h).
     fn any_in(&self, first: u64, last: u64) -> bool {
-        let span = Span::root(self.height);
-        self.root
-            .as_ref()
-            .is_some_and(|root| any_in(root, span, first, last))
+        self.first_leaf(first, last).is_some()
     }
 
     /// The leaf of `first`, if it has something in [first, last]: O(h).
@@ -322,12 +319,20 @@ impl<T> RadixTree<T> {
         }
     }
 
+    /// The first leaf that has something in [first, last]: O(h).
+    fn first_leaf(&self, first: u64, last: u64) -> Option<Leaf<'_, T>> {
+        // Most often that of `first`.
+        self.leaf_at(first, last).or_else(|| {
+            let root = self.root.as_ref()?;
+            seek(root, Span::root(self.height), (first, last), true, false)
+        })
+    }
+
     /// The leaves that have something in [first, last], in order.
     fn leaves(&self, first: u64, last: u64) -> impl Iterator<Item = Leaf<'_, T>> {
         let mut from = Some(first);
         core::iter::from_fn(move || {
-            let root = self.root.as_ref()?;
-            let leaf = seek(root, Span::root(self.height), (from?, last), true, false)?;
+            let leaf = self.first_leaf(from.filter(|from| *from <= last)?, last)?;
             from = leaf.first.checked_add(1 << BITS);
             Some(leaf)
         })

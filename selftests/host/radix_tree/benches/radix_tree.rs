@@ -28,13 +28,15 @@ const RUNS: usize = 9;
 type Tree = RadixTree<Arc<u64>>;
 
 fn insert(tree: &mut Tree, index: u64, reservation: &mut NodeReservation<Arc<u64>>) {
-    reservation.reserve(tree.nodes_for_insert(index), GFP_KERNEL)
+    reservation
+        .reserve(tree.nodes_for_insert(index), GFP_KERNEL)
         .expect("memory");
     assert!(tree.insert(index, Arc::new(index), reservation).is_ok());
 }
 
 fn remove(tree: &mut Tree, first: u64, last: u64, reservation: &mut NodeReservation<Arc<u64>>) {
-    reservation.reserve(tree.nodes_for_remove(first, last), GFP_KERNEL)
+    reservation
+        .reserve(tree.nodes_for_remove(first, last), GFP_KERNEL)
         .expect("memory");
     assert!(tree.remove_range(first, last, reservation).is_ok());
 }
@@ -78,9 +80,15 @@ fn main() {
         let fork = || (full.clone(), NodeReservation::new());
         let all = (0, u64::MAX);
 
-        measure("insert, in order", pages, pages, empty, |(tree, reservation)| {
-            (0..pages).for_each(|index| insert(tree, index, reservation));
-        });
+        measure(
+            "insert, in order",
+            pages,
+            pages,
+            empty,
+            |(tree, reservation)| {
+                (0..pages).for_each(|index| insert(tree, index, reservation));
+            },
+        );
         measure(
             "get, at random",
             pages,
@@ -119,9 +127,15 @@ fn main() {
                 (0..1000).for_each(|_| drop(black_box(full.clone())));
             },
         );
-        measure("first write to a clone", pages, 1, fork, |(tree, reservation)| {
-            insert(tree, pages / 2, reservation);
-        });
+        measure(
+            "first write to a clone",
+            pages,
+            1,
+            fork,
+            |(tree, reservation)| {
+                insert(tree, pages / 2, reservation);
+            },
+        );
         measure(
             "write all of a clone, per page",
             pages,

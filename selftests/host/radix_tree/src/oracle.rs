@@ -358,7 +358,9 @@ fn changes_do_not_allocate() {
         }
         let clone = tree.clone();
         assert!(tree.remove_range(60, 4999, &mut reservation).is_ok());
-        assert!(clone.share_range(60, 4999, &mut tree, &mut reservation).is_ok());
+        assert!(clone
+            .share_range(60, 4999, &mut tree, &mut reservation)
+            .is_ok());
         assert!(tree.verify() && tree.count_range(0, u64::MAX) == 5);
     });
 }

@@ -86,7 +86,8 @@ impl Process {
                 return;
             }
         }
-        reservation.reserve(self.tree.nodes_for_insert(index), GFP_KERNEL)
+        reservation
+            .reserve(self.tree.nodes_for_insert(index), GFP_KERNEL)
             .expect("memory");
         let old = self.tree.insert(index, Share::new(content), reservation);
         assert!(old.is_ok(), "the needs grew while other trees changed");
@@ -95,7 +96,8 @@ impl Process {
     fn unmap(&mut self, first: u64, last: u64, reservation: &mut NodeReservation<Share>) {
         self.model
             .retain(|index, _| !(first..=last).contains(index));
-        reservation.reserve(self.tree.nodes_for_remove(first, last), GFP_KERNEL)
+        reservation
+            .reserve(self.tree.nodes_for_remove(first, last), GFP_KERNEL)
             .expect("memory");
         let removed = self.tree.remove_range(first, last, reservation);
         assert!(removed.is_ok(), "the needs grew while other trees changed");
