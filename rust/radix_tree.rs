@@ -13,12 +13,10 @@
 //!
 //! In the costs below, h is the tree's height: 1 + log64 of the largest index, at most 11.
 
-#[cfg(MODULE)]
-mod cache;
 mod node;
 
 #[cfg(MODULE)]
-pub(crate) use cache::NodeCache;
+pub(crate) use node::NodeCache;
 pub(crate) use node::{
     NodeReservation,
     NotEnough, //
