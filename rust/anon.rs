@@ -273,9 +273,9 @@ pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
     lookup_with(pfn, |_| ()).map(|(anon, ())| anon)
 }
 
-/// As [`lookup`], with a reference to the page.
-pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, OwnedPage)> {
-    lookup_with(pfn, |page| page.into())
+/// As [`lookup`], with a reference to the page, unless nobody may have one just now.
+pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, Option<OwnedPage>)> {
+    lookup_with(pfn, Page::try_get)
 }
 
 /// As [`lookup`], with what `f` makes of the page while it stays the anon's.

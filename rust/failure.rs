@@ -112,6 +112,8 @@ pub(crate) struct Place {
     /// `None` if it has gone.
     pub(crate) process: Option<process::Id>,
     pub(crate) address: usize,
+    /// Tells whether that is still the address space of the process: it is only compared.
+    mm: usize,
 }
 
 impl fmt::Display for Place {
@@ -124,9 +126,15 @@ impl fmt::Display for Place {
 impl Place {
     /// `address` of the process whose address space `mm` is.
     pub(crate) fn in_mm(mm: &Mm, address: usize) -> Self {
+        Self::of_process(process::Id::owner(mm), mm, address)
+    }
+
+    /// `address` of `process`, whose address space `mm` is.
+    pub(crate) fn of_process(process: Option<process::Id>, mm: &Mm, address: usize) -> Self {
         Self {
-            process: process::Id::owner(mm),
+            process,
             address,
+            mm: mm.as_raw() as usize,
         }
     }
 
@@ -135,9 +143,9 @@ impl Place {
         self.process.as_ref().map_or(0, |process| process.number())
     }
 
-    /// Whether the current task can name the process, and it has memory.
+    /// Whether the current task can name the process, and it has the address space still.
     pub(crate) fn is_usable(&self) -> bool {
-        let usable = |process: &process::Id| process.number() != 0 && process.has_memory();
+        let usable = |process: &process::Id| process.number() != 0 && process.has_mm_at(self.mm);
         self.process.as_ref().is_some_and(usable)
     }
 }

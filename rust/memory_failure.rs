@@ -36,8 +36,7 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Full,
-            Relaxed, //
+            Full, //
         }, //
     }, //
 };
@@ -173,6 +172,8 @@ pub(crate) fn is_under_way() -> bool {
 #[derive(Clone, Copy)]
 struct Marked {
     pfn: u64,
+    /// The [number](poisoned::RecordReservation::number) of the failure.
+    number: u64,
     /// Whether it was poisoned by a drill of the kernel's own before.
     was_drill: bool,
 }
@@ -200,8 +201,13 @@ fn mark(anon: &Anon, failure: &Failure, record: poisoned::RecordReservation) -> 
     content.set_poison(Some(failure.kind));
     // Before anybody can undo the drill.
     content.take_mark();
+    let number = record.number();
     poisoned::insert(pfn, anon.index(), record);
-    Ok(Marked { pfn, was_drill })
+    Ok(Marked {
+        pfn,
+        number,
+        was_drill,
+    })
 }
 
 /// Puts the frame of `anon`, which is mapped nowhere unless it is kept, out of use if it has to be. The caller must hold no lock.
@@ -221,22 +227,19 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
 
 /// What comes after [`mark`]: takes the page of `anon` away from those who map it, unless it is kept, and tells them, as `policy` says.
 fn follow_up(anon: &Anon, marked: Marked, failure: &Failure, policy: EarlyKill) {
-    static FAILURES: Atomic<u64> = Atomic::new(0);
-
-    let pfn = marked.pfn;
+    let Marked { pfn, number, .. } = marked;
     stats::POISONINGS.inc();
     event::action(pfn, anon.index(), failure.into(), failure.source);
     if failure.kind != Poison::Kept {
         show_in_stats(&rmap::unmap(anon));
     }
     // Not before: who is told must not be able to read the page any more, unless it is kept.
-    let number = FAILURES.fetch_add(1, Relaxed) + 1;
     let _ = rmap::holders(anon, |mm, place| {
         // What moves during the walk is found at two places.
         if mm.is_first_hit_by(number) {
             let victim = Victim::of(mm, place.address, failure.action, policy);
             event::hit(pfn, &place, victim.as_ref());
-            poisoned::add_holder(pfn, place);
+            poisoned::add_holder(pfn, number, place);
             if let Some(victim) = victim {
                 victim.signal();
             }

@@ -107,6 +107,30 @@ pub(crate) struct Page(Frame);
 pub(crate) type OwnedPage = ARef<Page>;
 
 impl Page {
+    /// A reference, unless core mm or the driver keeps everybody from getting one.
+    pub(crate) fn try_get(&self) -> Option<OwnedPage> {
+        // SAFETY: It is a `struct page`.
+        let has_got = unsafe { helpers::anon_rmap_get_page_unless_zero(self.as_ptr()) };
+        // SAFETY: The reference was taken above.
+        has_got.then(|| unsafe { OwnedPage::from_raw(NonNull::from(self)) })
+    }
+
+    /// Leaves `guard` with the page, if none was left, until somebody [takes](Self::take_guard) it.
+    pub(crate) fn leave_guard(guard: OwnedPage) {
+        // SAFETY: It is a `struct page`; the flag is the driver's.
+        if !unsafe { helpers::anon_rmap_page_test_set_guarded(guard.as_ptr()) } {
+            OwnedPage::into_raw(guard);
+        }
+    }
+
+    /// The reference that was [left](Self::leave_guard) with the page.
+    pub(crate) fn take_guard(&self) -> Option<OwnedPage> {
+        // SAFETY: It is a `struct page`; the flag is the driver's.
+        let was_left = unsafe { helpers::anon_rmap_page_test_clear_guarded(self.as_ptr()) };
+        // SAFETY: The flag stands for a reference, and was taken.
+        was_left.then(|| unsafe { OwnedPage::from_raw(NonNull::from(self)) })
+    }
+
     /// The page in `frame`.
     ///
     /// # Safety

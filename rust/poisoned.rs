@@ -20,7 +20,13 @@ use kernel::{
         RBTreeNode,
         RBTreeNodeReservation, //
     },
-    sync::global_lock, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        global_lock, //
+    }, //
 };
 
 global_lock! {
@@ -37,6 +43,8 @@ pub(crate) fn init(loading: &mut Loading) -> Result {
 pub(crate) struct Record {
     pub(crate) index: Index,
     pub(crate) failure: Failure,
+    /// The number of the failure, by which it is known from others of the page.
+    number: u64,
     /// When it was poisoned, in nanoseconds since boot.
     pub(crate) since: u64,
     /// How many processes held the page when it was poisoned.
@@ -69,16 +77,26 @@ pub(crate) struct RecordReservation {
 impl RecordReservation {
     /// Reserves a record of a page that fails so; [`ENOMEM`].
     pub(crate) fn new(failure: Failure) -> Result<Self> {
+        static FAILURES: Atomic<u64> = Atomic::new(0);
+
         Ok(Self {
             node: RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
             record: Record {
                 index: Index(0),
                 failure,
+                number: FAILURES.fetch_add(1, Relaxed) + 1,
                 since: 0,
                 hit: 0,
                 holders: KVVec::with_capacity(8, GFP_KERNEL_ACCOUNT)?,
             },
         })
+    }
+}
+
+impl RecordReservation {
+    /// The number that the failure will have: greater than zero, and that of no other.
+    pub(crate) fn number(&self) -> u64 {
+        self.record.number
     }
 }
 
@@ -101,14 +119,14 @@ pub(crate) fn insert(pfn: u64, index: Index, reservation: RecordReservation) {
     }
 }
 
-/// Records that the page in frame `pfn`, if it still is poisoned, was held at `place`. If there is no memory, it is only
-/// counted. O(log n), and now and then the holders recorded before. The caller must hold no lock.
-pub(crate) fn add_holder(pfn: u64, place: Place) {
+/// Records that the page in frame `pfn`, if it still is poisoned by the failure of this [number](RecordReservation::number), was held at
+/// `place`. If there is no memory, it is only counted. O(log n), and now and then the holders recorded before. The caller must hold no
+/// lock.
+pub(crate) fn add_holder(pfn: u64, number: u64, place: Place) {
     let mut room: KVVec<Place> = KVVec::new();
     loop {
         let mut poisoned = POISONED.lock();
-        let record = poisoned.as_mut().and_then(|records| records.get_mut(&pfn));
-        let Some(record) = record else {
+        let Some(record) = record_of(&mut poisoned, pfn, number) else {
             return;
         };
         let len = record.holders.len();
@@ -132,16 +150,24 @@ pub(crate) fn add_holder(pfn: u64, place: Place) {
             .reserve(2 * len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
             .is_err()
         {
-            count_holder(pfn);
+            count_holder(pfn, number);
             return;
         }
     }
 }
 
+fn record_of(
+    poisoned: &mut Option<RBTree<u64, Record>>,
+    pfn: u64,
+    number: u64,
+) -> Option<&mut Record> {
+    let record = poisoned.as_mut()?.get_mut(&pfn)?;
+    (record.number == number).then_some(record)
+}
+
 /// Counts a holder that could not be recorded.
-fn count_holder(pfn: u64) {
-    let mut poisoned = POISONED.lock();
-    if let Some(record) = poisoned.as_mut().and_then(|records| records.get_mut(&pfn)) {
+fn count_holder(pfn: u64, number: u64) {
+    if let Some(record) = record_of(&mut POISONED.lock(), pfn, number) {
         record.hit += 1;
     }
 }

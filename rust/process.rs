@@ -124,10 +124,10 @@ impl Id {
         unsafe { helpers::anon_rmap_has_mm(self.as_ptr(), mm.as_raw()) }
     }
 
-    /// Whether a process has an address space. Does not sleep.
-    pub(crate) fn has_memory(&self) -> bool {
-        // SAFETY: By the invariant there is a reference.
-        unsafe { helpers::anon_rmap_has_mm(self.as_ptr(), ptr::null()) }
+    /// Whether a process has the address space whose `mm_struct` is, or was, at this address in memory. Does not sleep.
+    pub(crate) fn has_mm_at(&self, mm: usize) -> bool {
+        // SAFETY: By the invariant there is a reference. The address is only compared.
+        unsafe { helpers::anon_rmap_has_mm(self.as_ptr(), mm as *const _) }
     }
 
     /// The command name of a process.

@@ -175,10 +175,8 @@ impl Spot {
 
     /// The process and the address.
     pub(crate) fn place(&self) -> Place {
-        Place {
-            process: Some(self.process.clone()),
-            address: self.address(),
-        }
+        let mm = self.state.mm_state().mm();
+        Place::of_process(Some(self.process.clone()), mm, self.address())
     }
 
     fn address(&self) -> usize {

@@ -95,7 +95,7 @@ impl Content {
     }
 
     /// Whether the kernel has marked the page as bad.
-    pub(super) fn is_marked(&self) -> bool {
+    pub(crate) fn is_marked(&self) -> bool {
         self.page().is_marked()
     }
 
@@ -273,6 +273,7 @@ impl Drop for Content {
         // Whoever has pinned the page holds a reference of its own.
         // SAFETY: By the invariant the content owns the reference.
         let page = unsafe { OwnedPage::from_raw(NonNull::from(self.page())) };
+        drop(page.take_guard());
         let Some(kind) = self.out_of_use() else {
             return;
         };

@@ -123,7 +123,10 @@ pub(super) fn poisoned(
         write!(f, "{}{}", if i == 0 { "" } else { "," }, holder.pid())?;
     }
     match record.place() {
-        Some(place) => writeln!(f, " {place}"),
+        Some(place) => {
+            let pid = if place.is_usable() { place.pid() } else { 0 };
+            writeln!(f, " pid={pid} address={:#x}", place.address)
+        }
         None => writeln!(f),
     }
 }

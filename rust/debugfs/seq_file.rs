@@ -134,8 +134,11 @@ impl<L: Growing> Poll<L> {
     fn has_more(&self) -> bool {
         // SAFETY: By the invariant the private data of the file is a `seq_file`.
         let seq = unsafe { (*self.0).private_data.cast::<seq_file>() };
+        // Who reads right now can be waiting for a page fault, and finds out whether there is something.
         // SAFETY: The `seq_file` is there as long as the file.
-        unsafe { helpers::anon_rmap_seq_lock(seq) };
+        if !unsafe { helpers::anon_rmap_seq_trylock(seq) } {
+            return true;
+        }
         // What is left in the buffer of the last line has been looked at already.
         // SAFETY: The lock is held.
         let has_more = unsafe { (*seq).count > 0 || L::has_more(&reading::<L>(seq).cursor) };

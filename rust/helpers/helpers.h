@@ -27,6 +27,9 @@ void anon_rmap_clear_page(struct page *page);
 void anon_rmap_get_page(struct page *page);
 void anon_rmap_put_page(struct page *page);
 int anon_rmap_page_count(const struct page *page);
+bool anon_rmap_get_page_unless_zero(struct page *page);
+bool anon_rmap_page_test_set_guarded(struct page *page);
+bool anon_rmap_page_test_clear_guarded(struct page *page);
 bool anon_rmap_page_hwpoison(const struct page *page);
 void anon_rmap_page_set_hwpoison(struct page *page);
 bool anon_rmap_page_test_clear_hwpoison(struct page *page);
@@ -153,6 +156,7 @@ bool anon_rmap_early_kill(void);
 int anon_rmap_quarantine_init(void);
 void anon_rmap_quarantine_exit(void);
 void anon_rmap_quarantine_add(unsigned long pfn, int kind);
+void anon_rmap_quarantine_try_add(unsigned long pfn, int kind);
 void anon_rmap_quarantine_remove(struct page *page);
 int anon_rmap_quarantine_find(unsigned long *pfn);
 void anon_rmap_quarantine_sign(struct page *page, int kind);
@@ -167,7 +171,7 @@ bool anon_rmap_is_reserved(u64 start, u64 size);
 /* journal.c */
 void anon_rmap_journal_wait(struct file *file, struct poll_table_struct *table);
 void anon_rmap_journal_wake(void);
-void anon_rmap_seq_lock(struct seq_file *seq);
+bool anon_rmap_seq_trylock(struct seq_file *seq);
 void anon_rmap_seq_unlock(struct seq_file *seq);
 
 #endif

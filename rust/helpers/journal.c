@@ -23,9 +23,9 @@ void anon_rmap_journal_wake(void)
 	wake_up_interruptible_poll(&anon_rmap_journal_waiters, EPOLLIN | EPOLLRDNORM);
 }
 
-void anon_rmap_seq_lock(struct seq_file *seq)
+bool anon_rmap_seq_trylock(struct seq_file *seq)
 {
-	mutex_lock(&seq->lock);
+	return mutex_trylock(&seq->lock);
 }
 
 void anon_rmap_seq_unlock(struct seq_file *seq)

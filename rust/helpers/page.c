@@ -39,6 +39,22 @@ void anon_rmap_get_page(struct page *page)
 	get_page(page);
 }
 
+bool anon_rmap_get_page_unless_zero(struct page *page)
+{
+	return get_page_unless_zero(page);
+}
+
+/* A flag of the owner's: core mm looks at it for pages of files, and of anonymous memory. Whether it was set before. */
+bool anon_rmap_page_test_set_guarded(struct page *page)
+{
+	return test_and_set_bit(PG_owner_2, &page->flags.f);
+}
+
+bool anon_rmap_page_test_clear_guarded(struct page *page)
+{
+	return test_and_clear_bit(PG_owner_2, &page->flags.f);
+}
+
 void anon_rmap_put_page(struct page *page)
 {
 	put_page(page);

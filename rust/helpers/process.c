@@ -98,7 +98,7 @@ struct mm_struct *anon_rmap_grab_mm(struct pid *process)
 	return mm;
 }
 
-/* Whether the address space of a process is @mm; that of any process if @mm is NULL. */
+/* Whether the address space of a process is @mm, which is only compared. */
 bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm)
 {
 	struct task_struct *leader, *thread;
@@ -111,7 +111,7 @@ bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm)
 			const struct mm_struct *its = READ_ONCE(thread->mm);
 
 			if (its) {
-				has = !mm || its == mm;
+				has = its == mm;
 				break;
 			}
 		}

@@ -78,6 +78,12 @@ void anon_rmap_quarantine_add(unsigned long pfn, int kind)
 	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_KERNEL | __GFP_NOFAIL);
 }
 
+/* The same without waiting for memory; what finds none is found when the module is loaded again. */
+void anon_rmap_quarantine_try_add(unsigned long pfn, int kind)
+{
+	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_NOWAIT | __GFP_NOWARN);
+}
+
 /* Forgets the frame of @page, unless it is marked as bad. */
 void anon_rmap_quarantine_remove(struct page *page)
 {
@@ -96,19 +102,13 @@ int anon_rmap_quarantine_find(unsigned long *pfn)
 	return entry ? xa_to_value(entry) : -1;
 }
 
-/* Signs a frame that nobody has any more, for anon_rmap_quarantine_find_signed(). */
-void anon_rmap_quarantine_sign(struct page *page, int kind)
-{
-	set_page_private(page, ANON_RMAP_SIGN | kind);
-}
-
-/* The same for a frame that the kernel can take back meanwhile: then it is left alone. */
+/* Signs a frame with another kind, unless the kernel has taken it back meanwhile. */
 void anon_rmap_quarantine_sign_marked(struct page *page, int kind)
 {
 	if (!get_page_unless_zero(page))
 		return;
 	if (PageHWPoison(page) && (page_private(page) & ~ANON_RMAP_KIND_MASK) == ANON_RMAP_SIGN)
-		anon_rmap_quarantine_sign(page, kind);
+		set_page_private(page, ANON_RMAP_SIGN | kind);
 	put_page(page);
 }
 
@@ -136,8 +136,8 @@ void anon_rmap_quarantine_add_signed(void)
 	}
 }
 
-/* Gives back what @page is charged to. */
-static void anon_rmap_uncharge(struct page *page)
+/* Gives back what @page is charged to, if @gfp gets the memory for that. */
+static void anon_rmap_uncharge(struct page *page, gfp_t gfp)
 {
 #ifdef CONFIG_MEMCG
 	struct page *other;
@@ -145,10 +145,19 @@ static void anon_rmap_uncharge(struct page *page)
 	if (!page->memcg_data)
 		return;
 	/* With the charge of another page that is freed. */
-	other = alloc_page(GFP_KERNEL | __GFP_NOFAIL);
+	other = alloc_page(gfp);
+	if (!other)
+		return;
 	swap(page->memcg_data, other->memcg_data);
 	__free_page(other);
 #endif
+}
+
+/* Signs a frame that is given up, for anon_rmap_quarantine_add_signed(), and gives back what it is charged to. Does not reclaim. */
+void anon_rmap_quarantine_sign(struct page *page, int kind)
+{
+	anon_rmap_uncharge(page, GFP_NOWAIT | __GFP_NOWARN);
+	set_page_private(page, ANON_RMAP_SIGN | kind);
 }
 
 /*
@@ -165,7 +174,7 @@ void anon_rmap_mark_bad(struct page *page, bool simulated)
 	loff_t start = (loff_t)pfn << PAGE_SHIFT;
 
 	folio->private = NULL;
-	anon_rmap_uncharge(page);
+	anon_rmap_uncharge(page, GFP_KERNEL | __GFP_NOFAIL);
 	if (!WARN_ON_ONCE(filemap_add_folio(mapping, folio, pfn, GFP_KERNEL | __GFP_NOFAIL))) {
 		folio_unlock(folio);
 		memory_failure(pfn, simulated ? MF_SW_SIMULATED : 0);
@@ -195,6 +204,9 @@ int anon_rmap_unmark_bad(struct page *page)
 	if (!folio_ref_freeze(folio, 2))
 		return -EBUSY;
 	error = unpoison_memory(page_to_pfn(page));
+	/* Somebody else may have undone it meanwhile, as that of a page without references: the reference of the mark is left. */
+	if (error && !PageHWPoison(page))
+		error = 0;
 	folio_ref_unfreeze(folio, error ? 2 : 1);
 	return error;
 }

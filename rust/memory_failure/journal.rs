@@ -132,11 +132,11 @@ impl Drop for Journal {
 
 /// Records `event` about the page in frame `pfn`. Does not sleep.
 pub(super) fn record(pfn: u64, event: Event) {
-    // SAFETY: No requirements.
-    let time = unsafe { bindings::ktime_get_mono_fast_ns() };
-    let record = Record { time, pfn, event };
     let old = {
         let mut ring = RING.lock();
+        // SAFETY: No requirements.
+        let time = unsafe { bindings::ktime_get_mono_fast_ns() };
+        let record = Record { time, pfn, event };
         let place = (ring.next % RECORDS as u64) as usize;
         let Some(place) = ring.places.get_mut(place) else {
             return;

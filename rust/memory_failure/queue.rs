@@ -25,7 +25,11 @@ use crate::{
         Source,
     },
     loading::Loading,
-    page::OwnedPage, //
+    page::{
+        OwnedPage,
+        Page, //
+    },
+    pool::quarantine, //
 };
 use core::{
     mem,
@@ -72,6 +76,8 @@ struct Note {
     failed: Failed,
     /// Keeps the kernel from taking the page for free, which it has marked.
     guard: Option<OwnedPage>,
+    /// Whether the kernel knows that the hardware has failed.
+    is_told: bool,
     /// How often there was no memory for it.
     tries: u32,
     /// Whether it has come again since it is being handled: a drill can have been undone.
@@ -92,10 +98,19 @@ impl Failed {
         ptr::eq::<Anon>(&*self.anon, &*other.anon) && self.pfn == other.pfn
     }
 
-    /// Handles the failure. [`ENOMEM`]: not yet.
-    fn handle(&self) -> Result {
+    /// Handles the failure; whether the kernel has been told of it thereby. [`ENOMEM`]: not yet.
+    fn handle(&self) -> Result<bool> {
+        let (is_failing, was_marked) = {
+            let content = self.anon.lock();
+            let has_left = content.pfn() != self.pfn;
+            (content.is_failing(), has_left || content.is_marked())
+        };
         // What only the kernel says is a drill of its own, unless a machine check comes, too.
-        let is_drill = self.source == Source::MemoryFailure && !self.anon.lock().is_failing();
+        let is_drill = self.source == Source::MemoryFailure && !is_failing;
+        if is_drill && !was_marked {
+            // It was undone meanwhile.
+            return Ok(false);
+        }
         let failure = Failure {
             kind: match is_drill {
                 true => Poison::Simulated,
@@ -109,7 +124,7 @@ impl Failed {
         match poison(&self.anon, failure) {
             Err(error) if error == ENOMEM => Err(error),
             // That it is poisoned already, or has left the frame, is as good.
-            _ => Ok(()),
+            result => Ok(result.is_ok() && !was_marked),
         }
     }
 
@@ -152,7 +167,7 @@ struct Entries {
     entries: KVec<Entry>,
     /// What runs the works: nothing is noted without.
     queue: Option<WorkQueue>,
-    /// All frames with a machine check that has found no entry are in this range, but for those that a
+    /// All frames with a failure that has found no entry are in this range, but for those that a
     /// worker is about to note.
     missed: Option<RangeInclusive<u64>>,
     /// Whether nothing is tried again, since the module is being unloaded.
@@ -262,6 +277,7 @@ impl WorkItem for Worker {
                     }
                     return;
                 }
+                waiting.is_told |= handled == Ok(true);
                 if waiting.again || is_left_over {
                     let _ = queue.enqueue(this);
                     return;
@@ -275,6 +291,9 @@ impl WorkItem for Worker {
             _ if handled.is_err() => failed.give_up(),
             // Its source can be another one by now.
             Some(done) if done.failed.source == Source::MachineCheck => {
+                if !done.is_told {
+                    quarantine::tell_hardware_failed(failed.pfn);
+                }
                 direct_map::finish(&failed.anon, failed.pfn)
             }
             _ => (),
@@ -300,14 +319,14 @@ pub(super) fn note(anon: &ARef<Anon>, pfn: u64, source: Source) -> bool {
     note_or_miss(failed, None, missed)
 }
 
-/// As [`note`], for a page that the kernel has marked; `guard` is a reference to it, which is kept until it is handled, if there is an entry.
-pub(super) fn note_marked(anon: ARef<Anon>, pfn: u64, guard: OwnedPage) -> bool {
+/// As [`note`], for a page that the kernel has marked; `guard` is a reference to it, which is kept until it is handled.
+pub(super) fn note_marked(anon: ARef<Anon>, pfn: u64, guard: Option<OwnedPage>) -> bool {
     let failed = Failed {
         anon,
         pfn,
         source: Source::MemoryFailure,
     };
-    note_or_miss(failed, Some(guard), Some(pfn..=pfn))
+    note_or_miss(failed, guard, Some(pfn..=pfn))
 }
 
 /// [Notes](note) the failure, or that there are missed ones in the frames `missed`.
@@ -340,12 +359,16 @@ fn note_or_miss(
         if let Some(frames) = missed {
             noted.miss(frames);
         }
+        if let Some(guard) = guard.take() {
+            Page::leave_guard(guard);
+        }
         return false;
     };
     // INVARIANT: The work is queued below, before anybody else gets the lock.
     entry.note = Some(Note {
         failed,
         guard: guard.take(),
+        is_told: false,
         tries: 0,
         again: false,
     });
@@ -354,7 +377,7 @@ fn note_or_miss(
     true
 }
 
-/// Notes the machine checks in `frames` that have found no entry. What finds none again is left to the
+/// Notes the failures in `frames` that have found no entry. What finds none again is left to the
 /// next worker that is done.
 ///
 /// Takes the time of looking at each of the frames.
@@ -364,19 +387,25 @@ fn note_missed(frames: RangeInclusive<u64>) {
         let Some(anon) = anon::lookup(pfn) else {
             continue;
         };
+        let (guard, source);
         {
             let content = anon.lock();
-            // Or it is handled already, by a worker that may wait for who is stuck.
-            if !content.has_failed() || content.poison() == Some(Poison::Hardware) {
+            guard = content.page().take_guard();
+            source = match content.is_failing() {
+                true => Source::MachineCheck,
+                false => Source::MemoryFailure,
+            };
+            let is_handled = match source {
+                Source::MachineCheck => content.poison() == Some(Poison::Hardware),
+                _ => content.is_kernels_drill() || content.poison() == Some(Poison::Hardware),
+            };
+            // Or by a worker that may wait for who is stuck.
+            if !content.has_failed() || is_handled {
                 continue;
             }
         }
-        let failed = Failed {
-            anon,
-            pfn,
-            source: Source::MachineCheck,
-        };
-        if !note_or_miss(failed, None, Some(pfn..=last)) {
+        let failed = Failed { anon, pfn, source };
+        if !note_or_miss(failed, guard, Some(pfn..=last)) {
             return;
         }
     }

@@ -147,6 +147,12 @@ pub(crate) fn add(pfn: u64, kind: Kind) {
     unsafe { helpers::anon_rmap_quarantine_add(pfn as usize, kind as c_int) };
 }
 
+/// As [`add`], but does not wait for memory: what finds none is counted when the module is loaded again.
+fn try_add(pfn: u64, kind: Kind) {
+    // SAFETY: No requirements.
+    unsafe { helpers::anon_rmap_quarantine_try_add(pfn as usize, kind as c_int) };
+}
+
 /// Takes the frame of `page`, which is nobody's, out of use for a reason that can be undone. Sleeps; the caller must hold no lock.
 pub(crate) fn quarantine(page: OwnedPage) {
     let marking = marking();
@@ -155,7 +161,10 @@ pub(crate) fn quarantine(page: OwnedPage) {
 }
 
 /// Gives up `page`, whose frame is out of use, in favour of the mark; with `has_reference`, that has a reference already.
+///
+/// Does not reclaim memory.
 pub(crate) fn keep(page: OwnedPage, kind: Kind, has_reference: bool) {
+    try_add(page.pfn(), kind);
     if DeviceMemory::get().is_some() {
         // Marked as it is, it is not handed out again.
         drop(page);
@@ -243,6 +252,12 @@ pub(crate) fn unmark(page: &Page, _marking: &Marking) -> Result {
     to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) }).map_err(why)?;
     remove(page);
     Ok(())
+}
+
+/// Tells the kernel that the hardware has failed under frame `pfn`, which is marked already: it undoes nothing from then on.
+pub(crate) fn tell_hardware_failed(pfn: u64) {
+    // SAFETY: Any number is allowed, and the caller may sleep.
+    unsafe { bindings::memory_failure(pfn as usize, 0) };
 }
 
 /// Forgets `frame`, unless it is marked.
