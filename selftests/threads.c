@@ -515,24 +515,24 @@ static void *write_copies(void *argument)
 	return NULL;
 }
 
-FIXTURE(poison_race)
+FIXTURE(threads_poison)
 {
 	char *memory;
 	struct shared *shared;
 };
 
-FIXTURE_VARIANT(poison_race)
+FIXTURE_VARIANT(threads_poison)
 {
 	void *(*worker)(void *argument);
 };
 
-FIXTURE_VARIANT_ADD(poison_race, with_readers) { .worker = read_poisoned_pages };
-FIXTURE_VARIANT_ADD(poison_race, with_splits) { .worker = read_and_split };
-FIXTURE_VARIANT_ADD(poison_race, with_forks) { .worker = fork_readers };
-FIXTURE_VARIANT_ADD(poison_race, with_moves) { .worker = read_and_move };
-FIXTURE_VARIANT_ADD(poison_race, with_copies) { .worker = write_copies };
+FIXTURE_VARIANT_ADD(threads_poison, with_readers) { .worker = read_poisoned_pages };
+FIXTURE_VARIANT_ADD(threads_poison, with_splits) { .worker = read_and_split };
+FIXTURE_VARIANT_ADD(threads_poison, with_forks) { .worker = fork_readers };
+FIXTURE_VARIANT_ADD(threads_poison, with_moves) { .worker = read_and_move };
+FIXTURE_VARIANT_ADD(threads_poison, with_copies) { .worker = write_copies };
 
-FIXTURE_SETUP(poison_race)
+FIXTURE_SETUP(threads_poison)
 {
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
@@ -541,12 +541,12 @@ FIXTURE_SETUP(poison_race)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(poison_race)
+FIXTURE_TEARDOWN_PARENT(threads_poison)
 {
 	EXPECT_STREQ("", leak());
 }
 
-TEST_F(poison_race, poisoned_content_is_never_served_again)
+TEST_F(threads_poison, poisoned_content_is_never_served_again)
 {
 	struct work work[3];
 	uint64_t pfns[PAGES];

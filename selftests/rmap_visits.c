@@ -8,13 +8,13 @@
 #define MAX_VISITS 40
 #define MAX_MAP_COUNT "/proc/sys/vm/max_map_count"
 
-FIXTURE(visits)
+FIXTURE(rmap_visits)
 {
 	char *memory, *max_map_count;
 	long vmas, children;
 };
 
-FIXTURE_SETUP(visits)
+FIXTURE_SETUP(rmap_visits)
 {
 	/* Under lockdep each split and each fork takes many times as long. */
 	bool slow = !access("/proc/lockdep", F_OK);
@@ -27,12 +27,12 @@ FIXTURE_SETUP(visits)
 	ASSERT_NE(MAP_FAILED, self->memory);
 }
 
-FIXTURE_TEARDOWN(visits)
+FIXTURE_TEARDOWN(rmap_visits)
 {
 	write_file(MAX_MAP_COUNT, self->max_map_count, strlen(self->max_map_count));
 }
 
-TEST_F_TIMEOUT(visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 120)
+TEST_F_TIMEOUT(rmap_visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 120)
 {
 	const long pages[] = { 0, 1, self->vmas / 3, self->vmas / 2, self->vmas - 2, self->vmas - 1 };
 	char *verdict, expected[64];
@@ -56,7 +56,7 @@ TEST_F_TIMEOUT(visits, an_injection_among_many_vmas_visits_at_most_40_nodes, 120
 	free(verdict);
 }
 
-TEST_F_TIMEOUT(visits, a_thousand_children_that_touch_nothing_are_in_no_tree, 120)
+TEST_F_TIMEOUT(rmap_visits, a_thousand_children_that_touch_nothing_are_in_no_tree, 120)
 {
 	pid_t children[self->children];
 

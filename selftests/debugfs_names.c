@@ -2,7 +2,7 @@
 /*
  * The names of processes and pages: what a file prints is taken by every other file, and means the same page of the
  * same process. In pid namespaces, for processes whose first thread has ended, and when a number is another's by now.
- * `names [ROUNDS [SEED]]`: how many random names are tried.
+ * `debugfs_names [ROUNDS [SEED]]`: how many random names are tried.
  */
 #include <linux/sched.h>
 #include <pthread.h>
@@ -117,7 +117,7 @@ __attribute__((format(printf, 2, 3))) static bool says(const char *file, const c
 	return found;
 }
 
-FIXTURE_ON_DEVICE(names, PAGES);
+FIXTURE_ON_DEVICE(debugfs_names, PAGES);
 
 /*
  * A check that runs in a peer: expressions that have to be true. Returns the number of the first line where one is not.
@@ -161,7 +161,7 @@ static long read_and_write_in_namespace(void *argument, long unused)
 	return 0;
 }
 
-TEST_F(names, what_a_pid_namespace_reads_it_can_write)
+TEST_F(debugfs_names, what_a_pid_namespace_reads_it_can_write)
 {
 	struct peer *inner;
 
@@ -191,7 +191,7 @@ static long read_of_the_parent(void *argument, long unused)
 	return 0;
 }
 
-TEST_F(names, a_process_that_a_namespace_cannot_see_is_counted_and_is_pid_0)
+TEST_F(debugfs_names, a_process_that_a_namespace_cannot_see_is_counted_and_is_pid_0)
 {
 	uint64_t *pfn = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct peer *inner;
@@ -221,7 +221,7 @@ static long fill_here(void *memory, long seed)
 	return 0;
 }
 
-TEST_F(names, a_process_is_found_when_its_first_thread_has_ended)
+TEST_F(debugfs_names, a_process_is_found_when_its_first_thread_has_ended)
 {
 	struct peer *peer = begin(new_peer(), NULL, false, true);
 	pid_t tid;
@@ -281,7 +281,7 @@ static long notice_here(void *unused, long unused_too)
 	return notice;
 }
 
-TEST_F(names, a_thread_that_lives_gets_early_notice_when_the_first_has_ended)
+TEST_F(debugfs_names, a_thread_that_lives_gets_early_notice_when_the_first_has_ended)
 {
 	struct peer *peer = begin(new_peer(), NULL, false, true);
 	pid_t tid;
@@ -320,7 +320,7 @@ static struct peer *begin_as(pid_t pid)
 	return child == pid ? peer : NULL;
 }
 
-TEST_F(names, a_number_that_is_another_process_by_now_is_not_printed)
+TEST_F(debugfs_names, a_number_that_is_another_process_by_now_is_not_printed)
 {
 	struct peer *parent = fork_peer(), *first, *second, *other;
 	struct poisoned page;
@@ -745,7 +745,7 @@ TEST_F_TIMEOUT(round_trip, what_any_file_prints_means_the_same_to_every_other, 3
 				ASSERT_EQ(0, call_member(i, touch, &world->members[i], 0));
 			}
 		ASSERT_EQ(0, call_member(by, try_a_name, (void *)namespace, step)) {
-			TH_LOG("%s; again: names %ld %ld", world->complaint, step + 1, seed);
+			TH_LOG("%s; again: debugfs_names %ld %ld", world->complaint, step + 1, seed);
 		}
 		if (step == ROUNDS_OF_A_WORLD - 1 || round == nr_rounds - 1) {
 			end_world();

@@ -373,7 +373,7 @@ static void run_tree(void)
 		setpgid(0, 0);
 		signal(SIGCHLD, SIG_IGN);
 		tree->processes[0].pid = getpid();
-		file_fd = memfd_create("differential", MFD_CLOEXEC);
+		file_fd = memfd_create("random_program", MFD_CLOEXEC);
 		for (enum side side = 0; side < NR_SIDES; side++)
 			if (pipe2(pipes[side], O_CLOEXEC | O_NONBLOCK))
 				abort();

@@ -12,7 +12,7 @@
 #define NR_PAGES 32
 #define TRACEFS "/sys/kernel/tracing/"
 
-FIXTURE_ON_DEVICE(doors, NR_PAGES);
+FIXTURE_ON_DEVICE(failure_sources, NR_PAGES);
 
 static int write_text(const char *file, const char *text)
 {
@@ -41,7 +41,7 @@ static bool unpoison_all(void)
 	return good;
 }
 
-TEST_F(doors, a_range_fails_page_by_page)
+TEST_F(failure_sources, a_range_fails_page_by_page)
 {
 	char *memory = self->memory;
 
@@ -54,7 +54,7 @@ TEST_F(doors, a_range_fails_page_by_page)
 	EXPECT_TRUE(filled(memory, 0, NR_PAGES, 1));
 }
 
-TEST_F(doors, a_range_leaves_alone_what_has_failed_and_what_is_not_there)
+TEST_F(failure_sources, a_range_leaves_alone_what_has_failed_and_what_is_not_there)
 {
 	char *memory = self->memory;
 
@@ -66,7 +66,7 @@ TEST_F(doors, a_range_leaves_alone_what_has_failed_and_what_is_not_there)
 	EXPECT_TRUE(zeroed(memory, 2));
 }
 
-TEST_F(doors, a_range_covers_what_mprotect_has_split)
+TEST_F(failure_sources, a_range_covers_what_mprotect_has_split)
 {
 	char *memory = self->memory;
 
@@ -78,7 +78,7 @@ TEST_F(doors, a_range_covers_what_mprotect_has_split)
 	EXPECT_EQ(0xffff00, failed(memory));
 }
 
-TEST_F(doors, a_range_without_pages_is_refused)
+TEST_F(failure_sources, a_range_without_pages_is_refused)
 {
 	char *memory = self->memory;
 
@@ -104,7 +104,7 @@ static bool mapping_line(const char *start, char *line, size_t size)
 	return found;
 }
 
-TEST_F(doors, a_range_is_taken_as_mappings_tells_it)
+TEST_F(failure_sources, a_range_is_taken_as_mappings_tells_it)
 {
 	char *memory = self->memory, line[256], range[64];
 
@@ -125,7 +125,7 @@ TEST_F(doors, a_range_is_taken_as_mappings_tells_it)
 	EXPECT_EQ(1, failed(memory));
 }
 
-TEST_F(doors, a_line_of_mappings_that_is_cut_off_or_one_of_several_is_refused)
+TEST_F(failure_sources, a_line_of_mappings_that_is_cut_off_or_one_of_several_is_refused)
 {
 	char *memory = self->memory, line[256], two[512];
 
@@ -149,7 +149,7 @@ TEST_F(doors, a_line_of_mappings_that_is_cut_off_or_one_of_several_is_refused)
 	EXPECT_EQ(0, counter("poisoned"));
 }
 
-TEST_F(doors, a_seed_repeats_its_choice)
+TEST_F(failure_sources, a_seed_repeats_its_choice)
 {
 	uint32_t pages[3];
 	char *chosen[3];
@@ -169,7 +169,7 @@ TEST_F(doors, a_seed_repeats_its_choice)
 	EXPECT_TRUE(filled(self->memory, 0, NR_PAGES, 1));
 }
 
-TEST_F(doors, chance_tells_what_it_chose)
+TEST_F(failure_sources, chance_tells_what_it_chose)
 {
 	char *chosen, *rest, *line;
 	uint32_t pages = 0;
@@ -193,7 +193,7 @@ TEST_F(doors, chance_tells_what_it_chose)
 	free(chosen);
 }
 
-TEST_F(doors, chance_needs_pages_to_choose_from)
+TEST_F(failure_sources, chance_needs_pages_to_choose_from)
 {
 	store(self->memory, 1);
 	store(self->memory + PAGE, 1);
@@ -206,7 +206,7 @@ TEST_F(doors, chance_needs_pages_to_choose_from)
 	EXPECT_EQ(3, failed(self->memory));
 }
 
-TEST_F(doors, a_list_can_be_replayed)
+TEST_F(failure_sources, a_list_can_be_replayed)
 {
 	char *memory = self->memory, *list;
 
@@ -227,7 +227,7 @@ TEST_F(doors, a_list_can_be_replayed)
 	free(list);
 }
 
-TEST_F(doors, a_list_that_is_wrong_changes_nothing)
+TEST_F(failure_sources, a_list_that_is_wrong_changes_nothing)
 {
 	char *memory = self->memory;
 
@@ -243,7 +243,7 @@ TEST_F(doors, a_list_that_is_wrong_changes_nothing)
 	EXPECT_EQ(0, counter("poisoned"));
 }
 
-TEST_F(doors, a_dry_run_lists_who_would_be_hit)
+TEST_F(failure_sources, a_dry_run_lists_who_would_be_hit)
 {
 	char *memory = self->memory, *hits, line[128];
 	struct peer *child, *stranger;
@@ -268,7 +268,7 @@ TEST_F(doors, a_dry_run_lists_who_would_be_hit)
 	free(hits);
 }
 
-TEST_F(doors, a_dry_run_is_refused_as_the_failure_would_be)
+TEST_F(failure_sources, a_dry_run_is_refused_as_the_failure_would_be)
 {
 	uint64_t pfn;
 
@@ -283,7 +283,7 @@ TEST_F(doors, a_dry_run_is_refused_as_the_failure_would_be)
 	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "dry_run", "%#lx", pfn));
 }
 
-TEST_F(doors, hard_offline_cannot_be_undone)
+TEST_F(failure_sources, hard_offline_cannot_be_undone)
 {
 	struct poisoned page;
 	uint64_t pfn;
@@ -304,7 +304,7 @@ TEST_F(doors, hard_offline_cannot_be_undone)
 	EXPECT_NE(pfn, pfn_of(self->memory + PAGE));
 }
 
-TEST_F(doors, the_hardware_overrides_a_drill)
+TEST_F(failure_sources, the_hardware_overrides_a_drill)
 {
 	struct poisoned page;
 	uint64_t pfn;
@@ -319,7 +319,7 @@ TEST_F(doors, the_hardware_overrides_a_drill)
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 }
 
-TEST_F(doors, rmap_lists_who_maps_a_page)
+TEST_F(failure_sources, rmap_lists_who_maps_a_page)
 {
 	char *memory = self->memory, *listed, expected[128];
 	struct peer *child;
@@ -350,7 +350,7 @@ TEST_F(doors, rmap_lists_who_maps_a_page)
 	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "rmap", "%#lx 2 1", pfn));
 }
 
-TEST_F(doors, verify_counts_what_it_has_checked)
+TEST_F(failure_sources, verify_counts_what_it_has_checked)
 {
 	char *verdict, expected[128];
 
@@ -371,7 +371,7 @@ static bool has_events(void)
 	return !access(TRACEFS "events/anon_rmap/enable", W_OK);
 }
 
-TEST_F(doors, trace_events_tell_which_page_which_door_and_who)
+TEST_F(failure_sources, trace_events_tell_which_page_which_door_and_who)
 {
 	char line[256], *trace;
 	struct peer *child;
@@ -405,7 +405,7 @@ TEST_F(doors, trace_events_tell_which_page_which_door_and_who)
 	free(trace);
 }
 
-TEST_F(doors, perf_counts_trace_events)
+TEST_F(failure_sources, perf_counts_trace_events)
 {
 	struct perf_event_attr attr = { .type = PERF_TYPE_TRACEPOINT, .size = sizeof(attr) };
 	int fds[64], cpus = get_nprocs_conf();

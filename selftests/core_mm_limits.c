@@ -17,7 +17,7 @@
 
 #define PAGES 16
 
-FIXTURE_ON_BOTH(differences, PAGES, true);
+FIXTURE_ON_BOTH(core_mm_limits, PAGES, true);
 
 /* What the call does: an errno with the device, but success with anonymous memory. */
 #define EXPECT_REFUSED(device_errno, call) do {				\
@@ -31,7 +31,7 @@ FIXTURE_ON_BOTH(differences, PAGES, true);
 	}								\
 } while (0)
 
-TEST_F(differences, ptrace_does_not_write_where_the_process_itself_could_not)
+TEST_F(core_mm_limits, ptrace_does_not_write_where_the_process_itself_could_not)
 {
 	struct peer *child;
 	int status;
@@ -49,7 +49,7 @@ TEST_F(differences, ptrace_does_not_write_where_the_process_itself_could_not)
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 }
 
-TEST_F(differences, long_term_pins_for_writing_are_refused)
+TEST_F(core_mm_limits, long_term_pins_for_writing_are_refused)
 {
 	struct io_uring_params parameters = {};
 	struct iovec buffer = { self->memory, PAGES * PAGE };
@@ -62,13 +62,13 @@ TEST_F(differences, long_term_pins_for_writing_are_refused)
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 }
 
-TEST_F(differences, shared_futexes_are_refused)
+TEST_F(core_mm_limits, shared_futexes_are_refused)
 {
 	EXPECT_REFUSED(EFAULT, syscall(SYS_futex, self->memory, FUTEX_WAKE, 1, NULL, NULL, 0));
 	EXPECT_EQ(0, syscall(SYS_futex, self->memory, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0));
 }
 
-TEST_F(differences, some_advice_is_refused)
+TEST_F(core_mm_limits, some_advice_is_refused)
 {
 	EXPECT_REFUSED(EINVAL, madvise(self->memory, PAGE, MADV_FREE));
 	EXPECT_REFUSED(EINVAL, madvise(self->memory + PAGE, PAGE, MADV_WIPEONFORK));
@@ -77,13 +77,13 @@ TEST_F(differences, some_advice_is_refused)
 	EXPECT_TRUE(filled(self->memory, 1, PAGES - 1, 1));
 }
 
-TEST_F(differences, msync_is_refused)
+TEST_F(core_mm_limits, msync_is_refused)
 {
 	EXPECT_REFUSED(EINVAL, msync(self->memory, PAGES * PAGE, MS_SYNC));
 	EXPECT_EQ(0, msync(self->memory, PAGES * PAGE, MS_ASYNC));
 }
 
-TEST_F(differences, userfaultfd_is_refused)
+TEST_F(core_mm_limits, userfaultfd_is_refused)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register range = {
@@ -104,7 +104,7 @@ static long madvise_page(void *page, long advice)
 	return madvise(page, PAGE, advice) ? errno : 0;
 }
 
-TEST_F(differences, a_guard_keeps_what_is_in_no_page_table)
+TEST_F(core_mm_limits, a_guard_keeps_what_is_in_no_page_table)
 {
 	struct peer *child = fork_peer();
 
@@ -117,14 +117,14 @@ TEST_F(differences, a_guard_keeps_what_is_in_no_page_table)
 	EXPECT_WORD(word(1, 0), load(self->memory));
 }
 
-TEST_F(differences, remap_file_pages_changes_nothing)
+TEST_F(core_mm_limits, remap_file_pages_changes_nothing)
 {
 	EXPECT_EQ(-1, syscall(SYS_remap_file_pages, self->memory, 2 * PAGE, 0, 0, 0));
 	EXPECT_EQ(variant->device ? ENODEV : EINVAL, errno);
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 }
 
-TEST_F(differences, what_was_split_stays_split)
+TEST_F(core_mm_limits, what_was_split_stays_split)
 {
 	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -142,7 +142,7 @@ TEST_F(differences, what_was_split_stays_split)
 	}
 }
 
-TEST_F(differences, old_size_0_is_refused_when_the_target_has_gone)
+TEST_F(core_mm_limits, old_size_0_is_refused_when_the_target_has_gone)
 {
 	char *target = map_private(false, PAGES);
 
@@ -159,7 +159,7 @@ TEST_F(differences, old_size_0_is_refused_when_the_target_has_gone)
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 }
 
-TEST_F(differences, shared_memory_has_no_end_and_no_second_mapping)
+TEST_F(core_mm_limits, shared_memory_has_no_end_and_no_second_mapping)
 {
 	char *shared = map_device(PAGES, MAP_SHARED), *second;
 	struct peer *child;
@@ -193,7 +193,7 @@ static long kib(const char *name)
 	return number_in("/proc/self/status", name);
 }
 
-TEST_F(differences, it_is_no_data_that_could_be_limited)
+TEST_F(core_mm_limits, it_is_no_data_that_could_be_limited)
 {
 	struct rlimit limit, former;
 
@@ -219,7 +219,7 @@ static long nr_resident(void *memory, long unused)
 	return count;
 }
 
-TEST_F(differences, mincore_sees_what_is_in_page_tables)
+TEST_F(core_mm_limits, mincore_sees_what_is_in_page_tables)
 {
 	struct peer *child;
 
@@ -231,7 +231,7 @@ TEST_F(differences, mincore_sees_what_is_in_page_tables)
 	EXPECT_EQ(variant->device ? 0 : PAGES, peer_call(child, nr_resident, self->memory, 0));
 }
 
-TEST_F(differences, stacks_do_not_grow_in_it)
+TEST_F(core_mm_limits, stacks_do_not_grow_in_it)
 {
 	int fd = variant->device ? open(DEVICE, O_RDWR | O_CLOEXEC) : -1;
 	int flags = MAP_PRIVATE | MAP_GROWSDOWN | (variant->device ? 0 : MAP_ANONYMOUS);
@@ -246,7 +246,7 @@ static void see_mergeable(const char *line, void *argument)
 		*(bool *)argument = true;
 }
 
-TEST_F(differences, its_pages_are_not_merged)
+TEST_F(core_mm_limits, its_pages_are_not_merged)
 {
 	bool mergeable = false;
 
@@ -264,7 +264,7 @@ static long touch_all(void *memory, long pages)
 }
 
 /* What a process has after process_mrelease(), which has been killed and can't end yet. */
-TEST_F(differences, memory_of_the_dying_is_free_when_they_have_ended)
+TEST_F(core_mm_limits, memory_of_the_dying_is_free_when_they_have_ended)
 {
 	const size_t pages = 2048;
 	char *more = map_private(variant->device, pages);
@@ -296,7 +296,7 @@ TEST_F(differences, memory_of_the_dying_is_free_when_they_have_ended)
 	close(pidfd);
 }
 
-TEST_F(differences, it_is_counted_as_a_file)
+TEST_F(core_mm_limits, it_is_counted_as_a_file)
 {
 	const long size = 1024 * PAGE / 1024;
 	long anonymous = kib("RssAnon:"), file = kib("RssFile:"), shared = kib("RssShmem:");

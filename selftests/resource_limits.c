@@ -7,23 +7,23 @@
 #include "await.h"
 #include "fixture.h"
 
-FIXTURE(limits)
+FIXTURE(resource_limits)
 {
 };
 
-FIXTURE_VARIANT(limits)
+FIXTURE_VARIANT(resource_limits)
 {
 	bool device;
 };
 
-FIXTURE_VARIANT_ADD(limits, device) { .device = true };
-FIXTURE_VARIANT_ADD(limits, anonymous) { .device = false };
+FIXTURE_VARIANT_ADD(resource_limits, device) { .device = true };
+FIXTURE_VARIANT_ADD(resource_limits, anonymous) { .device = false };
 
-FIXTURE_SETUP(limits)
+FIXTURE_SETUP(resource_limits)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(limits)
+FIXTURE_TEARDOWN_PARENT(resource_limits)
 {
 	EXPECT_STREQ("", leak());
 }
@@ -38,7 +38,7 @@ static size_t address_space(void)
 	return pages * PAGE;
 }
 
-TEST_F(limits, address_space)
+TEST_F(resource_limits, address_space)
 {
 	struct rlimit limit, former;
 	char *memory, *more;
@@ -138,7 +138,7 @@ static long drop_here(void *memory, long pages)
 	return madvise(memory, pages * PAGE, MADV_DONTNEED) ? errno : 0;
 }
 
-TEST_F(limits, memory_is_charged_to_the_cgroup)
+TEST_F(resource_limits, memory_is_charged_to_the_cgroup)
 {
 	/* The kernel charges in batches, and page tables and nodes of the amap too. */
 	const long some = LIMIT_PAGES / 2, slack = some / 4;
@@ -167,7 +167,7 @@ TEST_F(limits, memory_is_charged_to_the_cgroup)
 	remove_cgroup();
 }
 
-TEST_F(limits, who_wants_more_than_the_cgroup_may_have_is_killed)
+TEST_F(resource_limits, who_wants_more_than_the_cgroup_may_have_is_killed)
 {
 	const long many = 2 * LIMIT_PAGES;
 	char *memory = map_private(variant->device, many);

@@ -10,7 +10,7 @@
 #define PAGES 512
 #define BAD 123
 
-FIXTURE_ON_DEVICE(rmap, PAGES);
+FIXTURE_ON_DEVICE(rmap_trees, PAGES);
 
 /* Gives each page a VMA of its own; returns whether that worked. */
 static bool split(char *memory, size_t pages)
@@ -21,7 +21,7 @@ static bool split(char *memory, size_t pages)
 	return true;
 }
 
-TEST_F(rmap, a_walk_visits_at_most_40_nodes_among_4096_vmas)
+TEST_F(rmap_trees, a_walk_visits_at_most_40_nodes_among_4096_vmas)
 {
 	enum { MANY = 4096 };
 	char *memory = map_device(MANY, MAP_PRIVATE);
@@ -44,7 +44,7 @@ TEST_F(rmap, a_walk_visits_at_most_40_nodes_among_4096_vmas)
 	}
 }
 
-TEST_F(rmap, a_walk_finds_the_sharers_among_hundreds_of_vmas)
+TEST_F(rmap_trees, a_walk_finds_the_sharers_among_hundreds_of_vmas)
 {
 	struct peer *child;
 	long zapped;
@@ -62,7 +62,7 @@ TEST_F(rmap, a_walk_finds_the_sharers_among_hundreds_of_vmas)
 	EXPECT_GE(40, counter("last_walk_nodes"));
 }
 
-TEST_F(rmap, a_child_that_touches_nothing_is_in_no_tree)
+TEST_F(rmap_trees, a_child_that_touches_nothing_is_in_no_tree)
 {
 	struct peer *child;
 	long avcs;
@@ -84,7 +84,7 @@ TEST_F(rmap, a_child_that_touches_nothing_is_in_no_tree)
 	EXPECT_EQ(avcs, counter("avcs"));
 }
 
-TEST_F(rmap, memory_that_was_not_touched_is_in_no_tree)
+TEST_F(rmap_trees, memory_that_was_not_touched_is_in_no_tree)
 {
 	ASSERT_TRUE(split(self->memory, PAGES));
 	EXPECT_EQ(PAGES, counter("vmas"));
@@ -95,7 +95,7 @@ TEST_F(rmap, memory_that_was_not_touched_is_in_no_tree)
 	EXPECT_EQ(1, counter("avcs"));
 }
 
-TEST_F(rmap, a_copy_is_in_a_tree_of_its_owner)
+TEST_F(rmap_trees, a_copy_is_in_a_tree_of_its_owner)
 {
 	struct peer *child;
 
@@ -109,7 +109,7 @@ TEST_F(rmap, a_copy_is_in_a_tree_of_its_owner)
 	EXPECT_EQ(1, counter("last_walk_mappings"));
 }
 
-TEST_F(rmap, a_page_copied_by_all_children_is_found_in_the_parent_only)
+TEST_F(rmap_trees, a_page_copied_by_all_children_is_found_in_the_parent_only)
 {
 	enum { CHILDREN = 20 };
 
@@ -125,7 +125,7 @@ TEST_F(rmap, a_page_copied_by_all_children_is_found_in_the_parent_only)
 	EXPECT_EQ(1, counter("last_walk_mappings"));
 }
 
-TEST_F(rmap, a_walk_finds_all_of_many_sharers)
+TEST_F(rmap_trees, a_walk_finds_all_of_many_sharers)
 {
 	enum { CHILDREN = 100 };
 	struct poisoned page;
@@ -178,7 +178,7 @@ static int cut_what_ancestors_left(char *memory, size_t generations)
 	return 0;
 }
 
-TEST_F(rmap, a_vma_is_in_the_trees_of_its_pages)
+TEST_F(rmap_trees, a_vma_is_in_the_trees_of_its_pages)
 {
 	enum { GENERATIONS = 40 };
 	pid_t first = getpid(), child = 0;
@@ -268,7 +268,7 @@ static int links_while_unflushed(char *memory)
 }
 
 /* What is in no page table any more can still be in a TLB: a failure must go on to look there. */
-TEST_F(rmap, a_vma_stays_in_trees_until_tlbs_are_flushed)
+TEST_F(rmap_trees, a_vma_stays_in_trees_until_tlbs_are_flushed)
 {
 	int seen = 0;
 
@@ -290,7 +290,7 @@ TEST_F(rmap, a_vma_stays_in_trees_until_tlbs_are_flushed)
 		SKIP(return, "nothing was seen in time");
 }
 
-TEST_F(rmap, moved_vmas_are_found)
+TEST_F(rmap_trees, moved_vmas_are_found)
 {
 	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -363,7 +363,7 @@ static void move_on(struct mover *mover)
 		;
 }
 
-TEST_F(rmap, an_injection_ends_and_misses_nothing_though_sharers_move_all_the_time)
+TEST_F(rmap_trees, an_injection_ends_and_misses_nothing_though_sharers_move_all_the_time)
 {
 	enum { SHARERS = 24, MOVERS = 4, INJECTIONS = 8 };
 	struct peer *sharers[SHARERS];

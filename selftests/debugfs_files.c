@@ -39,13 +39,13 @@ static int open_file(const char *name, int flags)
 	return open(path, flags | O_CLOEXEC);
 }
 
-FIXTURE(debugfs)
+FIXTURE(debugfs_files)
 {
 	char *memory;
 	uint64_t bad_pfn, good_pfn;
 };
 
-FIXTURE_SETUP(debugfs)
+FIXTURE_SETUP(debugfs_files)
 {
 	self->memory = map_device(PAGES + 1, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
@@ -56,7 +56,7 @@ FIXTURE_SETUP(debugfs)
 	ASSERT_EQ(0, poison_addr(getpid(), self->memory + BAD * PAGE));
 }
 
-FIXTURE_TEARDOWN_PARENT(debugfs)
+FIXTURE_TEARDOWN_PARENT(debugfs_files)
 {
 	EXPECT_STREQ("", leak());
 }
@@ -97,7 +97,7 @@ static void read_state(char *state, size_t size)
 	EXPECT_REFUSED_BYTES(error, file, message, message_size);		\
 } while (0)
 
-TEST_F(debugfs, what_is_not_a_number_is_invalid)
+TEST_F(debugfs_files, what_is_not_a_number_is_invalid)
 {
 	static const char *const words[] = {
 		"x", "-1", "+1", "0x", "0xg", "1f", "1.0", "0b1", "1,2", "--", "0x-1", "1x", "\\x31", "½", "%d",
@@ -111,7 +111,7 @@ TEST_F(debugfs, what_is_not_a_number_is_invalid)
 	}
 }
 
-TEST_F(debugfs, nothing_is_invalid)
+TEST_F(debugfs_files, nothing_is_invalid)
 {
 	for (size_t i = 0; i < 3; i++) {
 		EXPECT_REFUSED(EINVAL, files[i], "%s", "");
@@ -120,7 +120,7 @@ TEST_F(debugfs, nothing_is_invalid)
 	}
 }
 
-TEST_F(debugfs, another_number_of_words_is_invalid)
+TEST_F(debugfs_files, another_number_of_words_is_invalid)
 {
 	EXPECT_REFUSED(EINVAL, "poison_addr", "%d", getpid());
 	EXPECT_REFUSED(EINVAL, "poison_addr", "%d %p 1", getpid(), self->memory);
@@ -129,7 +129,7 @@ TEST_F(debugfs, another_number_of_words_is_invalid)
 	EXPECT_REFUSED(EINVAL, "unpoison_pfn", "%#lx 1", self->bad_pfn);
 }
 
-TEST_F(debugfs, bytes_that_are_no_text_are_invalid)
+TEST_F(debugfs_files, bytes_that_are_no_text_are_invalid)
 {
 	char text[64];
 	int size = snprintf(text, sizeof(text), "%#lx", self->good_pfn);
@@ -142,7 +142,7 @@ TEST_F(debugfs, bytes_that_are_no_text_are_invalid)
 	}
 }
 
-TEST_F(debugfs, a_text_of_more_than_128_bytes_is_invalid)
+TEST_F(debugfs_files, a_text_of_more_than_128_bytes_is_invalid)
 {
 	char text[4096];
 
@@ -158,7 +158,7 @@ TEST_F(debugfs, a_text_of_more_than_128_bytes_is_invalid)
 		EXPECT_REFUSED_BYTES(EINVAL, files[i], text, sizeof(text));
 }
 
-TEST_F(debugfs, a_text_that_cannot_be_read_is_a_fault)
+TEST_F(debugfs_files, a_text_that_cannot_be_read_is_a_fault)
 {
 	char *unmapped = self->memory + PAGES * PAGE;
 
@@ -171,7 +171,7 @@ TEST_F(debugfs, a_text_that_cannot_be_read_is_a_fault)
 	EXPECT_EQ(1, counter("poisoned"));
 }
 
-TEST_F(debugfs, a_number_that_is_too_large_is_out_of_range)
+TEST_F(debugfs_files, a_number_that_is_too_large_is_out_of_range)
 {
 	static const char *const words[] = {
 		"18446744073709551616", "0x10000000000000000", "99999999999999999999999999999999999999",
@@ -188,7 +188,7 @@ TEST_F(debugfs, a_number_that_is_too_large_is_out_of_range)
 	EXPECT_REFUSED(ERANGE, "poison_addr", "%lu %p", (1UL << 32) + getpid(), self->memory);
 }
 
-TEST_F(debugfs, a_process_that_does_not_exist_is_not_found)
+TEST_F(debugfs_files, a_process_that_does_not_exist_is_not_found)
 {
 	int status;
 	pid_t pid = fork();
@@ -201,7 +201,7 @@ TEST_F(debugfs, a_process_that_does_not_exist_is_not_found)
 	EXPECT_REFUSED(ESRCH, "poison_addr", "2147483647 %p", self->memory);
 }
 
-TEST_F(debugfs, a_process_without_an_address_space_is_not_found)
+TEST_F(debugfs_files, a_process_without_an_address_space_is_not_found)
 {
 	siginfo_t info;
 	pid_t zombie = fork();
@@ -214,14 +214,14 @@ TEST_F(debugfs, a_process_without_an_address_space_is_not_found)
 	EXPECT_REFUSED(ESRCH, "poison_addr", "2 %p", self->memory);
 }
 
-TEST_F(debugfs, an_address_where_nothing_is_mapped_is_a_fault)
+TEST_F(debugfs_files, an_address_where_nothing_is_mapped_is_a_fault)
 {
 	ASSERT_EQ(0, munmap(self->memory + GOOD * PAGE, PAGE));
 	EXPECT_REFUSED(EFAULT, "poison_addr", "%d %p", getpid(), self->memory + GOOD * PAGE);
 	EXPECT_REFUSED(EFAULT, "poison_addr", "%d 0", getpid());
 }
 
-TEST_F(debugfs, an_address_of_the_kernel_is_a_fault)
+TEST_F(debugfs_files, an_address_of_the_kernel_is_a_fault)
 {
 	static const char *const addresses[] = {
 		"0xffffffff81000000", "0xffff888000000000", "0xffffffffffffffff", "0x800000000000", "0x8000000000000000",
@@ -231,7 +231,7 @@ TEST_F(debugfs, an_address_of_the_kernel_is_a_fault)
 		EXPECT_REFUSED(EFAULT, "poison_addr", "%d %s", getpid(), addresses[i]);
 }
 
-TEST_F(debugfs, memory_that_is_not_the_devices_is_refused)
+TEST_F(debugfs_files, memory_that_is_not_the_devices_is_refused)
 {
 	char *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -242,7 +242,7 @@ TEST_F(debugfs, memory_that_is_not_the_devices_is_refused)
 	EXPECT_EQ(1, *other);
 }
 
-TEST_F(debugfs, a_frame_that_is_not_the_devices_is_refused)
+TEST_F(debugfs_files, a_frame_that_is_not_the_devices_is_refused)
 {
 	char *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint64_t pfn;
@@ -263,7 +263,7 @@ TEST_F(debugfs, a_frame_that_is_not_the_devices_is_refused)
 	EXPECT_EQ(1, *other);
 }
 
-TEST_F(debugfs, no_frame_of_anybody_else_is_the_devices)
+TEST_F(debugfs_files, no_frame_of_anybody_else_is_the_devices)
 {
 	enum { FRAMES = 1 << 16 };
 	int fd = open(DEBUGFS "unpoison_pfn", O_WRONLY), ours = 0, bad = 0, aside = counter("quarantined");
@@ -292,14 +292,14 @@ TEST_F(debugfs, no_frame_of_anybody_else_is_the_devices)
 	EXPECT_EQ(1, counter("poisoned"));
 }
 
-TEST_F(debugfs, a_frame_that_was_given_back_is_not_the_devices)
+TEST_F(debugfs_files, a_frame_that_was_given_back_is_not_the_devices)
 {
 	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));
 	EXPECT_REFUSED(ENXIO, "poison_pfn", "%#lx", self->good_pfn);
 	EXPECT_REFUSED(ENXIO, "unpoison_pfn", "%#lx", self->bad_pfn);
 }
 
-TEST_F(debugfs, a_page_that_was_not_touched_is_no_data)
+TEST_F(debugfs_files, a_page_that_was_not_touched_is_no_data)
 {
 	EXPECT_REFUSED(ENODATA, "poison_addr", "%d %p touched", getpid(), self->memory + UNTOUCHED * PAGE);
 	/* Zeroes that all share are nobody's. */
@@ -309,19 +309,19 @@ TEST_F(debugfs, a_page_that_was_not_touched_is_no_data)
 	EXPECT_EQ(0, print_to_file(DEBUGFS "poison_addr", "%d %p touched", getpid(), self->memory + UNTOUCHED * PAGE));
 }
 
-TEST_F(debugfs, a_page_fails_once)
+TEST_F(debugfs_files, a_page_fails_once)
 {
 	EXPECT_REFUSED(EHWPOISON, "poison_addr", "%d %p", getpid(), self->memory + BAD * PAGE);
 	EXPECT_REFUSED(EHWPOISON, "poison_pfn", "%#lx", self->bad_pfn);
 }
 
-TEST_F(debugfs, a_good_page_cannot_be_unpoisoned)
+TEST_F(debugfs_files, a_good_page_cannot_be_unpoisoned)
 {
 	EXPECT_REFUSED(ENOENT, "unpoison_pfn", "%#lx", self->good_pfn);
 	EXPECT_TRUE(filled(self->memory, GOOD, 1, 1));
 }
 
-TEST_F(debugfs, numbers_are_decimal_or_hexadecimal)
+TEST_F(debugfs_files, numbers_are_decimal_or_hexadecimal)
 {
 	char *good = self->memory + GOOD * PAGE;
 
@@ -336,7 +336,7 @@ TEST_F(debugfs, numbers_are_decimal_or_hexadecimal)
 	EXPECT_SIGBUS(good, load(good));
 }
 
-TEST_F(debugfs, each_write_is_a_command)
+TEST_F(debugfs_files, each_write_is_a_command)
 {
 	int fd = open(DEBUGFS "unpoison_pfn", O_WRONLY);
 	char text[32];
@@ -368,7 +368,7 @@ static int write_in_pieces(const char *name, const char *text, size_t size)
 	return written == (ssize_t)length ? 0 : EIO;
 }
 
-TEST_F(debugfs, one_writev_is_one_command)
+TEST_F(debugfs_files, one_writev_is_one_command)
 {
 	char text[64], *good = self->memory + GOOD * PAGE;
 
@@ -386,7 +386,7 @@ TEST_F(debugfs, one_writev_is_one_command)
 	EXPECT_WORD(word(1, GOOD), load(good));
 }
 
-TEST_F(debugfs, a_list_in_pieces_is_done_or_not_as_a_whole)
+TEST_F(debugfs_files, a_list_in_pieces_is_done_or_not_as_a_whole)
 {
 	char list[256], *good = self->memory + GOOD * PAGE;
 	int line = snprintf(list, sizeof(list), "pid=%d address=%p\n", getpid(), good);
@@ -410,7 +410,7 @@ static ssize_t write_at(int fd, const char *text, size_t size, long position)
 	return syscall(SYS_pwritev2, fd, &piece, 1, position, position >> 32, 0);
 }
 
-TEST_F(debugfs, a_command_has_no_position)
+TEST_F(debugfs_files, a_command_has_no_position)
 {
 	char text[32];
 	int size = snprintf(text, sizeof(text), "%#lx", self->bad_pfn);
@@ -446,7 +446,7 @@ TEST_F(debugfs, a_command_has_no_position)
 	}
 }
 
-TEST_F(debugfs, what_is_spliced_is_refused)
+TEST_F(debugfs_files, what_is_spliced_is_refused)
 {
 	int source = memfd_create("debugfs", MFD_CLOEXEC), ends[2];
 	char text[32];
@@ -468,7 +468,7 @@ TEST_F(debugfs, what_is_spliced_is_refused)
 	EXPECT_EQ(1, counter("poisoned"));
 }
 
-TEST_F(debugfs, a_write_of_nothing_is_no_command)
+TEST_F(debugfs_files, a_write_of_nothing_is_no_command)
 {
 	struct iovec nothing[2] = { { "", 0 }, { "", 0 } };
 
@@ -482,7 +482,7 @@ TEST_F(debugfs, a_write_of_nothing_is_no_command)
 	}
 }
 
-TEST_F(debugfs, a_fault_within_a_text_changes_nothing)
+TEST_F(debugfs_files, a_fault_within_a_text_changes_nothing)
 {
 	/* What can be read would do. */
 	char *end = self->memory + PAGES * PAGE, text[64];
@@ -526,7 +526,7 @@ static bool is_refused_everything(struct __test_metadata *_metadata, const int *
 	return refused == 2 * NR_WRITTEN + 3 * NR_LISTED;
 }
 
-TEST_F(debugfs, a_descriptor_gives_nobody_a_capability)
+TEST_F(debugfs_files, a_descriptor_gives_nobody_a_capability)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct all[2], less[2];
@@ -574,7 +574,7 @@ TEST_F(debugfs, a_descriptor_gives_nobody_a_capability)
 	EXPECT_WORD(word(1, GOOD), load(self->memory + GOOD * PAGE));
 }
 
-TEST_F(debugfs, of_several_causes_the_first_one_is_told)
+TEST_F(debugfs_files, of_several_causes_the_first_one_is_told)
 {
 	EXPECT_REFUSED(EINVAL, "poison_addr", "18446744073709551616 x");
 	EXPECT_REFUSED(EINVAL, "poison_addr", "18446744073709551616");
@@ -596,7 +596,7 @@ TEST_F(debugfs, of_several_causes_the_first_one_is_told)
 	EXPECT_REFUSED(ENXIO, "poison_range", "%d 0xfffffffffffff000 0xffffffffffffffff", getpid());
 }
 
-TEST_F(debugfs, only_root_may_inject)
+TEST_F(debugfs_files, only_root_may_inject)
 {
 	struct stat status;
 
@@ -627,7 +627,7 @@ static bool lines_match(const char *path, const char *pattern, int *lines)
 	return match;
 }
 
-TEST_F(debugfs, stats_is_a_name_and_a_value_a_line)
+TEST_F(debugfs_files, stats_is_a_name_and_a_value_a_line)
 {
 	static const char *const names[] = {
 		"vmas", "amaps", "anons", "anon_vmas", "avcs", "poisoned", "faults_total", "copies_total",
@@ -644,7 +644,7 @@ TEST_F(debugfs, stats_is_a_name_and_a_value_a_line)
 	}
 }
 
-TEST_F(debugfs, stats_counts)
+TEST_F(debugfs_files, stats_counts)
 {
 	long faults = counter("faults_total"), copies = counter("copies_total"), refused;
 	long poisonings = counter("poisonings_total"), unpoisonings = counter("unpoisonings_total");
@@ -682,10 +682,10 @@ TEST_F(debugfs, stats_counts)
 	EXPECT_EQ(unpoisonings + 1, counter("unpoisonings_total"));
 }
 
-TEST_F(debugfs, mappings_is_a_vma_a_line)
+TEST_F(debugfs_files, mappings_is_a_vma_a_line)
 {
 	static const char pattern[] = "^pid=[0-9]+ range=0x[0-9a-f]+-0x[0-9a-f]+ index=[0-9]+-[0-9]+ present=[0-9]+ "
-				      "poisoned=[0-9]+ avcs=[0-9]+ comm=debugfs$";
+				      "poisoned=[0-9]+ avcs=[0-9]+ comm=debugfs_files$";
 	struct mapping *m;
 	struct peer *child;
 	int lines;
@@ -720,7 +720,7 @@ TEST_F(debugfs, mappings_is_a_vma_a_line)
 	EXPECT_EQ(0, m[0].avcs);
 }
 
-TEST_F(debugfs, a_command_name_cannot_break_a_line)
+TEST_F(debugfs_files, a_command_name_cannot_break_a_line)
 {
 	struct mapping *m;
 
@@ -739,7 +739,7 @@ static double now(void)
 	return time.tv_sec + time.tv_nsec / 1e9;
 }
 
-TEST_F(debugfs, poisoned_is_a_page_a_line)
+TEST_F(debugfs_files, poisoned_is_a_page_a_line)
 {
 	static const char pattern[] = "^pfn=0x[0-9a-f]+ index=[0-9]+ kind=simulated door=(poison_addr|poison_pfn) "
 				      "since=[0-9]+\\.[0-9]{6} hit=[0-9]+ pids=([0-9]+(,[0-9]+)*)?"
@@ -771,7 +771,7 @@ TEST_F(debugfs, poisoned_is_a_page_a_line)
 	EXPECT_TRUE(read_poisoned(self->bad_pfn, &bad));
 }
 
-TEST_F(debugfs, a_file_can_be_read_byte_by_byte)
+TEST_F(debugfs_files, a_file_can_be_read_byte_by_byte)
 {
 	char *whole = read_file(DEBUGFS "mappings"), byte;
 	int fd = open(DEBUGFS "mappings", O_RDONLY);

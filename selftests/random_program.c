@@ -4,7 +4,7 @@
  * must be the same after each. A run depends on its seed only; of one that fails, the shortest prefix
  * that was found to fail is shown.
  */
-#include "differential/tree.h"
+#include "random_program/tree.h"
 #include "kselftest.h"
 #include <getopt.h>
 
@@ -14,7 +14,7 @@ static struct {
 } options = { .seed = 1, .seeds = 20, .steps = 300 };
 
 static const char usage[] =
-	"usage: differential [OPTION]…\n"
+	"usage: random_program [OPTION]…\n"
 	"\n"
 	"Does random operations on memory of /dev/anon_rmap and on anonymous memory, and compares.\n"
 	"\n"
@@ -56,8 +56,8 @@ static void parse_options(int argc, char **argv)
 			*numbers[option] = strtoul(optarg, &end, 0);
 		if (option == '?' || *end || (option != VERBOSE && (*optarg == '-' || end == optarg))) {
 			if (option != '?')
-				fprintf(stderr, "differential: --%s %s: not a number\n", names[option].name, optarg);
-			fputs("differential: --help says how it is used\n", stderr);
+				fprintf(stderr, "random_program: --%s %s: not a number\n", names[option].name, optarg);
+			fputs("random_program: --help says how it is used\n", stderr);
 			exit(KSFT_FAIL);
 		}
 		if (option == SEED && !seeds_given)
@@ -65,7 +65,7 @@ static void parse_options(int argc, char **argv)
 		seeds_given |= option == SEEDS;
 	}
 	if (optind < argc || !options.seeds || !options.steps || !options.jobs) {
-		fputs("differential: --help says how it is used\n", stderr);
+		fputs("random_program: --help says how it is used\n", stderr);
 		exit(KSFT_FAIL);
 	}
 }
@@ -152,7 +152,7 @@ static void show_run(const struct job *job)
 	ksft_print_msg("seed %lu failed after %u steps; the shortest prefix found has %u%s\n", run->seed,
 		       job->failed_step, run->step, job->again ? "" : " (it did not fail again)");
 	snprintf(text, sizeof(text), run->breaking ? " --break %u" : "", run->breaking);
-	ksft_print_msg("repeat with: differential --seed %lu --steps %u%s\n", run->seed, run->step, text);
+	ksft_print_msg("repeat with: random_program --seed %lu --steps %u%s\n", run->seed, run->step, text);
 }
 
 static void report(const struct job *job)

@@ -3,7 +3,7 @@
  * The operations that are done on both sides, and what is compared of their results.
  *
  * What core mm does not let a driver do is left out where it is said here; each such difference is
- * shown as it is in differences.c.
+ * shown as it is in core_mm_limits.c.
  */
 #ifndef DIFFERENTIAL_OPERATIONS_H
 #define DIFFERENTIAL_OPERATIONS_H
