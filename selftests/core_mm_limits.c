@@ -12,8 +12,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "fixture.h"
-#include "proc.h"
+#include "lib/fixture.h"
+#include "lib/proc.h"
 
 #define PAGES 16
 

@@ -3,13 +3,13 @@
 #include <linux/capability.h>
 #include <regex.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 16
 /* Pages that are poisoned, good, and not touched. */
@@ -56,10 +56,7 @@ FIXTURE_SETUP(debugfs_files)
 	ASSERT_EQ(0, poison_addr(getpid(), self->memory + BAD * PAGE));
 }
 
-FIXTURE_TEARDOWN_PARENT(debugfs_files)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(debugfs_files);
 
 /* All that the module tells of its state. */
 static void read_state(char *state, size_t size)
@@ -556,7 +553,7 @@ TEST_F(debugfs_files, a_descriptor_gives_nobody_a_capability)
 	/* Somebody else. */
 	child = fork();
 	if (!child)
-		_exit(setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534) ||
+		_exit(become_nobody() ||
 		      !is_refused_everything(_metadata, to_write, to_read, text));
 	ASSERT_EQ(child, waitpid(child, &status, 0));
 	EXPECT_EQ(0, status);
@@ -731,12 +728,10 @@ TEST_F(debugfs_files, a_command_name_cannot_break_a_line)
 	EXPECT_EQ((uintptr_t)self->memory, (read_mappings(getpid(), &m), m ? m->start : (uintptr_t)self->memory));
 }
 
+/* As `poisoned` tells it, in seconds. */
 static double now(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec + time.tv_nsec / 1e9;
+	return now_ns() / 1e9;
 }
 
 TEST_F(debugfs_files, poisoned_is_a_page_a_line)

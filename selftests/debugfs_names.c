@@ -6,12 +6,12 @@
  */
 #include <linux/sched.h>
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include "await.h"
-#include "proc.h"
-#include "fixture.h"
-#include "random.h"
+#include "lib/fixture.h"
+#include "lib/proc.h"
+#include "lib/random.h"
 
 #define PAGES 16
 
@@ -117,7 +117,7 @@ __attribute__((format(printf, 2, 3))) static bool says(const char *file, const c
 	return found;
 }
 
-FIXTURE_ON_DEVICE(debugfs_names, PAGES);
+FIXTURE_ON_DEVICE(debugfs_names, PAGES, false);
 
 /*
  * A check that runs in a peer: expressions that have to be true. Returns the number of the first line where one is not.
@@ -143,7 +143,7 @@ static long read_and_write_in_namespace(void *argument, long unused)
 	CHECK(load(memory).code == BUS_MCEERR_AR);
 	CHECK(!print_to_file(DEBUGFS "dry_run", "1 %p", memory + PAGE));
 	CHECK(says(DEBUGFS "dry_run", "pid=1 address=%p tid=0 signal=none\n", memory + PAGE));
-	CHECK(!print_to_file(DEBUGFS "rmap", "%#lx", pfn_of(memory + PAGE)));
+	CHECK(!ask_rmap(pfn_of(memory + PAGE)));
 	CHECK(says(DEBUGFS "rmap", "pid=1 address=%p\n", memory + PAGE));
 	CHECK(!print_to_file(DEBUGFS "poison_random", "1 1 1"));
 	CHECK(number_in_line(DEBUGFS "poison_random", "pid=", "pid=") == 1);
@@ -155,7 +155,7 @@ static long read_and_write_in_namespace(void *argument, long unused)
 	for (pfn = list; (pfn = strstr(pfn, "pfn=")); pfn++)
 		CHECK(!unpoison_pfn(strtoul(pfn + 4, NULL, 0)));
 	CHECK(filled(memory, 0, PAGES, 2));
-	CHECK(!write_file(DEBUGFS "replay", list, strlen(list)));
+	CHECK(!write_text(DEBUGFS "replay", list));
 	free(list);
 	CHECK(load(memory).code == BUS_MCEERR_AR);
 	return 0;
@@ -356,7 +356,7 @@ TEST_F(debugfs_names, a_number_that_is_another_process_by_now_is_not_printed)
 	EXPECT_NE(0, number_in_line(DEBUGFS "poisoned", "pfn=", " pid="));
 	ASSERT_EQ(0, unpoison_pfn(pfn));
 	EXPECT_WORD(word(2, 0), peer_load(second, self->memory));
-	ASSERT_EQ(0, write_file(DEBUGFS "replay", list, strlen(list)));
+	ASSERT_EQ(0, write_text(DEBUGFS "replay", list));
 	free(list);
 	EXPECT_SIGBUS(self->memory, peer_load(second, self->memory));
 	EXPECT_WORD(word(1, 0), peer_load(other, self->memory));
@@ -725,10 +725,7 @@ FIXTURE_SETUP(round_trip)
 		world->members[i].peer = new_peer();
 }
 
-FIXTURE_TEARDOWN_PARENT(round_trip)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(round_trip);
 
 TEST_F_TIMEOUT(round_trip, what_any_file_prints_means_the_same_to_every_other, 36000)
 {

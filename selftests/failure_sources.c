@@ -3,21 +3,16 @@
  * The doors of debugfs through which pages fail, beside poison_addr and poison_pfn: ranges, chance, lists, hard
  * offline; the files that tell who would be hit and who maps a page; and the trace events.
  */
-#include "fixture.h"
+#include "lib/fixture.h"
+#include "lib/tracefs.h"
 #include <linux/perf_event.h>
-#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 
 #define NR_PAGES 32
-#define TRACEFS "/sys/kernel/tracing/"
 
-FIXTURE_ON_DEVICE(failure_sources, NR_PAGES);
-
-static int write_text(const char *file, const char *text)
-{
-	return write_file(file, text, strlen(text));
-}
+FIXTURE_ON_DEVICE(failure_sources, NR_PAGES, false);
 
 /* Which pages of @memory can't be read: a bit for each. */
 static uint32_t failed(const char *memory)
@@ -132,7 +127,7 @@ TEST_F(failure_sources, a_line_of_mappings_that_is_cut_off_or_one_of_several_is_
 	fill(memory, NR_PAGES, 1);
 	ASSERT_TRUE(mapping_line(memory, line, sizeof(line)));
 	snprintf(two, sizeof(two), "%s%s", line, line);
-	EXPECT_EQ(EINVAL, write_file(DEBUGFS "poison_range", two, strlen(two)));
+	EXPECT_EQ(EINVAL, write_text(DEBUGFS "poison_range", two));
 	for (size_t size = 0; size < strlen(line); size++) {
 		EXPECT_EQ(EINVAL, write_file(DEBUGFS "poison_range", line, size));
 	}
@@ -291,13 +286,13 @@ TEST_F(failure_sources, hard_offline_cannot_be_undone)
 	fill(self->memory, NR_PAGES, 1);
 	pfn = pfn_of(self->memory + PAGE);
 	EXPECT_EQ(ENXIO, write_text(DEBUGFS "hard_offline", "1"));
-	ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	ASSERT_EQ(0, hard_offline_pfn(pfn));
 	EXPECT_SIGBUS(self->memory + PAGE + 8, load(self->memory + PAGE + 8));
 	ASSERT_TRUE(read_poisoned(pfn, &page));
 	EXPECT_STREQ("hardware", page.kind);
 	EXPECT_STREQ("hard_offline", page.door);
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
-	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	EXPECT_EQ(EHWPOISON, hard_offline_pfn(pfn));
 	EXPECT_EQ(2, failed(self->memory));
 	ASSERT_EQ(0, madvise(self->memory + PAGE, PAGE, MADV_DONTNEED));
 	EXPECT_TRUE(zeroed(self->memory + PAGE, 1));
@@ -312,7 +307,7 @@ TEST_F(failure_sources, the_hardware_overrides_a_drill)
 	store(self->memory, 1);
 	pfn = pfn_of(self->memory);
 	ASSERT_EQ(0, poison_pfn(pfn));
-	ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	ASSERT_EQ(0, hard_offline_pfn(pfn));
 	ASSERT_TRUE(read_poisoned(pfn, &page));
 	EXPECT_STREQ("hardware", page.kind);
 	EXPECT_EQ(1, counter("poisoned"));
@@ -328,12 +323,12 @@ TEST_F(failure_sources, rmap_lists_who_maps_a_page)
 	fill(memory, NR_PAGES, 1);
 	pfn = pfn_of(memory);
 	child = fork_peer();
-	ASSERT_EQ(0, print_to_file(DEBUGFS "rmap", "%#lx", pfn));
+	ASSERT_EQ(0, ask_rmap(pfn));
 	listed = read_file(DEBUGFS "rmap");
 	snprintf(expected, sizeof(expected), "pid=%d address=%p\n", getpid(), memory);
 	EXPECT_STREQ(expected, listed);
 	peer_load(child, memory);
-	ASSERT_EQ(0, print_to_file(DEBUGFS "rmap", "%#lx", pfn));
+	ASSERT_EQ(0, ask_rmap(pfn));
 	listed = read_file(DEBUGFS "rmap");
 	snprintf(expected, sizeof(expected), "pid=%d address=%p\npid=%d address=%p\n", getpid(), memory, child->pid,
 		 memory);
@@ -366,9 +361,7 @@ TEST_F(failure_sources, verify_counts_what_it_has_checked)
 /* Whether there are trace events. */
 static bool has_events(void)
 {
-	if (access(TRACEFS "trace", R_OK) && mount("tracefs", TRACEFS, "tracefs", 0, NULL))
-		return false;
-	return !access(TRACEFS "events/anon_rmap/enable", W_OK);
+	return has_tracefs() && !access(TRACEFS "events/anon_rmap/enable", W_OK);
 }
 
 TEST_F(failure_sources, trace_events_tell_which_page_which_door_and_who)

@@ -5,12 +5,18 @@
  * the address that he touched. `memory_failure_race [INJECTIONS [SEED]]`: that many in each of the first two tests, a
  * tenth in the third.
  */
-#include "anon_rmap.h"
-#include "random.h"
+#include "lib/access.h"
+#include "lib/debugfs.h"
+#include "lib/device.h"
+#include "lib/pagemap.h"
+#include "lib/random.h"
+#include "lib/stats.h"
 #include "kselftest.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MAX_INJECTIONS (1 << 20)
 #define PAGES 32UL

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* mremap() of memory of the device gives what it gives for anonymous memory. */
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 64
 
@@ -26,10 +26,7 @@ FIXTURE_SETUP(mremap)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(mremap)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(mremap);
 
 /* Moves pages of @memory to @target. */
 static char *move(char *memory, size_t pages, char *target)
@@ -83,10 +80,7 @@ FIXTURE_SETUP(mremap_of_a_part)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(mremap_of_a_part)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(mremap_of_a_part);
 
 TEST_F(mremap_of_a_part, moves_it)
 {

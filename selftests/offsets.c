@@ -5,8 +5,8 @@
  */
 #include <sys/syscall.h>
 
-#include "fixture.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 #define PAGES 4UL
 
@@ -77,10 +77,7 @@ FIXTURE_SETUP(offsets)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(offsets)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(offsets);
 
 /* Maps what ends or begins where the memory does, with an offset that continues the memory's. */
 static char *map_neighbour(int fd, char *memory, unsigned long offset, bool below, int flags)

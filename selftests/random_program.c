@@ -7,6 +7,7 @@
 #include "random_program/tree.h"
 #include "kselftest.h"
 #include <getopt.h>
+#include <sys/wait.h>
 
 static struct {
 	unsigned long seed, seeds, steps, seconds, jobs, breaking;

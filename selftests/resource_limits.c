@@ -1,32 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Limits hold for memory of the device as they do for anonymous memory, which these tests are done on too. */
-#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "await.h"
-#include "fixture.h"
+#include "lib/fixture.h"
+#include "lib/memcg.h"
 
 FIXTURE(resource_limits)
 {
 };
 
-FIXTURE_VARIANT(resource_limits)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(resource_limits, device) { .device = true };
-FIXTURE_VARIANT_ADD(resource_limits, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(resource_limits);
 
 FIXTURE_SETUP(resource_limits)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(resource_limits)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(resource_limits);
 
 /* The size of this process's address space, in bytes; 0 if it can't be read. */
 static size_t address_space(void)
@@ -65,42 +55,20 @@ TEST_F(resource_limits, address_space)
 }
 
 /* A memory cgroup in a hierarchy of its own place in /tmp. */
-#define CGROUPS "/tmp/anon_rmap.cgroups"
-#define CGROUP CGROUPS "/limited"
 #define LIMIT_PAGES 4096UL
 
-static void remove_cgroup(void)
+/* Makes a cgroup with that limit; false if there are no cgroups. */
+static bool make_limited_memcg(void)
 {
-	rmdir(CGROUP);
-	umount(CGROUPS);
-	rmdir(CGROUPS);
-}
-
-/* Makes the cgroup with its limit. False if there are no cgroups. */
-static bool make_cgroup(void)
-{
-	static const char on[] = "+memory";
-
-	mkdir(CGROUPS, 0700);
-	if (mount("none", CGROUPS, "cgroup2", 0, NULL)) {
-		rmdir(CGROUPS);
-		return false;
-	}
-	if (!write_file(CGROUPS "/cgroup.subtree_control", on, strlen(on)) && !mkdir(CGROUP, 0700) &&
-	    !print_to_file(CGROUP "/memory.max", "%lu", LIMIT_PAGES * PAGE))
-		return true;
-	remove_cgroup();
-	return false;
+	return make_memcg() && !print_to_file(MEMCG "/memory.max", "%lu", LIMIT_PAGES * PAGE);
 }
 
 /* The pages that are charged to the cgroup. */
 static long charged(void)
 {
-	char *current = read_file(CGROUP "/memory.current");
-	long pages = current ? strtol(current, NULL, 10) / (long)PAGE : -1;
+	long bytes = memcg_charged();
 
-	free(current);
-	return pages;
+	return bytes < 0 ? -1 : bytes / (long)PAGE;
 }
 
 static bool is_charged_at_most(uint64_t pages)
@@ -108,23 +76,6 @@ static bool is_charged_at_most(uint64_t pages)
 	long now = charged();
 
 	return now >= 0 && now <= (long)pages;
-}
-
-/* How many processes were killed for want of memory in the cgroup. */
-static long killed(void)
-{
-	char *events = read_file(CGROUP "/memory.events");
-	long count = counter_in(events, "oom_kill");
-
-	free(events);
-	return count;
-}
-
-static long enter_cgroup(void *unused, long value)
-{
-	(void)unused;
-	(void)value;
-	return print_to_file(CGROUP "/cgroup.procs", "%d", getpid());
 }
 
 static long fill_here(void *memory, long pages)
@@ -147,11 +98,11 @@ TEST_F(resource_limits, memory_is_charged_to_the_cgroup)
 	long before;
 
 	ASSERT_NE(MAP_FAILED, memory);
-	if (!make_cgroup())
+	if (!make_limited_memcg())
 		SKIP(return, "no memory cgroups");
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
-	ASSERT_EQ(0, peer_call(child, enter_cgroup, NULL, 0));
+	ASSERT_EQ(0, peer_call(child, join_memcg, NULL, 0));
 	before = charged();
 	peer_call(child, fill_here, memory, some);
 	EXPECT_LE(before + some - slack, charged());
@@ -163,8 +114,8 @@ TEST_F(resource_limits, memory_is_charged_to_the_cgroup)
 	end_peer(child);
 	/* Some is freed with a delay. */
 	EXPECT_TRUE(await(is_charged_at_most, slack));
-	EXPECT_EQ(0, killed());
-	remove_cgroup();
+	EXPECT_EQ(0, memcg_killed());
+	remove_memcg();
 }
 
 TEST_F(resource_limits, who_wants_more_than_the_cgroup_may_have_is_killed)
@@ -177,25 +128,25 @@ TEST_F(resource_limits, who_wants_more_than_the_cgroup_may_have_is_killed)
 
 	ASSERT_NE(MAP_FAILED, memory);
 	fill(memory, 8, 1);
-	if (!make_cgroup())
+	if (!make_limited_memcg())
 		SKIP(return, "no memory cgroups");
 	bystander = fork_peer();
 	ASSERT_NE(NULL, bystander);
 	pid = fork();
 	if (!pid) {
-		enter_cgroup(NULL, 0);
+		join_memcg(NULL, 0);
 		fill(memory, many, 2);
 		_exit(0);
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_TRUE(WIFSIGNALED(status));
 	EXPECT_EQ(SIGKILL, WTERMSIG(status));
-	EXPECT_EQ(1, killed());
+	EXPECT_EQ(1, memcg_killed());
 	/* It was not theirs. */
 	EXPECT_TRUE(filled(memory, 0, 8, 1));
 	EXPECT_WORD(word(1, 7), peer_load(bystander, memory + 7 * PAGE));
 	EXPECT_TRUE(await(is_charged_at_most, LIMIT_PAGES / 16));
-	remove_cgroup();
+	remove_memcg();
 }
 
 TEST_HARNESS_MAIN

@@ -5,12 +5,12 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 512
 #define BAD 123
 
-FIXTURE_ON_DEVICE(rmap_trees, PAGES);
+FIXTURE_ON_DEVICE(rmap_trees, PAGES, false);
 
 /* Gives each page a VMA of its own; returns whether that worked. */
 static bool split(char *memory, size_t pages)

@@ -3,7 +3,9 @@
  * What an injection visits: few nodes, however many VMAs are in the tree, and the tree does not grow by processes that
  * inherit the mapping and never touch it.
  */
-#include "fixture.h"
+#include <sys/prctl.h>
+
+#include "lib/fixture.h"
 
 #define MAX_VISITS 40
 #define MAX_MAP_COUNT "/proc/sys/vm/max_map_count"

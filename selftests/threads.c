@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 128
 /* How long a test goes on. */
@@ -35,10 +35,7 @@ FIXTURE_SETUP(threads)
 	ASSERT_NE(MAP_FAILED, self->shared);
 }
 
-FIXTURE_TEARDOWN_PARENT(threads)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(threads);
 
 /* What a thread works with. */
 struct work {
@@ -50,10 +47,7 @@ struct work {
 /* Milliseconds since some time. */
 static long now(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+	return now_ns() / 1000000;
 }
 
 /* Forks a process that calls function(work) and ends with 0. */
@@ -258,10 +252,7 @@ FIXTURE_SETUP(threads_touch)
 	}
 }
 
-FIXTURE_TEARDOWN_PARENT(threads_touch)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(threads_touch);
 
 /* Lets the threads end, and looks at what has come of them. */
 #define END_THREADS() do {					\
@@ -541,10 +532,7 @@ FIXTURE_SETUP(threads_poison)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(threads_poison)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(threads_poison);
 
 TEST_F(threads_poison, poisoned_content_is_never_served_again)
 {

@@ -9,8 +9,8 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-#include "fixture.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 #define PAGES 16
 
@@ -19,13 +19,7 @@ FIXTURE(userfaultfd)
 	char *memory;
 };
 
-FIXTURE_VARIANT(userfaultfd)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(userfaultfd, device) { .device = true };
-FIXTURE_VARIANT_ADD(userfaultfd, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(userfaultfd);
 
 /* Untouched, so that nothing of it is shared with the watched process. */
 FIXTURE_SETUP(userfaultfd)
@@ -36,16 +30,10 @@ FIXTURE_SETUP(userfaultfd)
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
 		SKIP(return, "no userfaultfd with asynchronous write protection");
 	close(uffd);
-	self->memory = map_private(variant->device, PAGES);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	/* Else the kernel would make one huge page of it. */
-	madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE);
+	ASSERT_MAPPED(PAGES);
 }
 
-FIXTURE_TEARDOWN_PARENT(userfaultfd)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(userfaultfd);
 
 /* Registers memory for write protection; the userfaultfd, or -1. */
 static int register_async(char *memory)
@@ -276,7 +264,7 @@ TEST_F(userfaultfd, a_protected_page_is_soft_offlined)
 		EXPECT_EQ(PAGES, nr_written(self->memory));
 		pfn = pfn_of(self->memory);
 		if (variant->device) {
-			ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn));
+			ASSERT_EQ(0, soft_offline_pfn(pfn));
 		} else if (madvise(self->memory, PAGE, MADV_SOFT_OFFLINE)) {
 			SKIP(return, "no soft offline of anonymous memory");
 		}

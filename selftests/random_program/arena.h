@@ -3,12 +3,15 @@
  * The two arenas that are compared, one with memory of the device and one with anonymous memory, at the
  * same addresses in each process and with nothing else near them, so that holes stay holes.
  */
-#ifndef DIFFERENTIAL_ARENA_H
-#define DIFFERENTIAL_ARENA_H
+#ifndef RANDOM_PROGRAM_ARENA_H
+#define RANDOM_PROGRAM_ARENA_H
 
-#include "../anon_rmap.h"
+#include "../lib/access.h"
+#include "../lib/device.h"
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 

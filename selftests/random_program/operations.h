@@ -5,16 +5,16 @@
  * What core mm does not let a driver do is left out where it is said here; each such difference is
  * shown as it is in core_mm_limits.c.
  */
-#ifndef DIFFERENTIAL_OPERATIONS_H
-#define DIFFERENTIAL_OPERATIONS_H
+#ifndef RANDOM_PROGRAM_OPERATIONS_H
+#define RANDOM_PROGRAM_OPERATIONS_H
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/uio.h>
 
 #include "arena.h"
-#include "../random.h"
-#include "../slow_write.h"
-
-#ifndef __NR_mseal
-#define __NR_mseal 462
-#endif
+#include "../lib/random.h"
+#include "../lib/slow_write.h"
 
 struct operation {
 	const struct kind *kind;
@@ -334,7 +334,7 @@ static void choose_seal(struct operation *operation, struct random *random)
 
 static void perform_seal(const struct operation *operation, enum side side, struct outcome *outcome)
 {
-	set_result(outcome, syscall(__NR_mseal, start_of(operation, side), size_of(operation), 0));
+	set_result(outcome, syscall(SYS_mseal, start_of(operation, side), size_of(operation), 0));
 	for (unsigned int i = 0; !outcome->error && i < operation->pages; i++) {
 		nr_sealed += !sealed[operation->page + i];
 		sealed[operation->page + i] = true;

@@ -3,12 +3,15 @@
  * A tree of processes that does the program of a seed in lockstep: one process at a time, one step
  * after the other. What the next step is and who does it depends on the seed only.
  */
-#ifndef DIFFERENTIAL_TREE_H
-#define DIFFERENTIAL_TREE_H
+#ifndef RANDOM_PROGRAM_TREE_H
+#define RANDOM_PROGRAM_TREE_H
 
 #include "operations.h"
-#include "../process_group.h"
+#include "../lib/patience.h"
+#include "../lib/process_group.h"
 #include <linux/futex.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #define MAX_PROCESSES 5
 /* Steps that a process does in a row. */

@@ -1,37 +1,23 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * A process that is stuck with its mmap lock for as long as one likes. A thread of it reads, through /proc/self/mem,
- * memory in which a file is mapped, and so waits for the file system with the lock for reading; that is one of this
- * program (FUSE), which does not answer. Then it maps memory, for which it wants the lock for writing: whoever wants the
- * lock from then on waits, too.
- */
-#ifndef STUCK_H
-#define STUCK_H
-
-#include "await.h"
-#include "proc.h"
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
-#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#define STUCK_PAGES 256
-
-struct stuck {
-	pid_t pid;
-	int fuse;
-	char path[32];
-	pthread_t server;
-	/* What the process and its parent tell each other. */
-	struct {
-		volatile bool is_read;
-		volatile size_t mapped;
-		/* The frames of its memory; how often it got the right SIGBUS there, when it is no longer stuck. */
-		volatile uint64_t pfns[STUCK_PAGES];
-		volatile size_t refused;
-		volatile bool ended;
-	} *shared;
-};
+#include "access.h"
+#include "device.h"
+#include "pagemap.h"
+#include "patience.h"
+#include "proc.h"
+#include "process.h"
+#include "stuck.h"
 
 static void answer(int fuse, const struct fuse_in_header *request, int error, const void *data, size_t size)
 {
@@ -138,8 +124,7 @@ __attribute__((noreturn)) static void get_stuck(struct stuck *stuck, pid_t paren
 	_exit(0);
 }
 
-/* Whether the first thread of process @pid sleeps and can't be interrupted. */
-static bool sleeps_deeply(uint64_t pid)
+bool sleeps_deeply(uint64_t pid)
 {
 	return state_of(pid) == 'D';
 }
@@ -149,8 +134,7 @@ static bool is_set(uint64_t address)
 	return *(volatile size_t *)address;
 }
 
-/* Starts a process that gets stuck, and waits until it is; it has none of @memory. Returns 0 or the errno. */
-static int start_stuck(struct stuck *stuck, char *memory, size_t pages)
+int start_stuck(struct stuck *stuck, char *memory, size_t pages)
 {
 	pid_t parent = getpid();
 	char options[64];
@@ -174,8 +158,7 @@ static int start_stuck(struct stuck *stuck, char *memory, size_t pages)
 	return await(is_set, (uint64_t)&stuck->shared->mapped) && await(sleeps_deeply, stuck->pid) ? 0 : ETIMEDOUT;
 }
 
-/* Lets the process go on. */
-static void free_stuck(struct stuck *stuck)
+void free_stuck(struct stuck *stuck)
 {
 	umount2(stuck->path, MNT_FORCE | MNT_DETACH);
 	pthread_join(stuck->server, NULL);
@@ -183,12 +166,9 @@ static void free_stuck(struct stuck *stuck)
 	unlink(stuck->path);
 }
 
-/* Lets the process look at its memory and end; returns how often it got the SIGBUS of failed memory. */
-static size_t end_stuck(struct stuck *stuck)
+size_t end_stuck(struct stuck *stuck)
 {
 	stuck->shared->ended = true;
 	waitpid(stuck->pid, NULL, 0);
 	return stuck->shared->refused;
 }
-
-#endif

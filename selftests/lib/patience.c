@@ -1,24 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * How long to wait for what may never come, on a machine of any speed: a guest on a busy host can be ten times as slow as on
- * an idle one, and from one moment to the next. A limit is in seconds of an emulated guest with the stock kernel on an idle
- * host. Who waits does a sample of work each second, whose time tells how many of these have gone by.
- */
-#ifndef PATIENCE_H
-#define PATIENCE_H
-
-#include <poll.h>
-#include <stdbool.h>
-#include <stdint.h>
+// SPDX-License-Identifier: GPL-2.0-only
 #include <sys/mman.h>
-#include <time.h>
+#include <unistd.h>
 
-#define NS_PER_SECOND 1000000000UL
+#include "patience.h"
 
 /* How long a sample takes in that guest. */
 #define SAMPLE_NS 1000000UL
 
-static inline uint64_t clock_ns(clockid_t clock)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
@@ -26,19 +15,12 @@ static inline uint64_t clock_ns(clockid_t clock)
 	return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
 }
 
-static inline uint64_t now_ns(void)
+uint64_t now_ns(void)
 {
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
-struct patience {
-	double seconds;
-	uint64_t begin, last_sample;
-	/* How long all samples took, and would have taken in that guest. */
-	uint64_t taken, expected;
-};
-
-static inline struct patience patience_for(double seconds)
+struct patience patience_for(double seconds)
 {
 	uint64_t now = now_ns();
 
@@ -49,7 +31,7 @@ static inline struct patience patience_for(double seconds)
  * How long a sample takes now: page faults, in memory that nobody else has. That the guest waits for the host counts, as it
  * knows nothing of it; that the sample waits for other processes of the guest does not.
  */
-static inline uint64_t sample_ns(void)
+static uint64_t sample_ns(void)
 {
 	const size_t size = 32 << 12;
 	uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID), taken;
@@ -64,8 +46,7 @@ static inline uint64_t sample_ns(void)
 	return taken > SAMPLE_NS ? taken : SAMPLE_NS;
 }
 
-/* Whether it was waited for long enough. To be asked again and again, by who waits. */
-static inline bool ran_out(struct patience *patience)
+bool ran_out(struct patience *patience)
 {
 	uint64_t now = now_ns();
 
@@ -78,8 +59,7 @@ static inline bool ran_out(struct patience *patience)
 	       patience->seconds * NS_PER_SECOND;
 }
 
-/* As poll(). */
-static inline int poll_patiently(struct pollfd *files, nfds_t nr_files, int milliseconds)
+int poll_patiently(struct pollfd *files, nfds_t nr_files, int milliseconds)
 {
 	struct patience patience = patience_for(milliseconds / 1000.0);
 	int ready;
@@ -90,4 +70,28 @@ static inline int poll_patiently(struct pollfd *files, nfds_t nr_files, int mill
 	return ready;
 }
 
-#endif
+bool await(bool (*condition)(uint64_t), uint64_t argument)
+{
+	struct patience patience = patience_for(20);
+
+	while (!condition(argument)) {
+		if (ran_out(&patience))
+			return false;
+		usleep(10000);
+	}
+	return true;
+}
+
+struct stopwatch start_stopwatch(void)
+{
+	uint64_t sample = sample_ns();
+
+	return (struct stopwatch){ .begin = now_ns(), .sample = sample };
+}
+
+long stop_stopwatch(const struct stopwatch *stopwatch)
+{
+	uint64_t taken = now_ns() - stopwatch->begin, samples = stopwatch->sample + sample_ns();
+
+	return taken * (2.0 * SAMPLE_NS / samples) / 1000000;
+}

@@ -1,32 +1,16 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * A write by the kernel to memory of this process that takes as long as one likes: process_vm_writev() has pinned the
- * pages (FOLL_PIN, as a device's driver would), and waits for the data, which is in memory that user space has yet to
- * provide.
- */
-#ifndef SLOW_WRITE_H
-#define SLOW_WRITE_H
-
-#include "anon_rmap.h"
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
-/* At most; process_vm_writev() pins so many at once. */
-#define SLOW_WRITE_PAGES 16UL
-
-struct slow_write {
-	char *target, *source;
-	size_t size;
-	/* What process_vm_writev() returned. */
-	ssize_t written;
-	int error;
-	pthread_t thread;
-	int uffd, ended;
-};
+#include "device.h"
+#include "patience.h"
+#include "slow_write.h"
 
 static void *write_slowly(void *argument)
 {
@@ -39,19 +23,14 @@ static void *write_slowly(void *argument)
 	return NULL;
 }
 
-/* For a child that was forked meanwhile: the write is the parent's. */
-static inline void forget_slow_write(struct slow_write *write)
+void forget_slow_write(struct slow_write *write)
 {
 	close(write->uffd);
 	close(write->ended);
 	munmap(write->source, SLOW_WRITE_PAGES * PAGE);
 }
 
-/*
- * Begins to write @size bytes, at most SLOW_WRITE_PAGES pages, to @target. Returns 0 or the errno. If the target can't
- * be written the write has ended already.
- */
-static inline int begin_slow_write(struct slow_write *write, void *target, size_t size)
+int begin_slow_write(struct slow_write *write, void *target, size_t size)
 {
 	struct uffdio_register range = { .range.len = SLOW_WRITE_PAGES * PAGE, .mode = UFFDIO_REGISTER_MODE_MISSING };
 	struct uffdio_api api = { .api = UFFD_API };
@@ -76,8 +55,7 @@ static inline int begin_slow_write(struct slow_write *write, void *target, size_
 	return poll_patiently(events, 2, 60000) > 0 ? 0 : ETIMEDOUT;
 }
 
-/* Lets the write end, with what is at @data (SLOW_WRITE_PAGES pages); returns 0 or the errno. */
-static inline int end_slow_write(struct slow_write *write, const void *data)
+int end_slow_write(struct slow_write *write, const void *data)
 {
 	struct pollfd ended = { .fd = write->ended, .events = POLLIN };
 	struct uffdio_copy copy = {
@@ -92,5 +70,3 @@ static inline int end_slow_write(struct slow_write *write, const void *data)
 	forget_slow_write(write);
 	return 0;
 }
-
-#endif

@@ -1,13 +1,15 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
-/* The pool of device memory. */
-#ifndef POOL_H
-#define POOL_H
-
+// SPDX-License-Identifier: GPL-2.0-only
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
-#include "anon_rmap.h"
+#include <unistd.h>
 
-/* The number of pages of the pool, and its first frame; 0 if pages are system RAM. */
-static inline uint64_t pool(uint64_t *first_pfn)
+#include "device.h"
+#include "file.h"
+#include "pool.h"
+
+uint64_t pool(uint64_t *first_pfn)
 {
 	char *resources = read_file("/proc/iomem"), *rest = resources, *line;
 	uint64_t start, end, pages = 0;
@@ -23,8 +25,7 @@ static inline uint64_t pool(uint64_t *first_pfn)
 	return pages;
 }
 
-/* Loads the module, with a pool of as many pages. Returns 0 or the errno. */
-static inline int load_pool(uint64_t first_pfn, uint64_t pages)
+int load_pool(uint64_t first_pfn, uint64_t pages)
 {
 	int fd = open("/usr/libexec/anon_rmap/anon_rmap.ko", O_RDONLY | O_CLOEXEC), error;
 	char parameters[96];
@@ -35,5 +36,3 @@ static inline int load_pool(uint64_t first_pfn, uint64_t pages)
 	close(fd);
 	return error;
 }
-
-#endif

@@ -1,19 +1,22 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
-/* A process group: what its tasks are at, and its end. */
-#ifndef PROCESS_GROUP_H
-#define PROCESS_GROUP_H
-
-#include "anon_rmap.h"
-#include "patience.h"
+// SPDX-License-Identifier: GPL-2.0-only
 #include <ctype.h>
 #include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
 
-/* How long tasks may live on after SIGKILL, and how long is waited for them then; as patience.h counts. */
-#define KILL_SECONDS 5
+#include "file.h"
+#include "patience.h"
+#include "process_group.h"
+
+/* How long is waited for tasks that live on after SIGKILL. */
 #define MOURNING_SECONDS 60
 
-/* How long who watches sleeps between two looks. */
-static inline void tick(void)
+void tick(void)
 {
 	static const struct timespec moment = { .tv_nsec = 20000000 };
 
@@ -21,7 +24,7 @@ static inline void tick(void)
 }
 
 /* What a file of a task says, on one line. */
-static inline void show_file(const char *task, const char *name, const char *only)
+static void show_file(const char *task, const char *name, const char *only)
 {
 	char path[600], *text, *rest, *line;
 
@@ -33,7 +36,7 @@ static inline void show_file(const char *task, const char *name, const char *onl
 	free(text);
 }
 
-static inline void show_tasks_of(pid_t pid)
+static void show_tasks_of(pid_t pid)
 {
 	char path[64], task[400];
 	struct dirent *entry;
@@ -63,8 +66,7 @@ static inline void show_tasks_of(pid_t pid)
 	fflush(stdout);
 }
 
-/* All tasks of a process group. */
-static inline void show_tasks(pid_t group)
+void show_tasks(pid_t group)
 {
 	struct dirent *entry;
 	DIR *processes = opendir("/proc");
@@ -79,13 +81,7 @@ static inline void show_tasks(pid_t group)
 		closedir(processes);
 }
 
-enum end { IN_TIME, LATE, NEVER };
-
-/*
- * Kills a group until this process has no children left; its descendants have to become its children
- * (PR_SET_CHILD_SUBREAPER). Shows what has not ended in time.
- */
-static inline enum end end_group(pid_t group)
+enum end end_group(pid_t group)
 {
 	struct patience patience = patience_for(KILL_SECONDS);
 	enum end end = IN_TIME;
@@ -110,5 +106,3 @@ static inline enum end end_group(pid_t group)
 		tick();
 	}
 }
-
-#endif
