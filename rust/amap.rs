@@ -31,9 +31,9 @@ use crate::{
     index::Index,
     interval_tree::Interval,
     radix_tree::{
-        NodePool,
+        NodeReservation,
         RadixTree,
-        Removed, //
+        RemovedRange, //
     },
     stats, //
 };
@@ -168,32 +168,35 @@ impl Amap {
     /// # Errors
     ///
     /// [`ENOMEM`]; nothing has changed then.
-    pub(crate) fn remove_range(&self, range: Interval) -> Result<Removed<Share>> {
-        let mut pool = NodePool::new();
+    pub(crate) fn remove_range(&self, range: Interval) -> Result<RemovedRange<Share>> {
+        let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
             let needed = slots.anons.nodes_for_remove(range.start(), range.last());
-            if pool.len() >= needed {
-                return slots.remove_range(range, &mut pool);
+            if reservation.len() >= needed {
+                return slots.remove_range(range, &mut reservation);
             }
             drop(slots);
-            pool.reserve(needed, GFP_KERNEL_ACCOUNT)?;
+            reservation.reserve(needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 
     /// As [`Self::remove_range`], but it must not reclaim memory, and does not fail: what finds no memory is left for
     /// [`Self::finish_discards`]. `None` then.
-    pub(crate) fn discard(&self, range: Interval) -> Option<Removed<Share>> {
-        let mut pool = NodePool::new();
+    pub(crate) fn discard(&self, range: Interval) -> Option<RemovedRange<Share>> {
+        let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
             slots.unflushed = true;
             let needed = slots.anons.nodes_for_remove(range.start(), range.last());
-            if pool.len() >= needed {
-                return slots.remove_range(range, &mut pool).ok();
+            if reservation.len() >= needed {
+                return slots.remove_range(range, &mut reservation).ok();
             }
             drop(slots);
-            if pool.reserve(needed, GFP_ATOMIC | __GFP_NOWARN).is_err() {
+            if reservation
+                .reserve(needed, GFP_ATOMIC | __GFP_NOWARN)
+                .is_err()
+            {
                 break;
             }
         }
@@ -204,22 +207,22 @@ impl Amap {
 
     /// Takes out what is still to be taken out; [`ENOMEM`].
     pub(crate) fn finish_discards(&self) -> Result {
-        let mut pool = NodePool::new();
+        let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
             let Some(range) = slots.discards.first() else {
                 return Ok(());
             };
             let needed = slots.anons.nodes_for_remove(range.start(), range.last());
-            if pool.len() >= needed {
-                let removed = slots.remove_range(range, &mut pool)?;
+            if reservation.len() >= needed {
+                let removed = slots.remove_range(range, &mut reservation)?;
                 slots.discards.remove(range);
                 drop(slots);
                 drop(removed);
                 continue;
             }
             drop(slots);
-            pool.reserve(needed, GFP_KERNEL_ACCOUNT)?;
+            reservation.reserve(needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 
@@ -228,7 +231,7 @@ impl Amap {
     /// Takes O(log n) for the whole range and allocates only at its borders. On error, [`ENOMEM`],
     /// nothing has changed. The caller excludes faults and other changes in `range`, in both.
     pub(crate) fn share_range(&self, range: Interval, to: &Self) -> Result {
-        let mut pool = NodePool::new();
+        let mut reservation = NodeReservation::new();
         // Two amaps are never locked at the same time. Nobody looks for anything in the place that
         // the tree leaves for a moment: the caller excludes faults.
         let mut target = core::mem::take(&mut to.lock().anons);
@@ -237,14 +240,14 @@ impl Amap {
             let needed = source
                 .anons
                 .nodes_for_share(range.start(), range.last(), &target);
-            if pool.len() >= needed {
+            if reservation.len() >= needed {
                 break source
                     .anons
-                    .share_range(range.start(), range.last(), &mut target, &mut pool)
+                    .share_range(range.start(), range.last(), &mut target, &mut reservation)
                     .map_err(|_| ENOMEM);
             }
             drop(source);
-            if let Err(error) = pool.reserve(needed, GFP_KERNEL_ACCOUNT) {
+            if let Err(error) = reservation.reserve(needed, GFP_KERNEL_ACCOUNT) {
                 break Err(error.into());
             }
         };
@@ -256,11 +259,11 @@ impl Amap {
     pub(crate) fn insert(&self, anon: ARef<Anon>) -> Result {
         let index = anon.index().0;
         let mut share = Share::new(anon);
-        let mut pool = NodePool::new();
+        let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
             let needed = slots.anons.nodes_for_insert(index);
-            share = match slots.anons.insert(index, share, &mut pool) {
+            share = match slots.anons.insert(index, share, &mut reservation) {
                 Ok(old) => {
                     drop(slots);
                     drop(old);
@@ -269,20 +272,20 @@ impl Amap {
                 Err(share) => share,
             };
             drop(slots);
-            pool.reserve(needed, GFP_KERNEL_ACCOUNT)?;
+            reservation.reserve(needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 }
 
 impl Slots {
-    /// Takes everything in `range` out, with the memory in `pool`; [`ENOMEM`] if that does not do.
+    /// Takes everything in `range` out, with the memory in `reservation`; [`ENOMEM`] if that does not do.
     pub(crate) fn remove_range(
         &mut self,
         range: Interval,
-        pool: &mut NodePool<Share>,
-    ) -> Result<Removed<Share>> {
+        reservation: &mut NodeReservation<Share>,
+    ) -> Result<RemovedRange<Share>> {
         self.anons
-            .remove_range(range.start(), range.last(), pool)
+            .remove_range(range.start(), range.last(), reservation)
             .map_err(|_| ENOMEM)
     }
 

@@ -139,7 +139,7 @@ impl Anon {
         let anon = unsafe { ARef::from_raw(anon) };
         // SAFETY: The page is the anon's, and nobody replaces it yet.
         let page = unsafe { &*raw };
-        // SAFETY: The anon owns the page, and forgets it when it is retired.
+        // SAFETY: The anon owns the page, and forgets it when its last reference goes.
         unsafe { frame::remember(page, &*anon) };
         stats::ANONS.inc();
         // Whoever reports a failure from here on finds the anon.
@@ -160,7 +160,7 @@ impl Anon {
     /// mapped nowhere. With `was_drill`, it was poisoned by a drill of the kernel's own before. Sleeps; the caller must hold no lock.
     ///
     /// Meanwhile no lookup finds the anon.
-    pub(crate) fn mark(&self, source: quarantine::Source, was_drill: bool) {
+    pub(crate) fn mark(&self, cause: quarantine::Cause, was_drill: bool) {
         let marking = quarantine::marking();
         let content = self.lock();
         if content.poison() != Some(Poison::Hardware) {
@@ -177,8 +177,8 @@ impl Anon {
         // SAFETY: Nobody replaces the page of an anon that is poisoned for good, and it stays as long as the anon does.
         let page = unsafe { &*page };
         frame::forget(page);
-        quarantine::mark(page, source, quarantine::Kind::Hardware, &marking);
-        // SAFETY: The page is this anon's, which forgets it when it is retired.
+        quarantine::mark(page, cause, quarantine::Kind::Hardware, &marking);
+        // SAFETY: The page is this anon's, which forgets it when its last reference goes.
         unsafe { frame::remember(page, self) };
     }
 
@@ -252,7 +252,7 @@ impl Anon {
     }
 
     /// Takes what has gone with the last reference from where it could be found.
-    fn retire(&self) {
+    fn end_lookups(&self) {
         let content = self.content.lock();
         if content.poison().is_some() {
             poisoned::remove(content.pfn());
@@ -273,12 +273,12 @@ pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
     lookup_with(pfn, |_| ()).map(|(anon, ())| anon)
 }
 
-/// The same, with a reference to the page.
+/// As [`lookup`], with a reference to the page.
 pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, OwnedPage)> {
     lookup_with(pfn, |page| page.into())
 }
 
-/// The same, with what `f` makes of the page while it stays the anon's.
+/// As [`lookup`], with what `f` makes of the page while it stays the anon's.
 fn lookup_with<R>(pfn: u64, f: impl FnOnce(&Page) -> R) -> Option<(ARef<Anon>, R)> {
     frame::with_owner(pfn, |page, owner| {
         let anon = owner.cast::<Anon>();
@@ -300,8 +300,8 @@ unsafe impl AlwaysRefCounted for Anon {
         // SAFETY: The caller gives up a reference, so the anon is live until here.
         let this = unsafe { anon.as_ref() };
         if this.refs.dec_and_test() {
-            this.retire();
-            // SAFETY: The last reference has gone, and `retire` ended the lookups, so the box that was
+            this.end_lookups();
+            // SAFETY: The last reference has gone, and `end_lookups` ended the lookups, so the box that was
             // leaked in `new` is ours again. It stays pinned until it is dropped.
             drop(unsafe { Pin::new_unchecked(KBox::from_raw(anon.as_ptr())) });
         }

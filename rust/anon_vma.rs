@@ -234,12 +234,12 @@ impl LinkReservation {
 
 /// What copying all links of a VMA needs, see [`Links::split_off`].
 #[derive(Default)]
-pub(crate) struct CopyReservation {
+pub(crate) struct LinksReservation {
     avcs: KVVec<IntervalTreeNode<Avc>>,
     room: KVVec<Link>,
 }
 
-impl CopyReservation {
+impl LinksReservation {
     /// Reserves `links` links for a VMA; [`ENOMEM`].
     pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
         let mut avcs = KVVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?;
@@ -389,8 +389,8 @@ impl Links {
         &mut self,
         new: Interval,
         rest: Interval,
-        reservation: CopyReservation,
-    ) -> Result<Self, CopyReservation> {
+        reservation: LinksReservation,
+    ) -> Result<Self, LinksReservation> {
         let copy = self.copy_with(new, reservation, |link, tree| {
             if link.used[Part::Rest as usize] {
                 // The link is one of this tree.
@@ -410,8 +410,8 @@ impl Links {
     pub(crate) fn copy(
         &mut self,
         new: Interval,
-        reservation: CopyReservation,
-    ) -> Result<Self, CopyReservation> {
+        reservation: LinksReservation,
+    ) -> Result<Self, LinksReservation> {
         self.copy_with(new, reservation, |_, _| true)
     }
 
@@ -419,13 +419,13 @@ impl Links {
     fn copy_with(
         &mut self,
         new: Interval,
-        reservation: CopyReservation,
+        reservation: LinksReservation,
         mut is_wanted: impl FnMut(&Link, &mut IntervalTree<Avc>) -> bool,
-    ) -> Result<Self, CopyReservation> {
+    ) -> Result<Self, LinksReservation> {
         if reservation.avcs.len() < self.links.len() {
             return Err(reservation);
         }
-        let CopyReservation { avcs, mut room } = reservation;
+        let LinksReservation { avcs, mut room } = reservation;
         for (link, reserved) in self.links.iter().zip(avcs) {
             let mut tree = link.anon_vma.tree.lock();
             if !is_wanted(link, &mut tree) {

@@ -12,7 +12,7 @@ use kernel::{
 
 /// How a failure was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Source {
     /// debugfs `poison_addr`.
     PoisonAddr,
     /// debugfs `poison_pfn`.
@@ -39,8 +39,8 @@ pub(crate) enum Door {
     MemoryFailure,
 }
 
-impl Door {
-    /// The name of the door, which for one in debugfs is that of its file.
+impl Source {
+    /// The name of the source, which for one in debugfs is that of its file.
     pub(crate) fn name(self) -> &'static CStr {
         match self {
             Self::PoisonAddr => c"poison_addr",
@@ -66,22 +66,22 @@ impl Door {
 
 /// Whether the current process can go on, in the terms of `memory_failure()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum MfAction {
     /// Nobody has used the bad data yet.
     Optional,
     /// The current task was about to use it (`MF_ACTION_REQUIRED`).
     Required,
 }
 
-/// A failure as its door reports it.
+/// A failure as its source reports it.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: Poison,
-    pub(crate) door: Door,
-    pub(crate) action: Action,
-    /// The frame that has failed, if that is what the door names: the page may have left it.
+    pub(crate) source: Source,
+    pub(crate) action: MfAction,
+    /// The frame that has failed, if that is what the source names: the page may have left it.
     pub(crate) pfn: Option<u64>,
-    /// Where the page was found, if that is what the door names.
+    /// Where the page was found, if that is what the source names.
     pub(crate) place: Option<Place>,
 }
 

@@ -114,7 +114,7 @@ use core::{
     ops::RangeBounds,
     ptr::NonNull, //
 };
-use cursor::Place;
+use cursor::LeafSlot;
 use kernel::{
     alloc::{
         AllocError,
@@ -633,7 +633,7 @@ impl<T> IntervalTree<T> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cursor_front(&self) -> Option<Cursor<'_, T>> {
-        let place = Place::first(self.raw.shared())?;
+        let place = LeafSlot::first(self.raw.shared())?;
         // SAFETY: By the type invariant.
         Some(unsafe { Cursor::new(place) })
     }
@@ -654,7 +654,7 @@ impl<T> IntervalTree<T> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cursor_back(&self) -> Option<Cursor<'_, T>> {
-        let place = Place::last(self.raw.shared())?;
+        let place = LeafSlot::last(self.raw.shared())?;
         // SAFETY: By the type invariant.
         Some(unsafe { Cursor::new(place) })
     }
@@ -678,7 +678,7 @@ impl<T> IntervalTree<T> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cursor_lower_bound(&self, start: u64) -> Option<Cursor<'_, T>> {
-        let place = Place::lower_bound(self.raw.shared(), start)?;
+        let place = LeafSlot::lower_bound(self.raw.shared(), start)?;
         // SAFETY: By the type invariant.
         Some(unsafe { Cursor::new(place) })
     }
@@ -698,7 +698,7 @@ impl<T> IntervalTree<T> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cursor_front_mut(&mut self) -> Option<CursorMut<'_, T>> {
-        let place = Place::first(self.raw.shared())?;
+        let place = LeafSlot::first(self.raw.shared())?;
         // SAFETY: By the type invariant; the tree is borrowed mutably.
         Some(unsafe { CursorMut::new(place) })
     }
@@ -718,7 +718,7 @@ impl<T> IntervalTree<T> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cursor_back_mut(&mut self) -> Option<CursorMut<'_, T>> {
-        let place = Place::last(self.raw.shared())?;
+        let place = LeafSlot::last(self.raw.shared())?;
         // SAFETY: By the type invariant; the tree is borrowed mutably.
         Some(unsafe { CursorMut::new(place) })
     }
@@ -738,7 +738,7 @@ impl<T> IntervalTree<T> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn cursor_lower_bound_mut(&mut self, start: u64) -> Option<CursorMut<'_, T>> {
-        let place = Place::lower_bound(self.raw.shared(), start)?;
+        let place = LeafSlot::lower_bound(self.raw.shared(), start)?;
         // SAFETY: By the type invariant; the tree is borrowed mutably.
         Some(unsafe { CursorMut::new(place) })
     }
@@ -844,7 +844,7 @@ impl<T> Iterator for IntoIter<T> {
     type Item = (Interval, T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let place = Place::first(self.tree.raw.shared())?;
+        let place = LeafSlot::first(self.tree.raw.shared())?;
         let (interval, entry) = (place.interval(), place.hook.as_non_null().cast());
         // SAFETY: It is linked in this tree, of which links are used no more: nobody can call it with one.
         Some((interval, unsafe { self.tree.take(entry) }.into_value()))

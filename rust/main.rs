@@ -52,7 +52,6 @@
 //! Memory failures take no mmap lock, see [`rmap`].
 
 use kernel::{
-    bindings,
     miscdevice::MiscDeviceRegistration,
     prelude::*, //
 };
@@ -166,8 +165,7 @@ impl kernel::InPlaceModule for AnonRmap {
 #[pinned_drop]
 impl PinnedDrop for AnonRmap {
     fn drop(self: Pin<&mut Self>) {
-        // Nothing is mapped any more, but core mm frees subscriptions later.
-        // SAFETY: May be called from where a module is unloaded.
-        unsafe { bindings::mmu_notifier_synchronize() };
+        // Nothing is mapped any more.
+        vma::notifier::end_all();
     }
 }

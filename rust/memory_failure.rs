@@ -2,7 +2,7 @@
 
 //! Memory failures: taking a page away from all who use it.
 //!
-//! All doors lead to [`poison`]. It sets the poison under the anon's lock and then unmaps the page
+//! All failures come to [`poison`]. It sets the poison under the anon's lock and then unmaps the page
 //! through the rmap: a fault either sees the poison, or has installed an entry that the walk finds.
 //! When it returns nobody can read the page through the device any more; whoever touches it gets a
 //! SIGBUS from the fault.
@@ -15,11 +15,11 @@ use crate::{
     anon::Anon,
     anon_vma::Walk,
     failure::{
-        Action,
-        Door,
         Failure,
+        MfAction,
         Place,
         Poison, //
+        Source,
     },
     poisoned,
     pool::quarantine,
@@ -74,24 +74,24 @@ pub(crate) mod soft_offline;
 /// Nothing has changed then.
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
-    let record = poisoned::Reservation::new(failure.clone())?;
+    let record = poisoned::RecordReservation::new(failure.clone())?;
     let marked = mark(anon, &failure, record).inspect_err(|_| anon.take_mark())?;
     follow_up(anon, marked, &failure, policy::early_kill());
     Ok(())
 }
 
 /// A failure of what is at a place, for which all memory has been reserved.
-pub(crate) struct Prepared {
+pub(crate) struct PoisonReservation {
     spot: Spot,
     failure: Failure,
-    record: poisoned::Reservation,
+    record: poisoned::RecordReservation,
 }
 
-impl Prepared {
+impl PoisonReservation {
     /// Reserves what failing the page at `spot` needs; [`ENOMEM`].
     pub(crate) fn new(spot: Spot, failure: Failure) -> Result<Self> {
         Ok(Self {
-            record: poisoned::Reservation::new(failure.clone())?,
+            record: poisoned::RecordReservation::new(failure.clone())?,
             spot,
             failure,
         })
@@ -116,7 +116,7 @@ impl Prepared {
         if is_new {
             // It is mapped nowhere, and nobody needs to be told.
             stats::POISONINGS.inc();
-            event::action(marked.pfn, anon.index(), (&failure).into(), failure.door);
+            event::action(marked.pfn, anon.index(), (&failure).into(), failure.source);
         } else {
             follow_up(&anon, marked, &failure, policy::early_kill());
         }
@@ -178,7 +178,7 @@ struct Marked {
 }
 
 /// Marks the page of `anon` as poisoned: from now on nobody maps it any more, unless it is kept. Errors as those of [`poison`].
-fn mark(anon: &Anon, failure: &Failure, record: poisoned::Reservation) -> Result<Marked> {
+fn mark(anon: &Anon, failure: &Failure, record: poisoned::RecordReservation) -> Result<Marked> {
     let mut content = anon.lock();
     let pfn = content.pfn();
     let was_drill = content.is_kernels_drill();
@@ -190,7 +190,7 @@ fn mark(anon: &Anon, failure: &Failure, record: poisoned::Reservation) -> Result
         None => failure.kind != Poison::Kept || !content.has_failed(),
         Some(Poison::Simulated) => failure.kind == Poison::Hardware,
         Some(Poison::Kept) => {
-            failure.kind == Poison::Hardware || failure.door.is_kernels_drill(failure.kind)
+            failure.kind == Poison::Hardware || failure.source.is_kernels_drill(failure.kind)
         }
         Some(Poison::Hardware) => false,
     };
@@ -210,11 +210,11 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
         Poison::Kept => (),
         Poison::Simulated => anon.take_mark(),
         Poison::Hardware => {
-            let source = match failure.door {
-                Door::HardOffline => quarantine::Source::Software,
-                _ => quarantine::Source::Hardware,
+            let cause = match failure.source {
+                Source::HardOffline => quarantine::Cause::Software,
+                _ => quarantine::Cause::Hardware,
             };
-            anon.mark(source, marked.was_drill);
+            anon.mark(cause, marked.was_drill);
         }
     }
 }
@@ -225,7 +225,7 @@ fn follow_up(anon: &Anon, marked: Marked, failure: &Failure, policy: EarlyKill) 
 
     let pfn = marked.pfn;
     stats::POISONINGS.inc();
-    event::action(pfn, anon.index(), failure.into(), failure.door);
+    event::action(pfn, anon.index(), failure.into(), failure.source);
     if failure.kind != Poison::Kept {
         show_in_stats(&rmap::unmap(anon));
     }
@@ -262,7 +262,7 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<RBTree<Place, Notice>> {
     let mut hits = RBTree::new();
     let policy = policy::early_kill();
     rmap::holders(anon, |mm, place| {
-        let victim = Victim::of(mm, place.address, Action::Optional, policy);
+        let victim = Victim::of(mm, place.address, MfAction::Optional, policy);
         let notice = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
         hits.try_create_and_insert(place, Notice(notice), GFP_KERNEL_ACCOUNT)?;
         Ok(())
@@ -302,8 +302,8 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
         event::action(
             content.pfn(),
             anon.index(),
-            journal::Action::Unpoison,
-            Door::UnpoisonPfn,
+            journal::PageEvent::Unpoison,
+            Source::UnpoisonPfn,
         );
         poisoned::remove(content.pfn())
     };

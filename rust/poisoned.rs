@@ -49,7 +49,7 @@ pub(crate) struct Record {
 const MAX_HOLDERS: usize = 4096;
 
 impl Record {
-    /// A place at which the page can be named again: where the door has named it, else that of a holder. One that the current
+    /// A place at which the page can be named again: where the source has named it, else that of a holder. One that the current
     /// task can name and that still has memory, if there is one.
     pub(crate) fn place(&self) -> Option<&Place> {
         let named = self.failure.place.as_ref();
@@ -61,36 +61,36 @@ impl Record {
 }
 
 /// A record that can be [inserted](insert) without failing.
-pub(crate) struct Reservation {
+pub(crate) struct RecordReservation {
     node: RBTreeNodeReservation<u64, Record>,
     record: Record,
 }
 
-impl Reservation {
+impl RecordReservation {
     /// Reserves a record of a page that fails so; [`ENOMEM`].
     pub(crate) fn new(failure: Failure) -> Result<Self> {
         Ok(Self {
-            node: RBTreeNodeReservation::new(GFP_KERNEL)?,
+            node: RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?,
             record: Record {
                 index: Index(0),
                 failure,
                 since: 0,
                 hit: 0,
-                holders: KVVec::with_capacity(8, GFP_KERNEL)?,
+                holders: KVVec::with_capacity(8, GFP_KERNEL_ACCOUNT)?,
             },
         })
     }
 }
 
 /// A record that was [removed](remove), to be dropped without locks.
-pub(crate) struct Removed {
+pub(crate) struct RemovedRecord {
     _node: RBTreeNode<u64, Record>,
 }
 
 /// Records that the page in frame `pfn`, at `index`, is poisoned now; what was recorded of a drill on it is dropped. The
 /// caller holds the lock of its anon.
-pub(crate) fn insert(pfn: u64, index: Index, reservation: Reservation) {
-    let Reservation { node, mut record } = reservation;
+pub(crate) fn insert(pfn: u64, index: Index, reservation: RecordReservation) {
+    let RecordReservation { node, mut record } = reservation;
     record.index = index;
     // SAFETY: No requirements.
     record.since = unsafe { bindings::ktime_get_mono_fast_ns() };
@@ -128,7 +128,10 @@ pub(crate) fn add_holder(pfn: u64, place: Place) {
             return;
         }
         drop(poisoned);
-        if room.reserve(2 * len, GFP_KERNEL | __GFP_NOWARN).is_err() {
+        if room
+            .reserve(2 * len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
+            .is_err()
+        {
             count_holder(pfn);
             return;
         }
@@ -144,10 +147,10 @@ fn count_holder(pfn: u64) {
 }
 
 /// Forgets that the page in frame `pfn` is poisoned. The caller holds the lock of its anon.
-pub(crate) fn remove(pfn: u64) -> Option<Removed> {
+pub(crate) fn remove(pfn: u64) -> Option<RemovedRecord> {
     let node = POISONED.lock().as_mut()?.remove_node(&pfn)?;
     stats::POISONED.dec();
-    Some(Removed { _node: node })
+    Some(RemovedRecord { _node: node })
 }
 
 /// The first poisoned page in frame `pfn` or a later one: its frame. O(log n).

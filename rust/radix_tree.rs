@@ -7,7 +7,7 @@
 //! its own. Copying a leaf clones its values, so their own `Clone` and `Drop` count in how many
 //! leaves each of them is.
 //!
-//! No method allocates: what a change may take comes from a [`NodePool`], which the caller fills
+//! No method allocates: what a change may take comes from a [`NodeReservation`], which the caller fills
 //! before it takes the lock that guards the tree. How many nodes that is, `nodes_for_*` say. That
 //! holds until the tree is changed or shared again; changes of other trees can only lower it.
 //!
@@ -20,7 +20,7 @@ mod node;
 #[cfg(MODULE)]
 pub(crate) use cache::NodeCache;
 pub(crate) use node::{
-    NodePool,
+    NodeReservation,
     NotEnough, //
 };
 
@@ -28,8 +28,8 @@ use node::{
     slots,
     Entries,
     Node,
+    NodeEntries,
     NodeRef,
-    Slots,
     BITS, //
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct RadixTree<T> {
 }
 
 /// An entry of a [`RadixTree`].
-pub(crate) struct Slot<'a, T> {
+pub(crate) struct Item<'a, T> {
     /// The value.
     pub(crate) value: &'a T,
     /// Whether all nodes on the entry's path are this tree's alone. If they are, and the value's
@@ -58,19 +58,19 @@ pub(crate) struct Slot<'a, T> {
 ///
 /// The values keep their references until this is dropped: O(n), better done after unlocking. Until
 /// then, entries beside the removed range can look shared.
-pub(crate) struct Removed<T> {
+pub(crate) struct RemovedRange<T> {
     _subtree: Option<NodeRef<T>>,
 }
 
-/// A node's place in a tree, the same in all trees.
+/// The indices that can be below a node, and its level.
 #[derive(Clone, Copy)]
-struct Place {
+struct Span {
     level: u32,
     /// The first index below the node.
     first: u64,
 }
 
-impl Place {
+impl Span {
     /// Of the root of a tree with `height` levels.
     fn root(height: u32) -> Self {
         Self {
@@ -129,10 +129,10 @@ struct Leaf<'a, T> {
 }
 
 impl<'a, T> Leaf<'a, T> {
-    fn new(place: Place, values: &'a Entries<T>, wanted: u64, unshared: bool) -> Option<Self> {
+    fn new(span: Span, values: &'a Entries<T>, wanted: u64, unshared: bool) -> Option<Self> {
         let present = values.present() & wanted;
         (present != 0).then_some(Self {
-            first: place.first,
+            first: span.first,
             values,
             present,
             unshared,
@@ -147,9 +147,9 @@ impl<'a, T> Leaf<'a, T> {
         self.first + u64::from(63 - self.present.leading_zeros())
     }
 
-    fn iter(self) -> impl Iterator<Item = (u64, Slot<'a, T>)> {
+    fn iter(self) -> impl Iterator<Item = (u64, Item<'a, T>)> {
         slots(self.present).filter_map(move |slot| {
-            let entry = Slot {
+            let entry = Item {
                 value: self.values.get(slot)?,
                 unshared: self.unshared,
             };
@@ -165,7 +165,7 @@ impl<'a, T> Leaf<'a, T> {
 /// `node`'s ancestors are.
 fn seek<T>(
     node: &NodeRef<T>,
-    place: Place,
+    span: Span,
     (first, last): (u64, u64),
     unshared: bool,
     only_unshared: bool,
@@ -174,31 +174,31 @@ fn seek<T>(
     if only_unshared && !unshared {
         return None;
     }
-    let wanted = place.slots(first, last);
-    match &node.slots {
-        Slots::Leaf(values) => Leaf::new(place, values, wanted, unshared),
-        Slots::Inner(children) => children.iter(wanted).find_map(|(slot, child)| {
-            let place = place.child(slot);
-            seek(child, place, (first, last), unshared, only_unshared)
+    let wanted = span.slots(first, last);
+    match &node.entries {
+        NodeEntries::Leaf(values) => Leaf::new(span, values, wanted, unshared),
+        NodeEntries::Inner(children) => children.iter(wanted).find_map(|(slot, child)| {
+            let span = span.child(slot);
+            seek(child, span, (first, last), unshared, only_unshared)
         }),
     }
 }
 
 /// Whether something below `node` is in [first, last]: O(h).
-fn any_in<T>(node: &NodeRef<T>, place: Place, first: u64, last: u64) -> bool {
-    seek(node, place, (first, last), true, false).is_some()
+fn any_in<T>(node: &NodeRef<T>, span: Span, first: u64, last: u64) -> bool {
+    seek(node, span, (first, last), true, false).is_some()
 }
 
 /// Whether everything below `node` is in [first, last]: O(64 h).
-fn all_in<T>(node: &NodeRef<T>, place: Place, first: u64, last: u64) -> bool {
-    let wanted = place.slots(first, last);
-    match &node.slots {
-        Slots::Leaf(values) => values.present() & !wanted == 0,
-        Slots::Inner(children) => {
+fn all_in<T>(node: &NodeRef<T>, span: Span, first: u64, last: u64) -> bool {
+    let wanted = span.slots(first, last);
+    match &node.entries {
+        NodeEntries::Leaf(values) => values.present() & !wanted == 0,
+        NodeEntries::Inner(children) => {
             children.present() & !wanted == 0
                 && children.iter(wanted).all(|(slot, child)| {
-                    let place = place.child(slot);
-                    place.is_within(first, last) || all_in(child, place, first, last)
+                    let span = span.child(slot);
+                    span.is_within(first, last) || all_in(child, span, first, last)
                 })
         }
     }
@@ -215,7 +215,7 @@ impl<T> RadixTree<T> {
     }
 
     /// Looks `index` up: O(h).
-    pub(crate) fn get(&self, index: u64) -> Option<Slot<'_, T>> {
+    pub(crate) fn get(&self, index: u64) -> Option<Item<'_, T>> {
         let leaf = self.leaf_at(index, index)?;
         leaf.iter().next().map(|(_, slot)| slot)
     }
@@ -225,7 +225,7 @@ impl<T> RadixTree<T> {
         &self,
         first: u64,
         last: u64,
-    ) -> impl Iterator<Item = (u64, Slot<'_, T>)> {
+    ) -> impl Iterator<Item = (u64, Item<'_, T>)> {
         self.leaves(first, last).flat_map(Leaf::iter)
     }
 
@@ -243,7 +243,7 @@ impl<T> RadixTree<T> {
     /// (shared subtrees are not descended into) and O(h) per leaf of the run.
     pub(crate) fn next_unshared(&self, first: u64, last: u64) -> Option<(u64, u64)> {
         let root = self.root.as_ref()?;
-        let mut leaf = seek(root, Place::root(self.height), (first, last), true, true)?;
+        let mut leaf = seek(root, Span::root(self.height), (first, last), true, true)?;
         let start = leaf.first_present();
         let mut end = leaf.last_present();
         while let Some(next) = leaf.first.checked_add(1 << BITS) {
@@ -260,9 +260,9 @@ impl<T> RadixTree<T> {
     #[cfg(any(test, CONFIG_KUNIT))]
     pub(crate) fn node_count(&self) -> usize {
         fn count<T>(node: &NodeRef<T>) -> usize {
-            match &node.slots {
-                Slots::Leaf(_) => 1,
-                Slots::Inner(children) => {
+            match &node.entries {
+                NodeEntries::Leaf(_) => 1,
+                NodeEntries::Inner(children) => {
                     1 + children
                         .iter(!0)
                         .map(|(_, node)| count(node))
@@ -277,45 +277,45 @@ impl<T> RadixTree<T> {
     #[cfg(any(test, CONFIG_KUNIT))]
     pub(crate) fn verify(&self) -> bool {
         fn verify<T>(node: &NodeRef<T>, level: u32) -> bool {
-            match &node.slots {
-                Slots::Leaf(values) => level == 0 && values.verify(),
-                Slots::Inner(children) => {
+            match &node.entries {
+                NodeEntries::Leaf(values) => level == 0 && values.verify(),
+                NodeEntries::Inner(children) => {
                     level > 0
                         && children.verify()
                         && children.iter(!0).all(|(_, node)| verify(node, level - 1))
                 }
             }
         }
-        let level = Place::root(self.height).level;
+        let level = Span::root(self.height).level;
         self.root.as_ref().is_none_or(|root| verify(root, level))
     }
 
     /// Whether there is an entry in [first, last]: O(h).
     fn any_in(&self, first: u64, last: u64) -> bool {
-        let place = Place::root(self.height);
+        let span = Span::root(self.height);
         self.root
             .as_ref()
-            .is_some_and(|root| any_in(root, place, first, last))
+            .is_some_and(|root| any_in(root, span, first, last))
     }
 
     /// The leaf of `first`, if it has something in [first, last]: O(h).
     fn leaf_at(&self, first: u64, last: u64) -> Option<Leaf<'_, T>> {
-        let mut place = Place::root(self.height);
-        if first > place.last() {
+        let mut span = Span::root(self.height);
+        if first > span.last() {
             return None;
         }
         let mut node = self.root.as_ref()?;
         let mut unshared = true;
         loop {
             unshared &= node.is_unique();
-            match &node.slots {
-                Slots::Leaf(values) => {
-                    return Leaf::new(place, values, place.slots(first, last), unshared)
+            match &node.entries {
+                NodeEntries::Leaf(values) => {
+                    return Leaf::new(span, values, span.slots(first, last), unshared)
                 }
-                Slots::Inner(children) => {
-                    let slot = place.slot(first);
+                NodeEntries::Inner(children) => {
+                    let slot = span.slot(first);
                     node = children.get(slot)?;
-                    place = place.child(slot);
+                    span = span.child(slot);
                 }
             }
         }
@@ -326,7 +326,7 @@ impl<T> RadixTree<T> {
         let mut from = Some(first);
         core::iter::from_fn(move || {
             let root = self.root.as_ref()?;
-            let leaf = seek(root, Place::root(self.height), (from?, last), true, false)?;
+            let leaf = seek(root, Span::root(self.height), (from?, last), true, false)?;
             from = leaf.first.checked_add(1 << BITS);
             Some(leaf)
         })
@@ -361,38 +361,38 @@ impl<T: Clone> RadixTree<T> {
             // New roots above the old one, and from the topmost down a new path.
             return (height - self.height + height - 1) as usize;
         }
-        let mut place = Place::root(self.height);
+        let mut span = Span::root(self.height);
         let mut shared = false;
         let mut nodes = 0;
         loop {
             shared |= !node.is_unique();
             nodes += usize::from(shared);
-            let Slots::Inner(children) = &node.slots else {
+            let NodeEntries::Inner(children) = &node.entries else {
                 return nodes;
             };
-            let slot = place.slot(index);
+            let slot = span.slot(index);
             let Some(child) = children.get(slot) else {
-                return nodes + place.level as usize;
+                return nodes + span.level as usize;
             };
             node = child;
-            place = place.child(slot);
+            span = span.child(slot);
         }
     }
 
     /// Puts `value` at `index` and returns what was there.
     ///
-    /// Gives `value` back, and changes nothing, when `pool` has less than
+    /// Gives `value` back, and changes nothing, when `reservation` has less than
     /// [`RadixTree::nodes_for_insert`] nodes. O(h), and O(64) per node copied.
     pub(crate) fn insert(
         &mut self,
         index: u64,
         value: T,
-        pool: &mut NodePool<T>,
+        reservation: &mut NodeReservation<T>,
     ) -> Result<Option<T>, T> {
-        if pool.len() < self.nodes_for_insert(index) {
+        if reservation.len() < self.nodes_for_insert(index) {
             return Err(value);
         }
-        match self.leaf_for(index, pool) {
+        match self.leaf_for(index, reservation) {
             Ok((leaf, slot)) => Ok(leaf.update(slot, |entry| entry.replace(value))),
             Err(NotEnough) => Err(value),
         }
@@ -404,51 +404,51 @@ impl<T: Clone> RadixTree<T> {
     pub(crate) fn nodes_for_remove(&self, first: u64, last: u64) -> usize {
         fn count<T>(
             node: &NodeRef<T>,
-            place: Place,
+            span: Span,
             (first, last): (u64, u64),
             shared: bool,
         ) -> usize {
-            if place.is_within(first, last)
-                || !any_in(node, place, first, last)
-                || all_in(node, place, first, last)
+            if span.is_within(first, last)
+                || !any_in(node, span, first, last)
+                || all_in(node, span, first, last)
             {
                 return 0;
             }
             let shared = shared || !node.is_unique();
-            let wanted = place.slots(first, last);
-            match &node.slots {
-                Slots::Leaf(_) => 1,
-                Slots::Inner(children) => {
+            let wanted = span.slots(first, last);
+            match &node.entries {
+                NodeEntries::Leaf(_) => 1,
+                NodeEntries::Inner(children) => {
                     let splits = (children.present() & wanted).count_ones() > 1;
-                    let below = children.iter(wanted).map(|(slot, child)| {
-                        count(child, place.child(slot), (first, last), shared)
-                    });
+                    let below = children
+                        .iter(wanted)
+                        .map(|(slot, child)| count(child, span.child(slot), (first, last), shared));
                     usize::from(shared || splits) + below.sum::<usize>()
                 }
             }
         }
-        let place = Place::root(self.height);
+        let span = Span::root(self.height);
         self.root
             .as_ref()
-            .map_or(0, |root| count(root, place, (first, last), false))
+            .map_or(0, |root| count(root, span, (first, last), false))
     }
 
     /// Takes everything in [first, last] out.
     ///
-    /// Fails, and changes nothing, when `pool` has less than [`RadixTree::nodes_for_remove`] nodes.
+    /// Fails, and changes nothing, when `reservation` has less than [`RadixTree::nodes_for_remove`] nodes.
     /// Subtrees inside the range are unlinked as they are: O(64 h).
     pub(crate) fn remove_range(
         &mut self,
         first: u64,
         last: u64,
-        pool: &mut NodePool<T>,
-    ) -> Result<Removed<T>, NotEnough> {
-        if pool.len() < self.nodes_for_remove(first, last) {
+        reservation: &mut NodeReservation<T>,
+    ) -> Result<RemovedRange<T>, NotEnough> {
+        if reservation.len() < self.nodes_for_remove(first, last) {
             return Err(NotEnough);
         }
-        let place = Place::root(self.height);
-        let subtree = remove(&mut self.root, place, (first, last), pool)?;
-        Ok(Removed { _subtree: subtree })
+        let span = Span::root(self.height);
+        let subtree = remove(&mut self.root, span, (first, last), reservation)?;
+        Ok(RemovedRange { _subtree: subtree })
     }
 
     /// The number of nodes that [`RadixTree::share_range`] takes at most: O(h).
@@ -465,42 +465,42 @@ impl<T: Clone> RadixTree<T> {
     /// Puts all entries in [first, last] into another tree, too, at the same indices.
     ///
     /// `into` must have none in that range. Subtrees inside the range become shared, the values in
-    /// leaves at its borders are cloned. Fails, and changes nothing, when `pool` has less than
+    /// leaves at its borders are cloned. Fails, and changes nothing, when `reservation` has less than
     /// [`RadixTree::nodes_for_share`] nodes. O(64 h).
     pub(crate) fn share_range(
         &self,
         first: u64,
         last: u64,
         into: &mut Self,
-        pool: &mut NodePool<T>,
+        reservation: &mut NodeReservation<T>,
     ) -> Result<(), NotEnough> {
-        if pool.len() < self.nodes_for_share(first, last, into) {
+        if reservation.len() < self.nodes_for_share(first, last, into) {
             return Err(NotEnough);
         }
         let Some(root) = self.root.as_ref().filter(|_| self.any_in(first, last)) else {
             return Ok(());
         };
-        let place = Place::root(self.height);
-        into.grow(self.height, pool)?;
+        let span = Span::root(self.height);
+        into.grow(self.height, reservation)?;
         if into.height == self.height {
-            return share(root, place, (first, last), &mut into.root, pool);
+            return share(root, span, (first, last), &mut into.root, reservation);
         }
-        match &mut into.descend(self.height, 0, pool)?.slots {
-            Slots::Inner(children) => {
-                children.update(0, |entry| share(root, place, (first, last), entry, pool))
-            }
-            Slots::Leaf(_) => Err(NotEnough), // Never: leaves are at level 0.
+        match &mut into.descend(self.height, 0, reservation)?.entries {
+            NodeEntries::Inner(children) => children.update(0, |entry| {
+                share(root, span, (first, last), entry, reservation)
+            }),
+            NodeEntries::Leaf(_) => Err(NotEnough), // Never: leaves are at level 0.
         }
     }
 
     /// Makes the tree at least `height` levels high: O(h).
-    fn grow(&mut self, height: u32, pool: &mut NodePool<T>) -> Result<(), NotEnough> {
+    fn grow(&mut self, height: u32, reservation: &mut NodeReservation<T>) -> Result<(), NotEnough> {
         if self.root.is_none() {
             self.height = height;
         }
         while self.height < height {
-            let mut top = pool.take(self.height)?;
-            if let Slots::Inner(children) = &mut top.slots {
+            let mut top = reservation.take(self.height)?;
+            if let NodeEntries::Inner(children) = &mut top.entries {
                 children.update(0, |entry| *entry = self.root.take());
             }
             // INVARIANT: The old root is now the only child of the new one, a level higher.
@@ -517,22 +517,22 @@ impl<T: Clone> RadixTree<T> {
         &mut self,
         level: u32,
         index: u64,
-        pool: &mut NodePool<T>,
+        reservation: &mut NodeReservation<T>,
     ) -> Result<&mut Node<T>, NotEnough> {
-        let mut place = Place::root(self.height);
-        let mut node = occupy(&mut self.root, place, pool)?;
+        let mut span = Span::root(self.height);
+        let mut node = occupy(&mut self.root, span, reservation)?;
         loop {
-            if place.level == level {
+            if span.level == level {
                 return Ok(node);
             }
-            let Slots::Inner(children) = &mut node.slots else {
+            let NodeEntries::Inner(children) = &mut node.entries else {
                 return Err(NotEnough); // Never: leaves are at level 0.
             };
-            let slot = place.slot(index);
-            place = place.child(slot);
+            let slot = span.slot(index);
+            span = span.child(slot);
             node = children
-                .get_or_try_insert(slot, || Ok(pool.take(place.level)?.into()))?
-                .unshare(place.level, pool)?;
+                .get_or_try_insert(slot, || Ok(reservation.take(span.level)?.into()))?
+                .unshare(span.level, reservation)?;
         }
     }
 
@@ -540,12 +540,12 @@ impl<T: Clone> RadixTree<T> {
     fn leaf_for(
         &mut self,
         index: u64,
-        pool: &mut NodePool<T>,
+        reservation: &mut NodeReservation<T>,
     ) -> Result<(&mut Entries<T>, usize), NotEnough> {
-        self.grow(height_for(index), pool)?;
-        match &mut self.descend(0, index, pool)?.slots {
-            Slots::Leaf(values) => Ok((values, Place::root(1).slot(index))),
-            Slots::Inner(_) => Err(NotEnough), // Never: at level 0 are leaves only.
+        self.grow(height_for(index), reservation)?;
+        match &mut self.descend(0, index, reservation)?.entries {
+            NodeEntries::Leaf(values) => Ok((values, Span::root(1).slot(index))),
+            NodeEntries::Inner(_) => Err(NotEnough), // Never: at level 0 are leaves only.
         }
     }
 }
@@ -553,14 +553,14 @@ impl<T: Clone> RadixTree<T> {
 /// Makes the node in `entry` exist and unshared; the caller fills it if it is new.
 fn occupy<'a, T: Clone>(
     entry: &'a mut Option<NodeRef<T>>,
-    place: Place,
-    pool: &mut NodePool<T>,
+    span: Span,
+    reservation: &mut NodeReservation<T>,
 ) -> Result<&'a mut Node<T>, NotEnough> {
     match entry {
         Some(node) => node,
-        None => entry.insert(pool.take(place.level)?.into()),
+        None => entry.insert(reservation.take(span.level)?.into()),
     }
-    .unshare(place.level, pool)
+    .unshare(span.level, reservation)
 }
 
 /// Takes everything in [first, last] out from below `entry`, and returns it below one node.
@@ -569,26 +569,26 @@ fn occupy<'a, T: Clone>(
 /// not be where they were.
 fn remove<T: Clone>(
     entry: &mut Option<NodeRef<T>>,
-    place: Place,
+    span: Span,
     (first, last): (u64, u64),
-    pool: &mut NodePool<T>,
+    reservation: &mut NodeReservation<T>,
 ) -> Result<Option<NodeRef<T>>, NotEnough> {
-    if place.is_within(first, last) {
+    if span.is_within(first, last) {
         return Ok(entry.take());
     }
     let Some(node) = entry else {
         return Ok(None);
     };
-    if !any_in(node, place, first, last) {
+    if !any_in(node, span, first, last) {
         return Ok(None);
     }
-    if all_in(node, place, first, last) {
+    if all_in(node, span, first, last) {
         return Ok(entry.take());
     }
     if node.is_unique() {
-        split(node, place, (first, last), pool)
+        split(node, span, (first, last), reservation)
     } else {
-        let rest = copy_outside(node, place, (first, last), pool)?;
+        let rest = copy_outside(node, span, (first, last), reservation)?;
         Ok(entry.replace(rest))
     }
 }
@@ -596,22 +596,22 @@ fn remove<T: Clone>(
 /// Makes a copy of `node` without what is in [first, last].
 fn copy_outside<T: Clone>(
     node: &NodeRef<T>,
-    place: Place,
+    span: Span,
     (first, last): (u64, u64),
-    pool: &mut NodePool<T>,
+    reservation: &mut NodeReservation<T>,
 ) -> Result<NodeRef<T>, NotEnough> {
-    let wanted = place.slots(first, last);
-    let mut rest = pool.take(place.level)?;
-    match (&node.slots, &mut rest.slots) {
-        (Slots::Leaf(from), Slots::Leaf(to)) => to.clone_from(from, !wanted),
-        (Slots::Inner(from), Slots::Inner(to)) => {
+    let wanted = span.slots(first, last);
+    let mut rest = reservation.take(span.level)?;
+    match (&node.entries, &mut rest.entries) {
+        (NodeEntries::Leaf(from), NodeEntries::Leaf(to)) => to.clone_from(from, !wanted),
+        (NodeEntries::Inner(from), NodeEntries::Inner(to)) => {
             to.clone_from(from, !wanted);
             for (slot, child) in from.iter(wanted) {
-                let place = place.child(slot);
-                if !place.is_within(first, last) {
+                let span = span.child(slot);
+                if !span.is_within(first, last) {
                     let mut child = Some(child.clone());
                     // What this returns, `node` keeps anyway.
-                    remove(&mut child, place, (first, last), pool)?;
+                    remove(&mut child, span, (first, last), reservation)?;
                     to.update(slot, |entry| *entry = child);
                 }
             }
@@ -624,15 +624,15 @@ fn copy_outside<T: Clone>(
 /// Moves what is in [first, last] from below `node`, which is unshared, below one that is returned.
 fn split<T: Clone>(
     node: &mut NodeRef<T>,
-    place: Place,
+    span: Span,
     (first, last): (u64, u64),
-    pool: &mut NodePool<T>,
+    reservation: &mut NodeReservation<T>,
 ) -> Result<Option<NodeRef<T>>, NotEnough> {
-    let wanted = place.slots(first, last);
-    match &mut node.unshare(place.level, pool)?.slots {
-        Slots::Leaf(from) => {
-            let mut removed = pool.take(place.level)?;
-            if let Slots::Leaf(to) = &mut removed.slots {
+    let wanted = span.slots(first, last);
+    match &mut node.unshare(span.level, reservation)?.entries {
+        NodeEntries::Leaf(from) => {
+            let mut removed = reservation.take(span.level)?;
+            if let NodeEntries::Leaf(to) = &mut removed.entries {
                 for slot in slots(from.present() & wanted) {
                     let value = from.update(slot, Option::take);
                     to.update(slot, |entry| *entry = value);
@@ -640,19 +640,21 @@ fn split<T: Clone>(
             }
             Ok(Some(removed.into()))
         }
-        Slots::Inner(from) => {
+        NodeEntries::Inner(from) => {
             let wanted = from.present() & wanted;
-            let mut take = |slot, pool: &mut NodePool<T>| {
-                let place = place.child(slot);
-                from.update(slot, |entry| remove(entry, place, (first, last), pool))
+            let mut take = |slot, reservation: &mut NodeReservation<T>| {
+                let span = span.child(slot);
+                from.update(slot, |entry| {
+                    remove(entry, span, (first, last), reservation)
+                })
             };
             if wanted.is_power_of_two() {
-                return take(wanted.trailing_zeros() as usize, pool);
+                return take(wanted.trailing_zeros() as usize, reservation);
             }
-            let mut removed = pool.take(place.level)?;
-            if let Slots::Inner(to) = &mut removed.slots {
+            let mut removed = reservation.take(span.level)?;
+            if let NodeEntries::Inner(to) = &mut removed.entries {
                 for slot in slots(wanted) {
-                    let child = take(slot, pool)?;
+                    let child = take(slot, reservation)?;
                     to.update(slot, |entry| *entry = child);
                 }
             }
@@ -661,34 +663,37 @@ fn split<T: Clone>(
     }
 }
 
-/// Puts what is in [first, last] below `node` below `entry`, too, which is at the same place and
+/// Puts what is in [first, last] below `node` below `entry`, too, which is at the same span and
 /// has nothing in that range.
 fn share<T: Clone>(
     node: &NodeRef<T>,
-    place: Place,
+    span: Span,
     (first, last): (u64, u64),
     entry: &mut Option<NodeRef<T>>,
-    pool: &mut NodePool<T>,
+    reservation: &mut NodeReservation<T>,
 ) -> Result<(), NotEnough> {
-    if !any_in(node, place, first, last) {
+    if !any_in(node, span, first, last) {
         return Ok(());
     }
-    if entry.is_none() && all_in(node, place, first, last) {
+    if entry.is_none() && all_in(node, span, first, last) {
         *entry = Some(node.clone());
         return Ok(());
     }
-    let wanted = place.slots(first, last);
-    match (&node.slots, &mut occupy(entry, place, pool)?.slots) {
-        (Slots::Leaf(from), Slots::Leaf(to)) => {
+    let wanted = span.slots(first, last);
+    match (
+        &node.entries,
+        &mut occupy(entry, span, reservation)?.entries,
+    ) {
+        (NodeEntries::Leaf(from), NodeEntries::Leaf(to)) => {
             for (slot, value) in from.iter(wanted) {
                 to.update(slot, |entry| *entry = Some(value.clone()));
             }
         }
-        (Slots::Inner(from), Slots::Inner(to)) => {
+        (NodeEntries::Inner(from), NodeEntries::Inner(to)) => {
             for (slot, child) in from.iter(wanted) {
-                let place = place.child(slot);
+                let span = span.child(slot);
                 to.update(slot, |entry| {
-                    share(child, place, (first, last), entry, pool)
+                    share(child, span, (first, last), entry, reservation)
                 })?;
             }
         }
@@ -705,16 +710,16 @@ mod tests {
         prelude::*, //
     };
 
-    /// A tree that has each of `indices` as its own value, and a pool that will do for a change.
-    fn tree_of(indices: &[u64]) -> Result<(RadixTree<u64>, NodePool<u64>), AllocError> {
+    /// A tree that has each of `indices` as its own value, and a reservation that will do for a change.
+    fn tree_of(indices: &[u64]) -> Result<(RadixTree<u64>, NodeReservation<u64>), AllocError> {
         let mut tree = RadixTree::new();
-        let mut pool = NodePool::new();
+        let mut reservation = NodeReservation::new();
         for &index in indices {
-            pool.reserve(tree.nodes_for_insert(index), GFP_KERNEL)?;
-            let _ = tree.insert(index, index, &mut pool);
+            reservation.reserve(tree.nodes_for_insert(index), GFP_KERNEL)?;
+            let _ = tree.insert(index, index, &mut reservation);
         }
-        pool.reserve(22, GFP_KERNEL)?;
-        Ok((tree, pool))
+        reservation.reserve(22, GFP_KERNEL)?;
+        Ok((tree, reservation))
     }
 
     /// Whether `tree` has just `indices`, each as its own value.
@@ -731,10 +736,10 @@ mod tests {
     #[test]
     fn grows_with_the_largest_index() -> Result<(), AllocError> {
         let indices = [0, 63, 64, 4095, 4096, 1 << 40, u64::MAX];
-        let (mut tree, mut pool) = tree_of(&indices)?;
+        let (mut tree, mut reservation) = tree_of(&indices)?;
         assert!(holds(&tree, &indices));
         assert!(tree.get(1).is_none() && tree.get(1 << 50).is_none());
-        assert_eq!(tree.insert(63, 5, &mut pool), Ok(Some(63)));
+        assert_eq!(tree.insert(63, 5, &mut reservation), Ok(Some(63)));
         assert_eq!(tree.nodes_for_insert(62), 0);
         Ok(())
     }
@@ -742,11 +747,11 @@ mod tests {
     #[test]
     fn a_write_to_a_clone_copies_only_its_path() -> Result<(), AllocError> {
         let indices = [0, 64, 128, 4096];
-        let (tree, mut pool) = tree_of(&indices)?;
+        let (tree, mut reservation) = tree_of(&indices)?;
         let mut clone = tree.clone();
         assert!(clone.get(64).is_some_and(|slot| !slot.unshared));
         assert_eq!(clone.nodes_for_insert(64), 3);
-        assert_eq!(clone.insert(64, 1, &mut pool), Ok(Some(64)));
+        assert_eq!(clone.insert(64, 1, &mut reservation), Ok(Some(64)));
         assert_eq!(clone.next_unshared(0, u64::MAX), Some((64, 64)));
         assert_eq!(clone.next_unshared(65, u64::MAX), None);
         // The other tree's leaf is its own now, too.
@@ -759,22 +764,22 @@ mod tests {
     #[test]
     fn removal_from_a_clone_leaves_the_original() -> Result<(), AllocError> {
         let indices = [0, 60, 70, 130, 200, 4100];
-        let (tree, mut pool) = tree_of(&indices)?;
+        let (tree, mut reservation) = tree_of(&indices)?;
         let mut clone = tree.clone();
-        let removed = clone.remove_range(60, 150, &mut pool);
+        let removed = clone.remove_range(60, 150, &mut reservation);
         assert!(removed.is_ok());
         assert!(holds(&clone, &[0, 200, 4100]));
         assert!(holds(&tree, &indices));
-        assert!(clone.remove_range(0, u64::MAX, &mut pool).is_ok());
+        assert!(clone.remove_range(0, u64::MAX, &mut reservation).is_ok());
         assert!(holds(&clone, &[]));
         Ok(())
     }
 
     #[test]
     fn what_was_removed_keeps_its_references_until_dropped() -> Result<(), AllocError> {
-        let (mut tree, mut pool) = tree_of(&[1, 2, 3, 64, 65])?;
+        let (mut tree, mut reservation) = tree_of(&[1, 2, 3, 64, 65])?;
         let clone = tree.clone();
-        let removed = tree.remove_range(2, 65, &mut pool);
+        let removed = tree.remove_range(2, 65, &mut reservation);
         assert!(clone.get(64).is_some_and(|slot| !slot.unshared));
         drop(removed);
         assert!(clone.get(64).is_some_and(|slot| slot.unshared));
@@ -786,10 +791,13 @@ mod tests {
     #[test]
     fn a_range_shared_with_a_tree_of_another_height_is_shared_by_reference(
     ) -> Result<(), AllocError> {
-        let (tree, mut pool) = tree_of(&[10, 64, 65, 127, 128, 140])?;
+        let (tree, mut reservation) = tree_of(&[10, 64, 65, 127, 128, 140])?;
         let (mut into, _) = tree_of(&[5, 1 << 30])?;
         let nodes = into.node_count();
-        assert_eq!(tree.share_range(10, 130, &mut into, &mut pool), Ok(()));
+        assert_eq!(
+            tree.share_range(10, 130, &mut into, &mut reservation),
+            Ok(())
+        );
         assert!(holds(&into, &[5, 10, 64, 65, 127, 128, 1 << 30]));
         // One leaf is shared, one was there, one is new.
         assert_eq!(into.node_count(), nodes + 2);
@@ -804,15 +812,15 @@ mod tests {
         let indices = [0, 1, 64];
         let (tree, _) = tree_of(&indices)?;
         let mut clone = tree.clone();
-        let mut pool = NodePool::new();
-        pool.reserve(1, GFP_KERNEL)?;
-        assert_eq!(clone.insert(1, 7, &mut pool), Err(7));
-        assert!(clone.remove_range(1, 1, &mut pool).is_err());
+        let mut reservation = NodeReservation::new();
+        reservation.reserve(1, GFP_KERNEL)?;
+        assert_eq!(clone.insert(1, 7, &mut reservation), Err(7));
+        assert!(clone.remove_range(1, 1, &mut reservation).is_err());
         assert_eq!(
-            tree.share_range(0, 0, &mut RadixTree::new(), &mut pool),
+            tree.share_range(0, 0, &mut RadixTree::new(), &mut reservation),
             Err(NotEnough)
         );
-        assert_eq!(pool.len(), 1);
+        assert_eq!(reservation.len(), 1);
         assert!(holds(&clone, &indices));
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 //! A place of a process, found without its mmap lock.
 //!
-//! The driver knows its VMAs by address, under a lock of its own that nobody keeps while he waits. What is at the
+//! The driver knows its VMAs by address, under a lock of its own that nobody keeps while waiting. What is at the
 //! place can be replaced at any time, by a copy on write for one; so whoever means the place, and not what was there a
 //! moment ago, looks at it with the amap locked ([`Spot::with`]).
 
@@ -19,7 +19,7 @@ use crate::{
     },
     interval_tree::Interval,
     process,
-    radix_tree::NodePool,
+    radix_tree::NodeReservation,
     rmap,
     vma::{
         mm_state::MmState,
@@ -156,7 +156,7 @@ impl Spot {
             let pages = slots.anons.count_range(indices.0, indices.1);
             if spots.capacity() - spots.len() < pages as usize {
                 drop(slots);
-                spots.reserve(pages as usize, GFP_KERNEL)?;
+                spots.reserve(pages as usize, GFP_KERNEL_ACCOUNT)?;
                 continue;
             }
             for (index, slot) in slots.anons.iter_range(indices.0, indices.1) {
@@ -222,7 +222,7 @@ impl Spot {
     pub(crate) fn with_page<R>(mut self, f: impl FnOnce(&Anon) -> Result<R>) -> Result<(R, bool)> {
         let flags = GFP_NOWAIT | (GFP_KERNEL_ACCOUNT & !GFP_KERNEL);
         let mut page: Option<ARef<Anon>> = None;
-        let mut nodes = NodePool::new();
+        let mut nodes = NodeReservation::new();
         let mut needed = 0;
         loop {
             let amap = self.state.amap().clone();

@@ -76,7 +76,7 @@ impl Report {
     /// Adds something that is wrong; [`ENOMEM`].
     fn add(&mut self, wrong: Wrong) -> Result {
         if self.wrong.len() < MAX_WRONG {
-            self.wrong.push(wrong, GFP_KERNEL)?;
+            self.wrong.push(wrong, GFP_KERNEL_ACCOUNT)?;
         } else {
             self.more_wrong += 1;
         }
@@ -220,7 +220,7 @@ fn links_are_right(state: &VmaState, trees: &mut Trees) -> Result<Option<bool>> 
     let mut add = |tree: Arc<AnonVma>| -> Result {
         let key = Arc::as_ptr(&tree) as usize;
         if trees.get(&key).is_none() {
-            trees.try_create_and_insert(key, tree, GFP_KERNEL)?;
+            trees.try_create_and_insert(key, tree, GFP_KERNEL_ACCOUNT)?;
         }
         Ok(())
     };

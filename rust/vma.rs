@@ -20,9 +20,9 @@ use crate::{
         },
         rmap_vma::RmapVma,
         AnonVma,
-        CopyReservation,
         LinkReservation,
         Links,
+        LinksReservation,
         Part, //
     },
     commit_charge::Charge,
@@ -81,7 +81,7 @@ mod fork;
 pub(crate) mod locked;
 pub(crate) mod mm_state;
 mod mremap;
-mod notifier;
+pub(crate) mod notifier;
 pub(crate) mod ops;
 mod soft_dirty;
 
@@ -106,25 +106,25 @@ struct Registration {
     /// The place among the VMAs of the address space.
     place: Option<IntervalTreeLink<Arc<VmaState>>>,
     /// What the next split will need.
-    spare: Option<Unpublished>,
+    reservation_for_split: Option<VmaStateReservation>,
     /// Whether mremap is moving pages here, see [`Vmas::moving`].
     moving_here: bool,
     /// What the system has promised for the VMA, if core mm has not been charged for it.
     charge: Option<Charge>,
-    /// The same for a part of it that mprotect is about to make a VMA of its own; in vain, if it fails then.
+    /// What has been promised for a part of it that mprotect is about to make a VMA of its own; in vain, if it fails then.
     charge_of_part: Option<(Range<usize>, Charge)>,
 }
 
 /// A state with all the memory that it takes to publish it, which therefore cannot fail.
-struct Unpublished {
+struct VmaStateReservation {
     state: Arc<VmaState>,
     place: IntervalTreeNode<Arc<VmaState>>,
-    links: CopyReservation,
+    links: LinksReservation,
     /// What becomes of it is the publisher's to say.
     charge: Option<Charge>,
 }
 
-impl Unpublished {
+impl VmaStateReservation {
     /// Reserves a state with up to `links` links; [`ENOMEM`].
     fn new(
         mm_state: Subscription,
@@ -136,7 +136,7 @@ impl Unpublished {
     ) -> Result<Self> {
         let mm = mm_state.rmap_mm().clone();
         let rmap = RmapVma::new(mm, family, amap.clone(), base, windows)?;
-        let links = CopyReservation::new(&rmap, links)?;
+        let links = LinksReservation::new(&rmap, links)?;
         let state = Arc::new(
             VmaState {
                 known_end: Atomic::new(0),
@@ -328,27 +328,27 @@ impl VmaState {
     }
 
     /// Gives `vma`, which covers `pages`, the state with `links`, and the offset of its window. Cannot fail.
-    fn publish(unpublished: Unpublished, vma: &VmaNew<'_>, pages: Interval, links: Links) {
-        let state = unpublished.state.clone();
+    fn publish(reserved: VmaStateReservation, vma: &VmaNew<'_>, pages: Interval, links: Links) {
+        let state = reserved.state.clone();
         *state.links.access_mut(&mut state.amap().lock()) = Some(links);
         let mut vmas = state.mm_state.vmas().lock();
-        let _surplus = Self::publish_locked(unpublished, vma, pages, &mut vmas);
+        let _surplus = Self::publish_locked(reserved, vma, pages, &mut vmas);
         drop(vmas);
     }
 
-    /// The same for a state that has its links. What is returned is to be dropped without the lock.
+    /// As [`Self::publish`], for a state that has its links. What is returned is to be dropped without the lock.
     fn publish_locked(
-        unpublished: Unpublished,
+        reserved: VmaStateReservation,
         vma: &VmaNew<'_>,
         pages: Interval,
         vmas: &mut Vmas,
     ) -> Surplus {
-        let Unpublished {
+        let VmaStateReservation {
             state,
             place,
             charge,
             ..
-        } = unpublished;
+        } = reserved;
         let Range { start, end } = vma.range();
         let first = state.base().index(start);
         let pgoff = state.rmap.window().pgoff(first.0);
@@ -394,9 +394,9 @@ impl VmaState {
         let family = Family::new(sharing, charge)?;
         let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
         let window = family.next_window()?;
-        let unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], 0)?;
-        new.set_up(unpublished.state.rmap.family());
-        Self::publish(unpublished, &new, pages, Links::new(indices));
+        let reserved = VmaStateReservation::new(mm_state, family, amap, base, [window; 2], 0)?;
+        new.set_up(reserved.state.rmap.family());
+        Self::publish(reserved, &new, pages, Links::new(indices));
         Ok(())
     }
 
@@ -417,13 +417,13 @@ impl VmaState {
         let rest_indices = self.base().interval(rest_start, rest_end)?;
         let (new_pages, rest_pages) = (pages(start, end)?, pages(rest_start, rest_end)?);
 
-        let spare = self
+        let reserved = self
             .registration
             .access_mut(&mut self.mm_state.vmas().lock())
-            .spare
+            .reservation_for_split
             .take();
-        let mut unpublished = spare.ok_or(ENOMEM)?;
-        let reservation = mem::take(&mut unpublished.links);
+        let mut reserved = reserved.ok_or(ENOMEM)?;
+        let reservation = mem::take(&mut reserved.links);
         // All at once: each page is at one place, for those who look for it.
         let mut vmas = self.mm_state.vmas().lock();
         {
@@ -433,10 +433,10 @@ impl VmaState {
             self.note_use(&mut links, Part::Rest, &mut slots, rest_indices);
             let split = links.split_off(new_indices, rest_indices, reservation);
             *self.links.access_mut(&mut slots) = Some(links);
-            *unpublished.state.links.access_mut(&mut slots) = Some(split.map_err(|_| ENOMEM)?);
+            *reserved.state.links.access_mut(&mut slots) = Some(split.map_err(|_| ENOMEM)?);
         }
         self.reindex(&mut vmas, rest_pages);
-        let spare = unpublished.charge.take();
+        let spare = reserved.charge.take();
         let mut split_off = Registration::default();
         self.registration.access_mut(&mut vmas).split_charge(
             start..end,
@@ -444,9 +444,9 @@ impl VmaState {
             spare,
             &mut split_off,
         );
-        *unpublished.state.registration.access_mut(&mut vmas) = split_off;
+        *reserved.state.registration.access_mut(&mut vmas) = split_off;
         self.note_known(&vmas, rest_start, rest_end);
-        let _surplus = Self::publish_locked(unpublished, vma, new_pages, &mut vmas);
+        let _surplus = Self::publish_locked(reserved, vma, new_pages, &mut vmas);
         drop(vmas);
         Ok(())
     }
@@ -493,7 +493,7 @@ impl VmaRef<'_> {
         self.catch_up()
     }
 
-    /// The same, by somebody who is not a fault.
+    /// As [`Self::follow_growth`], by somebody who is not a fault.
     fn catch_up(self) -> Result {
         let Range { start, end } = self.range();
         if self.state().known_end.load(Relaxed) >= end {
@@ -502,7 +502,7 @@ impl VmaRef<'_> {
         self.state().resize(start, end)
     }
 
-    /// The same, whatever the system promises: what it does not is left to the first fault, which asks again.
+    /// As [`Self::catch_up`], whatever the system promises: what it does not is left to the first fault, which asks again.
     ///
     /// # Errors
     ///
@@ -533,15 +533,16 @@ impl VmaMut<'_> {
         let window = family.next_window()?;
         let amap = state.amap().clone();
         let windows = [window, state.rmap.window()];
-        let mut spare = Unpublished::new(mm_state, family, amap, state.base(), windows, links)?;
+        let mut reserved =
+            VmaStateReservation::new(mm_state, family, amap, state.base(), windows, links)?;
         if needs_charge {
-            spare.charge = Some(Charge::new(0)?);
+            reserved.charge = Some(Charge::new(0)?);
         }
         let old = state
             .registration
             .access_mut(&mut state.mm_state.vmas().lock())
-            .spare
-            .replace(spare);
+            .reservation_for_split
+            .replace(reserved);
         drop(old);
         Ok(())
     }

@@ -47,7 +47,7 @@ TEST_F(copy_failure, copy_on_write)
 	ASSERT_TRUE(await(is_taken_away, self->pfn));
 	ASSERT_TRUE(read_poisoned(self->pfn, &page));
 	EXPECT_STREQ("simulated", page.kind);
-	EXPECT_STREQ("memory_failure", page.door);
+	EXPECT_STREQ("memory_failure", page.source);
 	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
 	EXPECT_SIGBUS(self->memory + 8, peer_load(self->child, self->memory + 8));
 	EXPECT_TRUE(filled(self->memory, 1, self->pages - 1, 1));
@@ -61,7 +61,7 @@ TEST_F(copy_failure, soft_offline)
 	EXPECT_EQ(EHWPOISON, soft_offline_pfn(self->pfn));
 	ASSERT_TRUE(await(is_taken_away, self->pfn));
 	ASSERT_TRUE(read_poisoned(self->pfn, &page));
-	EXPECT_STREQ("memory_failure", page.door);
+	EXPECT_STREQ("memory_failure", page.source);
 	EXPECT_SIGBUS(self->memory, load(self->memory));
 }
 

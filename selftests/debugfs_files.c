@@ -736,7 +736,7 @@ static double now(void)
 
 TEST_F(debugfs_files, poisoned_is_a_page_a_line)
 {
-	static const char pattern[] = "^pfn=0x[0-9a-f]+ index=[0-9]+ kind=simulated door=(poison_addr|poison_pfn) "
+	static const char pattern[] = "^pfn=0x[0-9a-f]+ index=[0-9]+ kind=simulated source=(poison_addr|poison_pfn) "
 				      "since=[0-9]+\\.[0-9]{6} hit=[0-9]+ pids=([0-9]+(,[0-9]+)*)?"
 				      "( pid=[0-9]+ address=0x[0-9a-f]+)?$";
 	struct poisoned bad, good;
@@ -750,8 +750,8 @@ TEST_F(debugfs_files, poisoned_is_a_page_a_line)
 	ASSERT_EQ(1, read_mappings(getpid(), &m));
 	ASSERT_TRUE(read_poisoned(self->bad_pfn, &bad));
 	ASSERT_TRUE(read_poisoned(self->good_pfn, &good));
-	EXPECT_STREQ("poison_addr", bad.door);
-	EXPECT_STREQ("poison_pfn", good.door);
+	EXPECT_STREQ("poison_addr", bad.source);
+	EXPECT_STREQ("poison_pfn", good.source);
 	EXPECT_EQ(m->first + BAD, bad.index);
 	EXPECT_EQ(m->first + GOOD, good.index);
 	EXPECT_EQ(1, good.hit);

@@ -336,7 +336,7 @@ TEST_F(debugfs_names, a_number_that_is_another_process_by_now_is_not_printed)
 	EXPECT_WORD(word(2, 0), peer_load(first, self->memory));
 	EXPECT_WORD(word(2, 0), peer_load(second, self->memory));
 	ASSERT_EQ(0, poison_addr(first->pid, self->memory));
-	pfn = number_in_line(DEBUGFS "poisoned", "door=", "pfn=");
+	pfn = number_in_line(DEBUGFS "poisoned", "source=", "pfn=");
 	EXPECT_TRUE(says(DEBUGFS "poisoned", " pid=%d address=%p\n", first->pid, self->memory));
 
 	ASSERT_EQ(0, peer_call(parent, reap_here, NULL, first->pid));
@@ -624,16 +624,16 @@ static long check_poisoned(uint64_t pfn, int namespace, struct name *name)
 	return 0;
 }
 
-static const char *const doors[] = { "poison_addr", "poison_range", "replay", "poison_random" };
+static const char *const sources[] = { "poison_addr", "poison_range", "replay", "poison_random" };
 
-/* Lets the page of a name fail, by a door; the last one chooses another page of the process, and says which. */
-static long fail(int door, struct name *name, int namespace, uint64_t *pfn, struct random *random)
+/* Lets the page of a name fail, by a source; the last one chooses another page of the process, and says which. */
+static long fail(int source, struct name *name, int namespace, uint64_t *pfn, struct random *random)
 {
 	unsigned long said;
 	char *text;
 	int error;
 
-	switch (door) {
+	switch (source) {
 	case 0:
 		error = print_to_file(DEBUGFS "poison_addr", "%ld %#lx", name->pid, name->address);
 		break;
@@ -656,7 +656,7 @@ static long fail(int door, struct name *name, int namespace, uint64_t *pfn, stru
 					name->pid, name->address, said, *pfn);
 	}
 	if (error)
-		return COMPLAIN("%s pid=%ld address=%#lx: %s", doors[door], name->pid, name->address, strerror(error));
+		return COMPLAIN("%s pid=%ld address=%#lx: %s", sources[source], name->pid, name->address, strerror(error));
 	return 0;
 }
 

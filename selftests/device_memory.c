@@ -44,7 +44,7 @@ FIXTURE_LEAVES_NOTHING(device_memory);
 									\
 	EXPECT_TRUE(read_poisoned(pfn, &poisoned_page));		\
 	EXPECT_STREQ(expected_kind, poisoned_page.kind);		\
-	EXPECT_STREQ("device_memory", poisoned_page.door);		\
+	EXPECT_STREQ("device_memory", poisoned_page.source);		\
 } while (0)
 
 TEST_F(device_memory, pages_are_of_the_pool)

@@ -79,7 +79,7 @@ TEST_F(events, tells_what_was_done_and_who_was_hit)
 	EXPECT_WORD(word(1, 1), load(self->memory + PAGE));
 	ASSERT_EQ(0, poison_addr(getpid(), self->memory + PAGE));
 	READ_ON();
-	snprintf(words, sizeof(words), "pfn=%#lx index=1 action=poison door=poison_addr\n", pfn);
+	snprintf(words, sizeof(words), "pfn=%#lx index=1 action=poison source=poison_addr\n", pfn);
 	EXPECT_EQ(1, lines_with(self->text, words));
 	snprintf(words, sizeof(words), "pfn=%#lx pid=%d address=%p tid=0 signal=none\n", pfn, getpid(),
 		 self->memory + PAGE);
@@ -90,7 +90,7 @@ TEST_F(events, tells_what_was_done_and_who_was_hit)
 	EXPECT_EQ(3, lines_with(self->text, "number="));
 	ASSERT_EQ(0, unpoison_pfn(pfn));
 	READ_ON();
-	snprintf(words, sizeof(words), "pfn=%#lx index=1 action=unpoison door=unpoison_pfn\n", pfn);
+	snprintf(words, sizeof(words), "pfn=%#lx index=1 action=unpoison source=unpoison_pfn\n", pfn);
 	EXPECT_EQ(1, lines_with(self->text, words));
 	EXPECT_EQ(1, lines_with(self->text, "number="));
 	READ_ON();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The doors of debugfs through which pages fail, beside poison_addr and poison_pfn: ranges, chance, lists, hard
+ * The files of debugfs by which pages fail, beside poison_addr and poison_pfn: ranges, chance, lists, hard
  * offline; the files that tell who would be hit and who maps a page; and the trace events.
  */
 #include "lib/fixture.h"
@@ -181,7 +181,7 @@ TEST_F(failure_sources, chance_tells_what_it_chose)
 		ASSERT_EQ(3, sscanf(line, "pid=%d address=%p pfn=%lx", &pid, (void **)&address, &pfn));
 		EXPECT_EQ(getpid(), pid);
 		EXPECT_TRUE(read_poisoned(pfn, &page));
-		EXPECT_STREQ("poison_random", page.door);
+		EXPECT_STREQ("poison_random", page.source);
 		pages |= 1U << (address - self->memory) / PAGE;
 	}
 	EXPECT_EQ(pages, failed(self->memory));
@@ -290,7 +290,7 @@ TEST_F(failure_sources, hard_offline_cannot_be_undone)
 	EXPECT_SIGBUS(self->memory + PAGE + 8, load(self->memory + PAGE + 8));
 	ASSERT_TRUE(read_poisoned(pfn, &page));
 	EXPECT_STREQ("hardware", page.kind);
-	EXPECT_STREQ("hard_offline", page.door);
+	EXPECT_STREQ("hard_offline", page.source);
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 	EXPECT_EQ(EHWPOISON, hard_offline_pfn(pfn));
 	EXPECT_EQ(2, failed(self->memory));
@@ -364,7 +364,7 @@ static bool has_events(void)
 	return has_tracefs() && !access(TRACEFS "events/anon_rmap/enable", W_OK);
 }
 
-TEST_F(failure_sources, trace_events_tell_which_page_which_door_and_who)
+TEST_F(failure_sources, trace_events_tell_which_page_which_source_and_who)
 {
 	char line[256], *trace;
 	struct peer *child;
@@ -385,7 +385,7 @@ TEST_F(failure_sources, trace_events_tell_which_page_which_door_and_who)
 	ASSERT_EQ(0, write_text(TRACEFS "events/anon_rmap/enable", "0"));
 	trace = read_file(TRACEFS "trace");
 	ASSERT_NE(NULL, trace);
-	snprintf(line, sizeof(line), "anon_rmap_action: pfn=%#lx index=0 action=poison door=poison_addr\n", pfn);
+	snprintf(line, sizeof(line), "anon_rmap_action: pfn=%#lx index=0 action=poison source=poison_addr\n", pfn);
 	EXPECT_NE(NULL, strstr(trace, line));
 	snprintf(line, sizeof(line), "anon_rmap_hit: pfn=%#lx pid=%d address=%p tid=%d signal=BUS_MCEERR_AO\n", pfn,
 		 getpid(), self->memory, getpid());
@@ -393,7 +393,7 @@ TEST_F(failure_sources, trace_events_tell_which_page_which_door_and_who)
 	snprintf(line, sizeof(line), "anon_rmap_hit: pfn=%#lx pid=%d address=%p tid=0 signal=none\n", pfn, child->pid,
 		 self->memory);
 	EXPECT_NE(NULL, strstr(trace, line));
-	snprintf(line, sizeof(line), "anon_rmap_action: pfn=%#lx index=0 action=unpoison door=unpoison_pfn\n", pfn);
+	snprintf(line, sizeof(line), "anon_rmap_action: pfn=%#lx index=0 action=unpoison source=unpoison_pfn\n", pfn);
 	EXPECT_NE(NULL, strstr(trace, line));
 	free(trace);
 }

@@ -80,7 +80,7 @@ TEST_F(keep, counts_as_poisoned)
 	EXPECT_EQ(poisonings + 1, counter("poisonings_total"));
 	ASSERT_TRUE(read_poisoned(self->pfn, &page));
 	EXPECT_STREQ("kept", page.kind);
-	EXPECT_STREQ("poison_pfn", page.door);
+	EXPECT_STREQ("poison_pfn", page.source);
 	EXPECT_EQ(1, page.hit);
 	ASSERT_EQ(1, page.nr_pids);
 	EXPECT_EQ(getpid(), page.pids[0]);
@@ -105,13 +105,13 @@ TEST_F(keep, is_in_the_journal)
 	ASSERT_EQ(0, keep_addr(getpid(), self->bad));
 	ASSERT_EQ(0, unpoison_pfn(self->pfn));
 	text = read_file(DEBUGFS "events");
-	snprintf(words, sizeof(words), "pfn=%#lx index=%d action=keep door=poison_addr\n", self->pfn, BAD);
+	snprintf(words, sizeof(words), "pfn=%#lx index=%d action=keep source=poison_addr\n", self->pfn, BAD);
 	action = strstr(text, words);
 	ASSERT_NE(NULL, action) TH_LOG("%s", text);
 	snprintf(words, sizeof(words), "pfn=%#lx pid=%d address=%p tid=0 signal=none\n", self->pfn, getpid(), self->bad);
 	hit = strstr(action, words);
 	ASSERT_NE(NULL, hit) TH_LOG("%s", text);
-	snprintf(words, sizeof(words), "pfn=%#lx index=%d action=unpoison door=unpoison_pfn\n", self->pfn, BAD);
+	snprintf(words, sizeof(words), "pfn=%#lx index=%d action=unpoison source=unpoison_pfn\n", self->pfn, BAD);
 	EXPECT_NE(NULL, strstr(hit, words)) TH_LOG("%s", text);
 	free(text);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the kernel counts, traces and undoes of frames that are taken out of use: for memory of the device by the driver's
- * doors, for anonymous memory by the kernel's own.
+ * files, for anonymous memory by the kernel's own.
  * With a number as its argument, that many drills.
  */
 #include "lib/fixture.h"
@@ -108,7 +108,7 @@ TEST_F(kernel_accounting, hard_offline_is_a_failure_recovered_from)
 	if (variant->device) {
 		ASSERT_EQ(0, hard_offline_pfn(pfn));
 	} else if (print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT)) {
-		SKIP(return, "no such door");
+		SKIP(return, "the kernel has no such file");
 	}
 	EXPECT_SIGBUS(self->memory, load(self->memory));
 	EXPECT_TRUE(is_marked_bad(pfn));
@@ -150,7 +150,7 @@ TEST_F(kernel_accounting, what_a_pipe_holds_has_failed)
 	if (variant->device) {
 		ASSERT_EQ(0, hard_offline_pfn(pfn));
 	} else if (print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT)) {
-		SKIP(return, "no such door");
+		SKIP(return, "the kernel has no such file");
 	}
 	after = counts();
 	EXPECT_EQ(before.corrupted + 4, after.corrupted);
@@ -181,7 +181,7 @@ TEST_F(kernel_accounting, drill_of_the_kernel_is_undone_by_the_driver)
 		ASSERT_TRUE(await(is_taken_away, pfn));
 		ASSERT_TRUE(read_poisoned(pfn, &page));
 		EXPECT_STREQ("simulated", page.kind);
-		EXPECT_STREQ("memory_failure", page.door);
+		EXPECT_STREQ("memory_failure", page.source);
 		EXPECT_EQ(before.corrupted + 4, corrupted());
 		EXPECT_SIGBUS(self->memory, load(self->memory));
 		EXPECT_EQ(EBUSY, undo_by_kernel(pfn));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the kernel's own doors do to a page, of the device or of anonymous memory: nobody goes on to read what the kernel
+ * What the kernel's own failures do to a page, of the device or of anonymous memory: nobody goes on to read what the kernel
  * has marked as bad.
  */
 #include "lib/fixture.h"
@@ -74,7 +74,7 @@ TEST_F(kernel_failure, madvise_hwpoison)
 	if (variant->device) {
 		ASSERT_TRUE(read_poisoned(pfn, &page));
 		EXPECT_STREQ("simulated", page.kind);
-		EXPECT_STREQ("memory_failure", page.door);
+		EXPECT_STREQ("memory_failure", page.source);
 	}
 }
 
@@ -84,7 +84,7 @@ TEST_F(kernel_failure, hard_offline_page)
 	int error = print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT);
 
 	if (error == ENOENT)
-		SKIP(return, "no such door");
+		SKIP(return, "the kernel has no such file");
 	EXPECT_FAILED(5, pfn);
 }
 
@@ -92,18 +92,18 @@ TEST_F(kernel_failure, hard_offline_page)
 /* The kernel would free what is in use: it has to be refused. What a soft offline has left is nobody's. */
 TEST_F(kernel_failure, undone_by_the_kernel)
 {
-	static const char *const doors[] = { "hard_offline", "soft_offline", NULL };
+	static const char *const sources[] = { "hard_offline", "soft_offline", NULL };
 	long before;
 
 	if (!variant->device)
 		SKIP(return, "only of the device");
 	if (!has_hwpoison_inject())
 		SKIP(return, "no hwpoison-inject");
-	for (size_t i = 0; i < sizeof(doors) / sizeof(*doors); i++) {
+	for (size_t i = 0; i < sizeof(sources) / sizeof(*sources); i++) {
 		uint64_t pfn = pfn_of(self->memory + i * PAGE);
 		int error;
 
-		if (!doors[i]) {
+		if (!sources[i]) {
 			madvise(self->memory + i * PAGE, PAGE, MADV_HWPOISON);
 		} else if (strcmp(doors[i], "hard_offline")) {
 			ASSERT_EQ(0, soft_offline_pfn(pfn));
@@ -112,14 +112,14 @@ TEST_F(kernel_failure, undone_by_the_kernel)
 			ASSERT_EQ(0, hard_offline_pfn(pfn));
 		}
 		ASSERT_TRUE(is_marked_bad(pfn));
-		if (!doors[i]) {
+		if (!sources[i]) {
 			ASSERT_TRUE(await(is_taken_away, pfn));
 		}
 		before = corrupted();
 		error = print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
 		if (error == EOPNOTSUPP)
 			SKIP(return, "real hardware has failed: the kernel undoes nothing");
-		if (doors[i] && !strcmp(doors[i], "soft_offline")) {
+		if (sources[i] && !strcmp(sources[i], "soft_offline")) {
 			EXPECT_EQ(0, error);
 			EXPECT_FALSE(is_marked_bad(pfn));
 			EXPECT_EQ(before - 4, corrupted());

@@ -92,7 +92,7 @@ TEST_F(machine_check, action_optional)
 	ASSERT_TRUE(await(has_hit_two, pfn));
 	ASSERT_TRUE(read_poisoned(pfn, &page));
 	EXPECT_STREQ("hardware", page.kind);
-	EXPECT_STREQ(has_pool() ? "device_memory" : "machine_check", page.door);
+	EXPECT_STREQ(has_pool() ? "device_memory" : "machine_check", page.source);
 	EXPECT_EQ(has_pool() ? total : total + 1, counter("machine_checks_total"));
 	EXPECT_SIGBUS(self->memory + 8, load(self->memory + 8));
 	EXPECT_SIGBUS(self->memory + 16, store(self->memory + 16, 1));

@@ -2,7 +2,7 @@
 /*
  * Pages that carry a magic word fail while writers, splitters, forkers, movers and unmappers are at work. After an
  * injection has returned nobody reads that magic word again, and each who touches the page gets BUS_MCEERR_AR with
- * the address that he touched. `memory_failure_race [INJECTIONS [SEED]]`: that many in each of the first two tests, a
+ * the address that was touched. `memory_failure_race [INJECTIONS [SEED]]`: that many in each of the first two tests, a
  * tenth in the third.
  */
 #include "lib/access.h"
@@ -110,7 +110,7 @@ static struct random disturb(void *thread)
 
 /*
  * Pages that stay where they are. Those of `own` are not inherited, so their page is written in place all the time.
- * Those of `shared` are inherited, and written only by who then reads what he has written.
+ * Those of `shared` are inherited, and written only by who then reads what was written.
  */
 static char *own, *shared;
 

@@ -2,7 +2,7 @@
 /*
  * The page that a process has at an address fails, while the process writes there and gets a copy of its own. Whichever
  * comes first, the process that was named is hit: with the page that it shares, or with its copy. Or a thread splits and
- * restores its VMA: the page is found all the time. `named_page [ROUNDS]`: how often each door is tried.
+ * restores its VMA: the page is found all the time. `named_page [ROUNDS]`: how often each source is tried.
  */
 #include <pthread.h>
 #include <stdatomic.h>

@@ -91,6 +91,49 @@ TEST_F(unload, succeeds_when_all_is_unmapped)
 	EXPECT_EQ(MAP_FAILED, map_device(1, MAP_PRIVATE));
 }
 
+/* A process that has mapped the device once goes on to be watched until it ends. */
+TEST_F(unload, succeeds_while_those_who_have_mapped_the_device_once_end)
+{
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	for (int round = 0; round < 20; round++) {
+		pid_t children[8];
+		int go[2], ready[2];
+		char byte = 0;
+
+		ASSERT_EQ(0, pipe(go));
+		ASSERT_EQ(0, pipe(ready));
+		for (int i = 0; i < 8; i++) {
+			children[i] = fork();
+			ASSERT_LE(0, children[i]);
+			if (!children[i]) {
+				char *memory = map_device(1, MAP_PRIVATE);
+				int bad = memory == MAP_FAILED || munmap(memory, PAGE);
+
+				close(go[1]);
+				bad |= write(ready[1], &byte, 1) != 1;
+				/* Some end before the module goes, some meanwhile, some afterwards. */
+				bad |= read(go[0], &byte, 1) != 0;
+				usleep(i * 200);
+				_exit(bad);
+			}
+		}
+		for (int i = 0; i < 8; i++)
+			ASSERT_EQ(1, read(ready[0], &byte, 1));
+		close(go[1]);
+		EXPECT_EQ(0, unload());
+		ASSERT_EQ(0, load_module());
+		for (int i = 0; i < 8; i++) {
+			int status;
+
+			ASSERT_EQ(children[i], waitpid(children[i], &status, 0));
+			EXPECT_EQ(0, status);
+		}
+		close(go[0]);
+		close(ready[0]);
+		close(ready[1]);
+	}
+}
+
 TEST_F(unload, succeeds_when_poisoned_memory_is_unmapped)
 {
 	ASSERT_EQ(0, poison_addr(getpid(), self->memory + PAGE));

@@ -99,7 +99,7 @@ TEST_F(untouched, nobody_is_hit_and_the_page_has_its_name)
 
 	ASSERT_EQ(0, poison_addr(getpid(), bad + 100));
 	ASSERT_TRUE(read_poisoned(bad_pfn(), &page));
-	EXPECT_STREQ("poison_addr", page.door);
+	EXPECT_STREQ("poison_addr", page.source);
 	EXPECT_EQ(0, page.hit);
 	snprintf(name, sizeof(name), " pids= pid=%d address=%p\n", getpid(), bad);
 	text = read_file(DEBUGFS "poisoned");

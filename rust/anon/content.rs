@@ -195,7 +195,7 @@ impl Content {
     /// amap's lock.
     ///
     /// Not if somebody else has a reference to the page (`vmsplice`, `O_DIRECT`) who may have got it
-    /// when the page was shared, or was still empty: he would see what is written. Whoever has got one
+    /// when the page was shared, or was still empty: that one would see what is written. Whoever has got one
     /// since the page is exclusive is to see it.
     pub(crate) fn may_be_written(&self, vmf: &Vmf<'_>) -> bool {
         self.is_exclusive() || !vmf.is_page_in_use(self.page())

@@ -66,7 +66,7 @@ impl Migration<'_> {
         if !content.may_be_copied() {
             return Err((EHWPOISON, to));
         }
-        // Whoever maps or pins the page has a reference, and one who has unmapped it keeps his until
+        // Whoever maps or pins the page has a reference, and one who has unmapped it keeps that until
         // no TLB has it any more. So if ours is the only one, nobody can write to it.
         let Some(from) = content.freeze() else {
             return Err((EBUSY, to));
@@ -79,7 +79,7 @@ impl Migration<'_> {
             failed(self.0, pfn);
             return Err((error, to));
         }
-        // SAFETY: The anon owns the page from here on, and forgets it when it is retired, unless it turns out to be bad.
+        // SAFETY: The anon owns the page from here on, and forgets it when its last reference goes, unless it turns out to be bad.
         unsafe { frame::remember(&to, self.0) };
         // As in `Anon::new`, whoever reports that later finds the anon.
         if to.is_marked() {

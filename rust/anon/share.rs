@@ -3,7 +3,7 @@
 //! What an amap has of an anon: whether others have it, too, decides on copy-on-write.
 
 use super::Anon;
-use crate::radix_tree::Slot;
+use crate::radix_tree::Item;
 use core::{
     ops::Deref,
     ptr, //
@@ -46,7 +46,7 @@ impl Share {
     }
 }
 
-impl Slot<'_, Share> {
+impl Item<'_, Share> {
     /// Whether nobody else can reach the page through an amap. To be asked under the amap's lock.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.unshared && self.value.is_only()

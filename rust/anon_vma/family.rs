@@ -205,7 +205,7 @@ impl Family {
         }
     }
 
-    /// The same, to zap what a failure concerns.
+    /// As [`Self::i_mmap`], to zap what a failure concerns.
     pub(crate) fn walker(&self) -> Walker<'_> {
         let walk = self.walk.lock();
         self.walker.store(process::current_key(), Relaxed);
@@ -251,8 +251,8 @@ impl Family {
         self.moves.fetch_sub(1, Relaxed);
     }
 
-    /// Whether entries are moving: who has looked at their source must not give up `i_mmap` before he has looked at their
-    /// target. It can't begin with what he has looked at already, since linking the target takes `i_mmap` for writing.
+    /// Whether entries are moving: a walk that has looked at their source must not give up `i_mmap` before it has looked at
+    /// their target. It can't begin with what the walk has looked at already, since linking the target takes `i_mmap` for writing.
     pub(crate) fn is_moving(&self) -> bool {
         self.moves.load(Relaxed) > 0
     }

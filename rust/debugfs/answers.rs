@@ -51,7 +51,7 @@ pub(super) fn forget<Q: Question>() {
     drop(old);
 }
 
-/// The file of a question: a reader gets the answer to the last one of all that were answered when he began.
+/// The file of a question: a reader gets the answer to the last one of all that were answered when the reader began.
 pub(super) struct Answers<Q>(PhantomData<fn(Q)>);
 
 impl<Q: Question> Command for Answers<Q> {

@@ -170,7 +170,7 @@ fn run<C: Command>(from: &mut IovIterSource<'_>) -> Result<usize> {
         return Err(C::TOO_LONG);
     }
     let mut text = KVVec::new();
-    if from.copy_from_iter_vec(&mut text, GFP_KERNEL)? < size {
+    if from.copy_from_iter_vec(&mut text, GFP_KERNEL_ACCOUNT)? < size {
         return Err(EFAULT);
     }
     C::run(&text)?;

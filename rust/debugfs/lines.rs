@@ -113,10 +113,10 @@ pub(super) fn poisoned(
     };
     write!(
         f,
-        "pfn={pfn:#x} index={} kind={} door={} since={since} hit={} pids=",
+        "pfn={pfn:#x} index={} kind={} source={} since={since} hit={} pids=",
         record.index,
         record.failure.kind,
-        Adapter(record.failure.door.name()),
+        Adapter(record.failure.source.name()),
         record.hit,
     )?;
     for (i, holder) in record.holders.iter().enumerate() {
@@ -144,15 +144,15 @@ pub(super) fn event(
     };
     write!(f, "number={number} time={time} pfn={:#x} ", record.pfn)?;
     match &record.event {
-        Event::Action {
+        Event::Page {
             index,
             action,
-            door,
+            source,
         } => writeln!(
             f,
-            "index={index} action={} door={}",
+            "index={index} action={} source={}",
             Adapter(action.name()),
-            Adapter(door.name())
+            Adapter(source.name())
         ),
         Event::Hit { place, signal: how } => {
             let (tid, signal) = signal(how);

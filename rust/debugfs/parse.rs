@@ -141,7 +141,7 @@ pub(super) fn places(text: &[u8]) -> Result<KVVec<(Named, Poison)>> {
                     Ok("kept") => Poison::Kept,
                     _ => Poison::Simulated,
                 };
-                places.push((place, kind), GFP_KERNEL)?
+                places.push((place, kind), GFP_KERNEL_ACCOUNT)?
             }
             Err(_) => is_in_range = false,
         }

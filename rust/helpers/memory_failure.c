@@ -80,9 +80,9 @@ struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm, bool early
 	return found;
 }
 
-void anon_rmap_trace_action(unsigned long pfn, u64 index, const char *action, const char *door)
+void anon_rmap_trace_action(unsigned long pfn, u64 index, const char *action, const char *source)
 {
-	trace_anon_rmap_action(pfn, index, action, door);
+	trace_anon_rmap_action(pfn, index, action, source);
 }
 
 void anon_rmap_trace_hit(unsigned long pfn, pid_t pid, unsigned long address, pid_t tid, const char *signal)

@@ -7,24 +7,24 @@
 
 #include <linux/tracepoint.h>
 
-/* What was done to a page, and through which door. */
+/* What was done to a page, and from which source. */
 TRACE_EVENT(anon_rmap_action,
-	TP_PROTO(unsigned long pfn, u64 index, const char *action, const char *door),
-	TP_ARGS(pfn, index, action, door),
+	TP_PROTO(unsigned long pfn, u64 index, const char *action, const char *source),
+	TP_ARGS(pfn, index, action, source),
 	TP_STRUCT__entry(
 		__field(unsigned long, pfn)
 		__field(u64, index)
 		__string(action, action)
-		__string(door, door)
+		__string(source, source)
 	),
 	TP_fast_assign(
 		__entry->pfn = pfn;
 		__entry->index = index;
 		__assign_str(action);
-		__assign_str(door);
+		__assign_str(source);
 	),
-	TP_printk("pfn=%#lx index=%llu action=%s door=%s", __entry->pfn, __entry->index,
-		  __get_str(action), __get_str(door))
+	TP_printk("pfn=%#lx index=%llu action=%s source=%s", __entry->pfn, __entry->index,
+		  __get_str(action), __get_str(source))
 );
 
 /* A process that held a page which has failed, and the signal that it gets at once. */

@@ -37,7 +37,7 @@ use kernel::warn_on;
 ///
 /// The place is in a tree of `Entry<T>`s, borrowed for `'a`.
 pub struct Cursor<'a, T> {
-    place: Place<'a>,
+    place: LeafSlot<'a>,
     _values: PhantomData<&'a T>,
 }
 
@@ -58,7 +58,7 @@ impl<'a, T> Cursor<'a, T> {
     /// # Safety
     ///
     /// The place is in a tree of `Entry<T>`s, borrowed for `'a`.
-    pub(super) unsafe fn new(place: Place<'a>) -> Self {
+    pub(super) unsafe fn new(place: LeafSlot<'a>) -> Self {
         // INVARIANT: By the precondition.
         Self {
             place,
@@ -200,7 +200,7 @@ impl<'a, T> Cursor<'a, T> {
 /// The place is in a tree of `Entry<T>`s, borrowed mutably for `'a`, of whose values there are no other references than those
 /// that borrow the cursor.
 pub struct CursorMut<'a, T> {
-    place: Place<'a>,
+    place: LeafSlot<'a>,
     _values: PhantomData<&'a mut T>,
 }
 
@@ -213,7 +213,7 @@ impl<'a, T> CursorMut<'a, T> {
     /// # Safety
     ///
     /// The place is in a tree of `Entry<T>`s, borrowed mutably for `'a`.
-    pub(super) unsafe fn new(place: Place<'a>) -> Self {
+    pub(super) unsafe fn new(place: LeafSlot<'a>) -> Self {
         // INVARIANT: By the precondition.
         Self {
             place,
@@ -360,14 +360,14 @@ impl<'a, T> CursorMut<'a, T> {
 
 /// One interval of a tree, and where that has it.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct LeafSlot<'a> {
     tree: &'a Tree<Shared<'a>>,
     leaf: NodePtr<Shared<'a>>,
     slot: usize,
     pub(super) hook: HookPtr<Shared<'a>>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> LeafSlot<'a> {
     /// A slot of a leaf.
     fn new(tree: &'a Tree<Shared<'a>>, leaf: NodePtr<Shared<'a>>, slot: usize) -> Option<Self> {
         let Some(hook) = tree.node(leaf).hook(slot) else {

@@ -23,7 +23,7 @@ pub(super) const CAPACITY: usize = Order::CAPACITY;
 pub(super) const HALF: usize = CAPACITY / 2 + 1;
 
 /// One place more than there are slots, a power of two: a leaf does not use the first one, an inner node not the last.
-const PLACES: usize = CAPACITY + 1;
+const SLOTS: usize = CAPACITY + 1;
 
 /// Fewest slots of a node that is not the root. Less than half, so that a removal right after a
 /// split, or the reverse, does not undo it.
@@ -114,7 +114,7 @@ const UNUSED_LAST: u64 = 0;
 /// go, and a hook can say where its slot is. An inner node has its slots in their order, from 0 on, so that a
 /// search can leave most of them out.
 ///
-/// Slots are numbered modulo [`PLACES`], which costs nothing and lets the compiler do without checks.
+/// Slots are numbered modulo [`SLOTS`], which costs nothing and lets the compiler do without checks.
 ///
 /// # Invariants
 ///
@@ -129,9 +129,9 @@ pub(super) struct Node<B> {
     order: Order,
     /// The distance to the leaves.
     level: usize,
-    start: [u64; PLACES],
-    last: [u64; PLACES],
-    link: [NonNull<()>; PLACES],
+    start: [u64; SLOTS],
+    last: [u64; SLOTS],
+    link: [NonNull<()>; SLOTS],
 }
 
 impl Node<Stored> {
@@ -141,14 +141,14 @@ impl Node<Stored> {
         parent: None,
         order: Order::EMPTY,
         level: 0,
-        start: [UNUSED_START; PLACES],
-        last: [UNUSED_LAST; PLACES],
-        link: [NonNull::dangling(); PLACES],
+        start: [UNUSED_START; SLOTS],
+        last: [UNUSED_LAST; SLOTS],
+        link: [NonNull::dangling(); SLOTS],
     };
 
     /// Pointers to what the slots in use link, in order.
     pub(super) fn links(&self) -> impl Iterator<Item = NonNull<()>> + '_ {
-        (0..self.len()).map(|rank| self.link[self.nth(rank) % PLACES])
+        (0..self.len()).map(|rank| self.link[self.nth(rank) % SLOTS])
     }
 }
 
@@ -189,12 +189,12 @@ impl<B> Node<B> {
 
     #[inline]
     pub(super) fn start(&self, slot: usize) -> u64 {
-        self.start[slot % PLACES]
+        self.start[slot % SLOTS]
     }
 
     #[inline]
     pub(super) fn last(&self, slot: usize) -> u64 {
-        self.last[slot % PLACES]
+        self.last[slot % SLOTS]
     }
 
     /// The interval of a leaf's slot.
@@ -238,7 +238,7 @@ impl<B> Node<B> {
         B: Borrow,
     {
         // SAFETY: By the type invariant and the precondition.
-        unsafe { Ptr::new(self.link[slot % PLACES].cast()) }
+        unsafe { Ptr::new(self.link[slot % SLOTS].cast()) }
     }
 
     /// The hook that a slot links; none if this is an inner node or does not use the slot.
@@ -261,7 +261,7 @@ impl<B> Node<B> {
         B: Borrow,
     {
         // SAFETY: By the type invariant and the precondition.
-        unsafe { Ptr::new(self.link[slot % PLACES].cast()) }
+        unsafe { Ptr::new(self.link[slot % SLOTS].cast()) }
     }
 
     /// What `raw` is that a slot links.
@@ -286,10 +286,10 @@ impl<B> Node<B> {
     /// Changes what a slot in use holds, but not the order. In a leaf it is to be for a hook, above for a child.
     #[inline]
     pub(super) fn set(&mut self, slot: usize, content: Slot<B>) {
-        self.start[slot % PLACES] = content.start;
-        self.last[slot % PLACES] = content.last;
+        self.start[slot % SLOTS] = content.start;
+        self.last[slot % SLOTS] = content.last;
         // INVARIANT: `B` allows to follow it.
-        self.link[slot % PLACES] = match content.link {
+        self.link[slot % SLOTS] = match content.link {
             Link::Hook(hook) => hook.as_non_null().cast(),
             Link::Child(child) => child.as_non_null().cast(),
         };
@@ -298,14 +298,14 @@ impl<B> Node<B> {
     /// Changes the greatest end below a slot of an inner node.
     #[inline]
     pub(super) fn set_last(&mut self, slot: usize, last: u64) {
-        self.last[slot % PLACES] = last;
+        self.last[slot % SLOTS] = last;
     }
 
     /// Gives a slot in use an interval that leaves it where it is in the order.
     #[inline]
     pub(super) fn set_interval(&mut self, slot: usize, interval: Interval) {
-        self.start[slot % PLACES] = interval.start();
-        self.last[slot % PLACES] = interval.last();
+        self.start[slot % SLOTS] = interval.start();
+        self.last[slot % SLOTS] = interval.last();
     }
 
     /// The slot at `rank` in the order.
@@ -432,8 +432,8 @@ impl<B> Node<B> {
     /// Lets a slot start and end like one that is not in use.
     #[inline]
     fn clear(&mut self, slot: usize) {
-        self.start[slot % PLACES] = UNUSED_START;
-        self.last[slot % PLACES] = UNUSED_LAST;
+        self.start[slot % SLOTS] = UNUSED_START;
+        self.last[slot % SLOTS] = UNUSED_LAST;
     }
 
     /// Puts `content` at `rank` into a node that is not full; returns the slot.
@@ -468,9 +468,9 @@ impl<B> Node<B> {
 
     /// Copies what a slot of an inner node holds to another one.
     fn shift(&mut self, from: usize, to: usize) {
-        self.start[to % PLACES] = self.start(from);
-        self.last[to % PLACES] = self.last(from);
-        self.link[to % PLACES] = self.link[from % PLACES];
+        self.start[to % SLOTS] = self.start(from);
+        self.last[to % SLOTS] = self.last(from);
+        self.link[to % SLOTS] = self.link[from % SLOTS];
     }
 
     /// Moves the second half of a full node to `other`, fresh and of the same level. `moved` is told what each slot of
@@ -574,10 +574,10 @@ impl<B> Node<B> {
     /// Moves what a slot holds; returns what it links.
     #[inline]
     fn move_slot(&mut self, from: usize, other: &mut Self, to: usize) -> NonNull<()> {
-        let link = self.link[from % PLACES];
-        other.start[to % PLACES] = self.start(from);
-        other.last[to % PLACES] = self.last(from);
-        other.link[to % PLACES] = link;
+        let link = self.link[from % SLOTS];
+        other.start[to % SLOTS] = self.start(from);
+        other.last[to % SLOTS] = self.last(from);
+        other.link[to % SLOTS] = link;
         self.clear(from);
         link
     }

@@ -39,7 +39,7 @@ impl Order {
         self.0 % 16 == 0
     }
 
-    /// The same order with the first `len` slots in use, at most [`CAPACITY`](Self::CAPACITY).
+    /// This order with the first `len` slots in use, at most [`CAPACITY`](Self::CAPACITY).
     #[inline]
     pub(super) fn with_len(self, len: usize) -> Self {
         // INVARIANT: The digits for slots are the same.
@@ -128,21 +128,21 @@ impl Order {
 
     /// The slots in use, in order.
     #[inline]
-    pub(super) fn slots(self) -> Slots {
+    pub(super) fn slots(self) -> SlotSet {
         let unused = (self.0 as u32 % 16).wrapping_mul(BITS);
-        Slots(self.0 >> BITS & (u64::MAX >> BITS).wrapping_shr(unused))
+        SlotSet(self.0 >> BITS & (u64::MAX >> BITS).wrapping_shr(unused))
     }
 }
 
 /// Some slots in order. No slot is zero, which so is the end.
 #[derive(Clone, Copy)]
-pub(super) struct Slots(u64);
+pub(super) struct SlotSet(u64);
 
-impl Slots {
+impl SlotSet {
     pub(super) const NONE: Self = Self(0);
 }
 
-impl Iterator for Slots {
+impl Iterator for SlotSet {
     type Item = usize;
 
     #[inline]

@@ -8,7 +8,7 @@ use super::{
         Node,
         NodePtr, //
     },
-    order::Slots,
+    order::SlotSet,
     ptr::Shared,
     raw::{
         RawTree,
@@ -164,7 +164,7 @@ pub(super) struct Query<'a> {
     range: Interval,
     at: LeafAt<'a>,
     /// What is left of the leaf.
-    slots: Slots,
+    slots: SlotSet,
     visited: usize,
     /// What was found last.
     found: Option<HookPtr<Shared<'a>>>,
@@ -187,8 +187,8 @@ impl LeafAt<'_> {
     };
 
     #[inline]
-    fn slots(&self) -> Slots {
-        self.leaf.map_or(Slots::NONE, |leaf| leaf.order().slots())
+    fn slots(&self) -> SlotSet {
+        self.leaf.map_or(SlotSet::NONE, |leaf| leaf.order().slots())
     }
 }
 
@@ -367,7 +367,7 @@ impl<'a> Tree<Shared<'a>> {
         (LeafAt { leaf, path }, visited)
     }
 
-    /// The same for what is behind the leaf `node`, to which `path` leads.
+    /// As [`Self::descend`], for what is behind the leaf `node`, to which `path` leads.
     #[inline(never)] // so that what goes on in a leaf stays small
     fn next_leaf(
         &'a self,

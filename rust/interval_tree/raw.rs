@@ -462,7 +462,7 @@ impl<B: BorrowMut> Tree<B> {
         unsafe { self.link_below(hook, interval, Node::child_for, Node::rank_behind) }
     }
 
-    /// The same for an interval that starts as late as can be.
+    /// [Links](Self::link) an interval that starts as late as can be.
     #[cold]
     fn link_greatest(&mut self, hook: HookPtr<B>, interval: Interval) -> u64 {
         let last = |node: &Node<B>, _| node.last_slot();
@@ -470,7 +470,7 @@ impl<B: BorrowMut> Tree<B> {
         unsafe { self.link_below(hook, interval, last, |leaf, _| leaf.len()) }
     }
 
-    /// The same; `child` says below which slot of an inner node what starts somewhere belongs, and `rank`, at which
+    /// [Links](Self::link) `hook`; `child` says below which slot of an inner node what starts somewhere belongs, and `rank`, at which
     /// rank of a leaf.
     ///
     /// # Safety
@@ -512,7 +512,7 @@ impl<B: BorrowMut> Tree<B> {
         self.number
     }
 
-    /// The same in a tree without nodes.
+    /// [Links](Self::link) the first interval of a tree without nodes.
     #[cold]
     fn link_first(&mut self, hook: HookPtr<B>, interval: Interval) -> u64 {
         if self.number == NO_NUMBER {
@@ -636,7 +636,7 @@ impl<B: BorrowMut> Tree<B> {
         }
     }
 
-    /// The same for any node, if that was the greatest end below it.
+    /// [Lowers](Self::lower_last) the end of any node, if that was the greatest below it.
     #[inline(never)]
     fn lower_greatest(&mut self, mut node: NodePtr<B>, last: u64) {
         while let Some((parent, slot)) = self.place(node) {

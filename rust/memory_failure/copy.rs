@@ -9,7 +9,7 @@
 use super::queue;
 use crate::{
     anon::Anon,
-    failure::Door, //
+    failure::Source, //
 };
 use kernel::sync::aref::ARef;
 
@@ -17,5 +17,5 @@ use kernel::sync::aref::ARef;
 ///
 /// If too many failures are to be handled, the next copy tries again. Does not sleep.
 pub(crate) fn failed(anon: ARef<Anon>, pfn: u64) {
-    let _ = queue::note(&anon, pfn, Door::Copy);
+    let _ = queue::note(&anon, pfn, Source::Copy);
 }

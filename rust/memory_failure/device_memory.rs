@@ -6,10 +6,10 @@ use super::poison;
 use crate::{
     anon,
     failure::{
-        Action,
-        Door,
         Failure,
+        MfAction,
         Poison, //
+        Source,
     },
     pool::{
         device_memory::DeviceMemory,
@@ -41,9 +41,9 @@ pub(crate) extern "C" fn memory_failure(
         Poison::Hardware
     };
     let action = if has(bindings::mf_flags_MF_ACTION_REQUIRED) {
-        Action::Required
+        MfAction::Required
     } else {
-        Action::Optional
+        MfAction::Optional
     };
     let pfn = pfn as u64;
     let mut result = Ok(0);
@@ -61,10 +61,10 @@ pub(crate) extern "C" fn memory_failure(
 /// # Errors
 ///
 /// [`ENXIO`] if the frame holds nothing and its hardware has not really failed; those of [`poison`].
-fn fail(pfn: u64, kind: Poison, action: Action) -> Result {
+fn fail(pfn: u64, kind: Poison, action: MfAction) -> Result {
     let failure = Failure {
         kind,
-        door: Door::DeviceMemory,
+        source: Source::DeviceMemory,
         action,
         pfn: Some(pfn),
         place: None,
@@ -80,7 +80,7 @@ fn fail(pfn: u64, kind: Poison, action: Action) -> Result {
         // Nobody can tell.
         return Err(ENXIO);
     }
-    if quarantine::condemn(pfn) {
+    if quarantine::set_hardware(pfn) {
         return Ok(());
     }
     take_out(pfn, failure)
@@ -99,7 +99,7 @@ pub(super) fn take_out(pfn: u64, failure: Failure) -> Result {
     if pool.take(frame) {
         return Ok(());
     }
-    // It is changing hands. Whoever has it finds the flag when he makes it an anon's or gives it up; or he
-    // has made it one before he could.
+    // It is changing hands. Whoever has it finds the flag when making it an anon's or giving it up; or it
+    // has become one before that was possible.
     anon::lookup(pfn).map_or(Ok(()), |anon| poison(&anon, failure))
 }

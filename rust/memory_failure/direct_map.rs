@@ -12,8 +12,8 @@ use crate::{
 use kernel::ffi::c_ulong;
 
 /// Handles the failure of frame `pfn` if it is out of use: nothing is left to be done but to remember it, and the kernel finds it marked.
-pub(super) fn condemn(pfn: u64) {
-    if quarantine::condemn(pfn) {
+pub(super) fn quarantine(pfn: u64) {
+    if quarantine::set_hardware(pfn) {
         stats::MACHINE_CHECKS.inc();
         // SAFETY: The frame is out of use for good.
         unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
@@ -25,7 +25,7 @@ pub(super) fn condemn(pfn: u64) {
 pub(super) fn finish(anon: &Anon, pfn: u64) {
     let is_gone = {
         let content = anon.lock();
-        // If somebody else has poisoned the page he may still be unmapping it.
+        // If somebody else has poisoned the page, it may still be being unmapped.
         content.pfn() == pfn
             && content.poison() == Some(Poison::Hardware)
             && content.mapcount() == 0
@@ -35,6 +35,6 @@ pub(super) fn finish(anon: &Anon, pfn: u64) {
         unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
     } else {
         // It may have left the frame.
-        condemn(pfn);
+        quarantine(pfn);
     }
 }

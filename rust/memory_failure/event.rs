@@ -5,14 +5,14 @@
 use super::{
     journal::{
         self,
-        Action, //
+        PageEvent, //
     },
     kill::Victim, //
 };
 use crate::{
     failure::{
-        Door,
         Place, //
+        Source,
     },
     helpers,
     index::Index,
@@ -20,19 +20,19 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Traces and records that `action` was done to the page at `index` in frame `pfn`, through `door`. Does not sleep.
-pub(crate) fn action(pfn: u64, index: Index, action: Action, door: Door) {
+/// Traces and records that `action` was done to the page at `index` in frame `pfn`, from `source`. Does not sleep.
+pub(crate) fn action(pfn: u64, index: Index, action: PageEvent, source: Source) {
     journal::record(
         pfn,
-        journal::Event::Action {
+        journal::Event::Page {
             index,
             action,
-            door,
+            source,
         },
     );
-    let (action, door) = (action.name().as_char_ptr(), door.name().as_char_ptr());
+    let (action, source) = (action.name().as_char_ptr(), source.name().as_char_ptr());
     // SAFETY: The strings are C strings.
-    unsafe { helpers::anon_rmap_trace_action(pfn as usize, index.0, action, door) };
+    unsafe { helpers::anon_rmap_trace_action(pfn as usize, index.0, action, source) };
 }
 
 /// Traces and records that the page in frame `pfn`, which has failed, was held at `place`, and who is signalled

@@ -13,7 +13,7 @@ use super::{
     policy,
     unpoison,
     Notice,
-    Prepared, //
+    PoisonReservation, //
 };
 use crate::{
     anon::{
@@ -21,11 +21,11 @@ use crate::{
         Anon, //
     },
     failure::{
-        Action,
-        Door,
         Failure,
+        MfAction,
         Place,
         Poison, //
+        Source,
     },
     interval_tree::Interval,
     pool::{
@@ -49,21 +49,21 @@ const MAX_PAGES: usize = 1 << 16;
 
 impl Failure {
     /// An injected failure.
-    fn injected(door: Door, kind: Poison, pfn: Option<u64>) -> Self {
+    fn injected(source: Source, kind: Poison, pfn: Option<u64>) -> Self {
         Self {
             kind,
-            door,
-            action: Action::Optional,
+            source,
+            action: MfAction::Optional,
             pfn,
             place: None,
         }
     }
 
     /// An injected failure of what is at `spot`.
-    fn at(spot: &Spot, door: Door, kind: Poison) -> Self {
+    fn at(spot: &Spot, source: Source, kind: Poison) -> Self {
         Self {
             place: Some(spot.place()),
-            ..Self::injected(door, kind, None)
+            ..Self::injected(source, kind, None)
         }
     }
 }
@@ -74,23 +74,26 @@ impl Failure {
 /// # Errors
 ///
 /// * [`E2BIG`]: too many pages for one write.
-/// * Those of [`Prepared::poison`] for the first, if all are refused: they are poisoned already, or have gone.
+/// * Those of [`PoisonReservation::poison`] for the first, if all are refused: they are poisoned already, or have gone.
 /// * [`ENOMEM`].
 ///
 /// Nothing has changed then.
 fn poison_all(
     spots: KVVec<Spot>,
-    door: Door,
+    source: Source,
     kind: impl Fn(usize) -> Poison,
     mut done: impl FnMut(Place, u64),
 ) -> Result {
     if spots.len() > MAX_PAGES {
         return Err(E2BIG);
     }
-    let mut prepared = KVVec::with_capacity(spots.len(), GFP_KERNEL)?;
+    let mut prepared = KVVec::with_capacity(spots.len(), GFP_KERNEL_ACCOUNT)?;
     for (i, spot) in spots.into_iter().enumerate() {
-        let (place, failure) = (spot.place(), Failure::at(&spot, door, kind(i)));
-        prepared.push((place, Prepared::new(spot, failure)?), GFP_KERNEL)?;
+        let (place, failure) = (spot.place(), Failure::at(&spot, source, kind(i)));
+        prepared.push(
+            (place, PoisonReservation::new(spot, failure)?),
+            GFP_KERNEL_ACCOUNT,
+        )?;
     }
     // Once for all: a file is read for it.
     let policy = policy::early_kill();
@@ -145,12 +148,12 @@ impl Named {
 ///
 /// # Errors
 ///
-/// Those of [`Named::spot`], [`Prepared::poison`] and [`Prepared::poison_in_advance`].
+/// Those of [`Named::spot`], [`PoisonReservation::poison`] and [`PoisonReservation::poison_in_advance`].
 pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Result {
     let prepared = || {
         let spot = place.spot()?;
-        let failure = Failure::at(&spot, Door::PoisonAddr, kind);
-        Prepared::new(spot, failure)
+        let failure = Failure::at(&spot, Source::PoisonAddr, kind);
+        PoisonReservation::new(spot, failure)
     };
     match prepared()?.poison(policy::early_kill()) {
         Err(error) if error == ENODATA && !is_touched => prepared()?.poison_in_advance(),
@@ -165,7 +168,7 @@ pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Resul
 /// [`ENXIO`] if the frame is not the device's; those of [`poison`].
 pub(crate) fn poison_pfn(pfn: u64, kind: Poison) -> Result {
     let anon = find(pfn).ok_or(ENXIO)?;
-    poison(&anon, Failure::injected(Door::PoisonPfn, kind, Some(pfn)))
+    poison(&anon, Failure::injected(Source::PoisonPfn, kind, Some(pfn)))
 }
 
 /// Poisons all pages of the process `pid` of which bytes in `range` are a part, as `kind` says.
@@ -178,7 +181,7 @@ pub(crate) fn poison_range(pid: Pid, range: Range<usize>, kind: Poison) -> Resul
         return Err(EINVAL);
     }
     let spots = Spot::good_in(&process::Id::find(pid)?, range)?;
-    poison_all(spots, Door::PoisonRange, |_| kind, |_, _| ())
+    poison_all(spots, Source::PoisonRange, |_| kind, |_, _| ())
 }
 
 /// A page that was chosen at random.
@@ -190,7 +193,7 @@ pub(crate) struct Chosen {
 
 /// Poisons `count` good pages of the process `pid`, and returns which, numbered in the order in which they were chosen; none
 /// where one went or failed otherwise meanwhile.
-/// The same seed chooses the same addresses if the process has pages at the same addresses.
+/// A seed chooses the same addresses again if the process has pages at the same addresses.
 ///
 /// # Errors
 ///
@@ -219,7 +222,7 @@ pub(crate) fn poison_random(
     pages.truncate(count);
     let mut places = chosen.values_mut();
     let simulated = |_| Poison::Simulated;
-    poison_all(pages, Door::PoisonRandom, simulated, |place, pfn| {
+    poison_all(pages, Source::PoisonRandom, simulated, |place, pfn| {
         // There is one for each of them.
         if let Some(chosen) = places.next() {
             *chosen = Some(Chosen { place, pfn });
@@ -252,12 +255,12 @@ pub(crate) fn replay(places: &[(Named, Poison)]) -> Result {
     if places.is_empty() {
         return Err(EINVAL);
     }
-    let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL)?;
+    let mut spots = KVVec::with_capacity(places.len(), GFP_KERNEL_ACCOUNT)?;
     for (place, _) in places {
         place.spot()?.with(|_| Ok(()))?;
-        spots.push(place.spot()?, GFP_KERNEL)?;
+        spots.push(place.spot()?, GFP_KERNEL_ACCOUNT)?;
     }
-    poison_all(spots, Door::Replay, |i| places[i].1, |_, _| ())
+    poison_all(spots, Source::Replay, |i| places[i].1, |_, _| ())
 }
 
 /// Takes the page in frame `pfn` away for good, as if the hardware had failed; or a frame of the pool that holds none out of use.
@@ -268,7 +271,7 @@ pub(crate) fn replay(places: &[(Named, Poison)]) -> Result {
 /// * [`EHWPOISON`]: it is out of use already.
 /// * Those of [`poison`].
 pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
-    let failure = Failure::injected(Door::HardOffline, Poison::Hardware, Some(pfn));
+    let failure = Failure::injected(Source::HardOffline, Poison::Hardware, Some(pfn));
     match find(pfn) {
         Some(anon) => poison(&anon, failure),
         None if DeviceMemory::get().is_none() => Err(ENXIO),
@@ -311,11 +314,11 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Pl
 ///
 /// # Errors
 ///
-/// Those of [`unpoison`] and [`quarantine::take_back`].
+/// Those of [`unpoison`] and [`quarantine::release`].
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
     match find(pfn) {
         Some(anon) => unpoison(&anon),
-        None => quarantine::take_back(pfn),
+        None => quarantine::release(pfn),
     }
 }
 

@@ -3,15 +3,15 @@
 //! The journal of what was done to pages and who was hit, for the debugfs file `events`.
 //!
 //! It has the last [`RECORDS`] records. Each has a number, by which a reader goes on, and sees how many were overwritten
-//! before he could read them. A record keeps the names of processes, so it outlives them.
+//! unread. A record keeps the names of processes, so it outlives them.
 
 use super::kill::Code;
 use crate::{
     failure::{
-        Door,
         Failure,
         Place,
         Poison, //
+        Source,
     },
     helpers,
     index::Index,
@@ -30,7 +30,7 @@ pub(crate) const RECORDS: usize = 1024;
 
 /// What was done to a page.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Action {
+pub(crate) enum PageEvent {
     /// Taken away, as a drill.
     Poison,
     /// Poisoned, as a drill in which it is kept.
@@ -43,7 +43,7 @@ pub(crate) enum Action {
     SoftOffline,
 }
 
-impl From<&Failure> for Action {
+impl From<&Failure> for PageEvent {
     fn from(failure: &Failure) -> Self {
         match failure.kind {
             Poison::Simulated => Self::Poison,
@@ -53,7 +53,7 @@ impl From<&Failure> for Action {
     }
 }
 
-impl Action {
+impl PageEvent {
     /// What the trace and the journal call it.
     pub(crate) fn name(self) -> &'static CStr {
         match self {
@@ -70,10 +70,10 @@ impl Action {
 #[derive(Clone)]
 pub(crate) enum Event {
     /// Something was done to the page at `index` in the frame.
-    Action {
+    Page {
         index: Index,
-        action: Action,
-        door: Door,
+        action: PageEvent,
+        source: Source,
     },
     /// A process held the page, which has failed; the thread that is signalled at once, and how.
     Hit {

@@ -9,7 +9,7 @@
 
 use super::policy::EarlyKill;
 use crate::{
-    failure::Action,
+    failure::MfAction,
     helpers,
     process, //
 };
@@ -69,13 +69,13 @@ impl Victim {
     /// page at `address`, if `policy` is the system's; `None` if none is, until it touches the page.
     ///
     /// Takes the time of looking at each thread of that process.
-    pub(crate) fn of(mm: &Mm, address: usize, action: Action, policy: EarlyKill) -> Option<Self> {
+    pub(crate) fn of(mm: &Mm, address: usize, action: MfAction, policy: EarlyKill) -> Option<Self> {
         let address = address & PAGE_MASK;
         let current = current!();
         let own = current
             .mm()
             .is_some_and(|own| ptr::eq(own.as_raw(), mm.as_raw()));
-        if action == Action::Required && own {
+        if action == MfAction::Required && own {
             return Some(Self {
                 task: (&**current).into(),
                 address,

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     anon,
-    failure::Door,
+    failure::Source,
     helpers,
     pool::device_memory::DeviceMemory,
     stats, //
@@ -135,7 +135,7 @@ fn is_ours(pfn: u64) -> bool {
         return false;
     }
     let Some(anon) = anon::lookup(pfn) else {
-        direct_map::condemn(pfn);
+        direct_map::quarantine(pfn);
         return false;
     };
     {
@@ -143,14 +143,14 @@ fn is_ours(pfn: u64) -> bool {
         if content.pfn() != pfn {
             drop(content);
             // A soft offline has just moved the page.
-            direct_map::condemn(pfn);
+            direct_map::quarantine(pfn);
             return false;
         }
         // From here on the page stays in the frame.
         content.set_failed();
     }
     stats::MACHINE_CHECKS.inc();
-    let is_noted = queue::note(&anon, pfn, Door::MachineCheck);
+    let is_noted = queue::note(&anon, pfn, Source::MachineCheck);
     if !is_noted {
         // The kernel marks it, by which it is found later.
         stats::MACHINE_CHECKS_POSTPONED.inc();

@@ -35,7 +35,7 @@ impl Unmapped {
     pub(super) fn new(index: Index) -> Result<Self> {
         Ok(Self {
             index,
-            places: KVec::with_capacity(Self::PLACES, GFP_KERNEL)?,
+            places: KVec::with_capacity(Self::PLACES, GFP_KERNEL_ACCOUNT)?,
             all: 0,
         })
     }

@@ -3,10 +3,10 @@
 //! Failures that are handled later, on the driver's own work queue.
 //!
 //! Who finds a failure can't always handle it: the machine-check decode chain is everybody's, and who
-//! copies a page holds locks of a fault. So it is only [noted](note). There are [`PLACES`] for that, so it
-//! needs no memory. Each place has a worker of its own: what waits for memory holds up no others.
+//! copies a page holds locks of a fault. So it is only [noted](note). There are [`ENTRIES`] for that, so it
+//! needs no memory. Each entry has a worker of its own: what waits for memory holds up no others.
 //!
-//! What finds no memory is tried again until it does. A machine check that finds no place is found
+//! What finds no memory is tried again until it does. A machine check that finds no entry is found
 //! again when one is free: its frame has the kernel's flag for bad pages.
 
 use super::{
@@ -19,10 +19,10 @@ use crate::{
         Anon, //
     },
     failure::{
-        Action,
-        Door,
         Failure,
+        MfAction,
         Poison, //
+        Source,
     },
     loading::Loading,
     page::OwnedPage, //
@@ -59,8 +59,8 @@ use kernel::{
     }, //
 };
 
-/// The failures that can be noted at a time. The array of places takes a page.
-const PLACES: usize = 128;
+/// The failures that can be noted at a time. The array of entries takes a page.
+const ENTRIES: usize = 128;
 
 /// How long what has found no memory waits for the next try. It is twice as long each time, but not more
 /// often than [`MAX_DOUBLINGS`].
@@ -83,7 +83,7 @@ struct Note {
 struct Failed {
     anon: ARef<Anon>,
     pfn: u64,
-    door: Door,
+    source: Source,
 }
 
 impl Failed {
@@ -95,14 +95,14 @@ impl Failed {
     /// Handles the failure. [`ENOMEM`]: not yet.
     fn handle(&self) -> Result {
         // What only the kernel says is a drill of its own, unless a machine check comes, too.
-        let is_drill = self.door == Door::MemoryFailure && !self.anon.lock().is_failing();
+        let is_drill = self.source == Source::MemoryFailure && !self.anon.lock().is_failing();
         let failure = Failure {
             kind: match is_drill {
                 true => Poison::Simulated,
                 false => Poison::Hardware,
             },
-            door: self.door,
-            action: Action::Optional,
+            source: self.source,
+            action: MfAction::Optional,
             pfn: Some(self.pfn),
             place: None,
         };
@@ -137,7 +137,7 @@ fn delay(tries: u32) -> Msecs {
     FIRST_DELAY << tries.min(MAX_DOUBLINGS)
 }
 
-struct Place {
+struct Entry {
     note: Option<Note>,
     worker: Arc<Worker>,
 }
@@ -147,30 +147,30 @@ struct Place {
 ///
 /// # Invariants
 ///
-/// The work of a place that has a note is queued or runs, and takes the note away when it is done.
-struct Places {
-    places: KVec<Place>,
+/// The work of an entry that has a note is queued or runs, and takes the note away when it is done.
+struct Entries {
+    entries: KVec<Entry>,
     /// What runs the works: nothing is noted without.
     queue: Option<WorkQueue>,
-    /// All frames with a machine check that has found no place are in this range, but for those that a
+    /// All frames with a machine check that has found no entry are in this range, but for those that a
     /// worker is about to note.
     missed: Option<RangeInclusive<u64>>,
     /// Whether nothing is tried again, since the module is being unloaded.
     closing: bool,
 }
 
-impl Places {
+impl Entries {
     const fn new() -> Self {
-        // INVARIANT: There are no places.
+        // INVARIANT: There are no entries.
         Self {
-            places: KVec::new(),
+            entries: KVec::new(),
             queue: None,
             missed: None,
             closing: false,
         }
     }
 
-    /// Adds `frames` to those that are looked at when a place is free.
+    /// Adds `frames` to those that are looked at when an entry is free.
     fn miss(&mut self, frames: RangeInclusive<u64>) {
         self.missed = Some(match &self.missed {
             Some(other) => *frames.start().min(other.start())..=*frames.end().max(other.end()),
@@ -181,13 +181,13 @@ impl Places {
 
 global_lock! {
     // SAFETY: Initialised by `Queue::new`, which the module calls before anything is noted.
-    unsafe(uninit) static NOTED: SpinLock<Places> = Places::new();
+    unsafe(uninit) static NOTED: SpinLock<Entries> = Entries::new();
 }
 
-/// What handles the failure that is noted in a place.
+/// What handles the failure that is noted in an entry.
 #[pin_data]
 struct Worker {
-    place: usize,
+    entry: usize,
     #[pin]
     work: DelayedWork<Self>,
 }
@@ -197,10 +197,10 @@ impl_has_delayed_work! {
 }
 
 impl Worker {
-    fn new(place: usize) -> Result<Arc<Self>> {
+    fn new(entry: usize) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                place,
+                entry,
                 work <- new_delayed_work!("anon_rmap"),
             }),
             GFP_KERNEL,
@@ -219,10 +219,13 @@ impl WorkItem for Worker {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        let place = this.place;
+        let entry = this.entry;
         let noted = {
             let mut noted = NOTED.lock();
-            let note = noted.places.get_mut(place).and_then(|p| p.note.as_mut());
+            let note = noted
+                .entries
+                .get_mut(entry)
+                .and_then(|entry| entry.note.as_mut());
             note.map(|note| {
                 note.again = false;
                 (note.failed.clone(), note.tries)
@@ -237,16 +240,16 @@ impl WorkItem for Worker {
         let missed;
         {
             let mut noted = NOTED.lock();
-            let Places {
-                places,
+            let Entries {
+                entries,
                 queue,
                 missed: all_missed,
                 closing,
             } = &mut *noted;
-            let waiting = places.get_mut(place).and_then(|p| p.note.as_mut());
+            let waiting = entries.get_mut(entry).and_then(|entry| entry.note.as_mut());
             let queue = queue.as_ref().filter(|_| !*closing);
             if let (Some(waiting), Some(queue)) = (waiting, queue) {
-                // It is not queued already, since nobody else queues the work of a place in use.
+                // It is not queued already, since nobody else queues the work of an entry in use.
                 if handled.is_err() {
                     waiting.tries = tries.saturating_add(1);
                     let _ = queue.enqueue_delayed(this, msecs_to_jiffies(delay(tries)));
@@ -265,13 +268,13 @@ impl WorkItem for Worker {
                 }
             }
             // INVARIANT: The work is done, and the note is taken away.
-            done = places.get_mut(place).and_then(|p| p.note.take());
+            done = entries.get_mut(entry).and_then(|entry| entry.note.take());
             missed = all_missed.take();
         }
         match &done {
             _ if handled.is_err() => failed.give_up(),
-            // Its door can be another one by now.
-            Some(done) if done.failed.door == Door::MachineCheck => {
+            // Its source can be another one by now.
+            Some(done) if done.failed.source == Source::MachineCheck => {
                 direct_map::finish(&failed.anon, failed.pfn)
             }
             _ => (),
@@ -284,25 +287,25 @@ impl WorkItem for Worker {
 }
 
 /// Notes that the page of `anon` in frame `pfn` has failed under the hardware; it is handled soon. False
-/// if there is no place: a failure found by a copy is not noted then, that of a machine check is handled when there is one.
+/// if there is no entry: a failure found by a copy is not noted then, that of a machine check is handled when there is one.
 ///
 /// Allocates nothing and does not sleep. Nor is it noted if there is no [`Queue`].
-pub(super) fn note(anon: &ARef<Anon>, pfn: u64, door: Door) -> bool {
-    let missed = (door == Door::MachineCheck).then_some(pfn..=pfn);
+pub(super) fn note(anon: &ARef<Anon>, pfn: u64, source: Source) -> bool {
+    let missed = (source == Source::MachineCheck).then_some(pfn..=pfn);
     let failed = Failed {
         anon: anon.clone(),
         pfn,
-        door,
+        source,
     };
     note_or_miss(failed, None, missed)
 }
 
-/// The same for a page that the kernel has marked; `guard` is a reference to it, which is kept until it is handled, if there is a place.
+/// As [`note`], for a page that the kernel has marked; `guard` is a reference to it, which is kept until it is handled, if there is an entry.
 pub(super) fn note_marked(anon: ARef<Anon>, pfn: u64, guard: OwnedPage) -> bool {
     let failed = Failed {
         anon,
         pfn,
-        door: Door::MemoryFailure,
+        source: Source::MemoryFailure,
     };
     note_or_miss(failed, Some(guard), Some(pfn..=pfn))
 }
@@ -315,43 +318,43 @@ fn note_or_miss(
 ) -> bool {
     let mut noted = NOTED.lock();
     let mut notes = noted
-        .places
+        .entries
         .iter_mut()
-        .filter_map(|place| place.note.as_mut());
+        .filter_map(|entry| entry.note.as_mut());
     if let Some(note) = notes.find(|note| note.failed.is(&failed)) {
         note.again = true;
         if note.guard.is_none() {
             note.guard = guard.take();
         }
         // The kernel calls its `memory_failure()` for a machine check, too, and perhaps before it tells us.
-        if failed.door == Door::MachineCheck {
-            note.failed.door = failed.door;
+        if failed.source == Source::MachineCheck {
+            note.failed.source = failed.source;
         }
         return true;
     }
-    let Places { places, queue, .. } = &mut *noted;
+    let Entries { entries, queue, .. } = &mut *noted;
     let Some(queue) = queue else {
         return false;
     };
-    let Some(place) = places.iter_mut().find(|place| place.note.is_none()) else {
+    let Some(entry) = entries.iter_mut().find(|entry| entry.note.is_none()) else {
         if let Some(frames) = missed {
             noted.miss(frames);
         }
         return false;
     };
     // INVARIANT: The work is queued below, before anybody else gets the lock.
-    place.note = Some(Note {
+    entry.note = Some(Note {
         failed,
         guard: guard.take(),
         tries: 0,
         again: false,
     });
-    // It is not queued already: the place was free.
-    let _ = queue.enqueue(place.worker.clone());
+    // It is not queued already: the entry was free.
+    let _ = queue.enqueue(entry.worker.clone());
     true
 }
 
-/// Notes the machine checks in `frames` that have found no place. What finds none again is left to the
+/// Notes the machine checks in `frames` that have found no entry. What finds none again is left to the
 /// next worker that is done.
 ///
 /// Takes the time of looking at each of the frames.
@@ -371,7 +374,7 @@ fn note_missed(frames: RangeInclusive<u64>) {
         let failed = Failed {
             anon,
             pfn,
-            door: Door::MachineCheck,
+            source: Source::MachineCheck,
         };
         if !note_or_miss(failed, None, Some(pfn..=last)) {
             return;
@@ -393,7 +396,7 @@ impl WorkQueue {
     /// A queue whose works don't wait for each other; [`ENOMEM`].
     fn new() -> Result<Self> {
         let (name, flags) = (c"anon_rmap".as_char_ptr(), bindings::wq_flags_WQ_UNBOUND);
-        // For all places, however many nodes share that.
+        // For all entries, however many nodes share that.
         let most = bindings::wq_consts_WQ_MAX_ACTIVE as c_int;
         // SAFETY: The format has no conversions.
         let queue = unsafe { bindings::alloc_workqueue_noprof(name, flags, most) };
@@ -426,16 +429,16 @@ impl Queue {
     /// Lets failures be [noted](note); [`ENOMEM`].
     pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
         loading.init(&NOTED)?;
-        let mut places = KVec::with_capacity(PLACES, GFP_KERNEL)?;
-        for place in 0..PLACES {
-            let worker = Worker::new(place)?;
-            places.push(Place { note: None, worker }, GFP_KERNEL)?;
+        let mut entries = KVec::with_capacity(ENTRIES, GFP_KERNEL)?;
+        for entry in 0..ENTRIES {
+            let worker = Worker::new(entry)?;
+            entries.push(Entry { note: None, worker }, GFP_KERNEL)?;
         }
         let queue = WorkQueue::new()?;
         let mut noted = NOTED.lock();
         noted.queue = Some(queue);
-        // INVARIANT: No place has a note.
-        noted.places = places;
+        // INVARIANT: No entry has a note.
+        noted.entries = entries;
         Ok(Self(()))
     }
 }
@@ -443,16 +446,16 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         NOTED.lock().closing = true;
-        for place in 0..PLACES {
-            let worker = NOTED.lock().places.get(place).map(|p| p.worker.clone());
+        for entry in 0..ENTRIES {
+            let worker = NOTED.lock().entries.get(entry).map(|p| p.worker.clone());
             if let Some(worker) = worker {
                 worker.flush();
             }
         }
         let queue = NOTED.lock().queue.take();
         drop(queue);
-        // INVARIANT: There are no places.
-        let places = mem::take(&mut NOTED.lock().places);
-        drop(places);
+        // INVARIANT: There are no entries.
+        let entries = mem::take(&mut NOTED.lock().entries);
+        drop(entries);
     }
 }

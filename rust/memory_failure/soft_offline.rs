@@ -13,7 +13,7 @@
 //!    fault maps it.
 //!
 //! The old frame is put out of use, as in Linux: it is marked as bad and never handed out again, until
-//! [`quarantine::take_back`].
+//! [`quarantine::release`].
 
 use super::{
     event,
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     anon::migration::Migration,
-    failure::Door,
+    failure::Source,
     page::OwnedPage,
     pool::{
         self,
@@ -78,13 +78,13 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         anon.lock().clear_soft_dirty();
     }
     let old = moved?;
-    quarantine::put(old);
+    quarantine::quarantine(old);
     stats::SOFT_OFFLINES.inc();
     event::action(
         pfn,
         anon.index(),
-        journal::Action::SoftOffline,
-        Door::SoftOffline,
+        journal::PageEvent::SoftOffline,
+        Source::SoftOffline,
     );
     Ok(())
 }

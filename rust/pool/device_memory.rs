@@ -235,7 +235,7 @@ impl DeviceMemory {
 
     /// Takes the frame `pfn`, which is marked as bad and has no reference any more, into use again. [`EBUSY`] if it has one; [`ENXIO`]
     /// if it is not marked (any more).
-    pub(crate) fn take_back(&self, pfn: u64) -> Result {
+    pub(crate) fn release(&self, pfn: u64) -> Result {
         let frame = self.frame(pfn).ok_or(ENXIO)?;
         if frame.count() != 0 {
             return Err(EBUSY);
@@ -243,12 +243,12 @@ impl DeviceMemory {
         if !frame.clear_mark() {
             return Err(ENXIO);
         }
-        self.reinstate(frame);
+        self.release_frame(frame);
         Ok(())
     }
 
     /// Clears the bit of `frame`, which has no reference any more.
-    fn reinstate(&self, frame: &Frame) {
+    fn release_frame(&self, frame: &Frame) {
         if let Some((word, bit)) = self.bit(frame) {
             // The bit is set, and only who drops the last reference, or clears the mark, is here: so this clears it and no other.
             word.fetch_sub(bit, Release);
@@ -319,7 +319,7 @@ fn free(frame: Option<&Frame>) {
         return;
     };
     if !frame.is_marked() {
-        pool.reinstate(frame);
+        pool.release_frame(frame);
     }
     // SAFETY: `alloc` has taken this reference. Unloading waits for this call, see `memunmap_pages()`.
     unsafe { bindings::module_put(helpers::THIS_MODULE) };

@@ -73,7 +73,7 @@ impl fmt::Display for Kind {
 
 /// Who says that a frame has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum Cause {
     /// A drill, or somebody who wants the frame out of use: the kernel can undo it.
     Software,
     /// The hardware.
@@ -129,14 +129,14 @@ pub(crate) fn marking() -> Marking {
 /// owner's, and the page is remembered as nobody's, see [`frame`](super::frame).
 ///
 /// Sleeps; the caller must hold no lock.
-pub(crate) fn mark(page: &Page, source: Source, kind: Kind, _marking: &Marking) {
+pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) {
     if DeviceMemory::get().is_some() {
         page.set_mark();
     } else if page.is_marked() {
         OwnedPage::into_raw(page.into());
     } else {
         // SAFETY: The page is the driver's, and no lock is held.
-        unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), source == Source::Software) };
+        unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), cause == Cause::Software) };
     }
     add(page.pfn(), kind);
 }
@@ -148,9 +148,9 @@ pub(crate) fn add(pfn: u64, kind: Kind) {
 }
 
 /// Takes the frame of `page`, which is nobody's, out of use for a reason that can be undone. Sleeps; the caller must hold no lock.
-pub(crate) fn put(page: OwnedPage) {
+pub(crate) fn quarantine(page: OwnedPage) {
     let marking = marking();
-    mark(&page, Source::Software, Kind::Software, &marking);
+    mark(&page, Cause::Software, Kind::Software, &marking);
     keep(page, Kind::Software, true);
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn count() -> u64 {
 /// * [`ENXIO`]: it is not out of use.
 /// * [`EPERM`]: the hardware has failed; or that of any frame of the system has, whereupon the kernel undoes nothing.
 /// * [`EBUSY`]: somebody still has a reference.
-pub(crate) fn take_back(pfn: u64) -> Result {
+pub(crate) fn release(pfn: u64) -> Result {
     match kind(pfn).ok_or(ENXIO)? {
         Kind::Hardware => return Err(EPERM),
         Kind::Software => (),
@@ -219,7 +219,7 @@ pub(crate) fn take_back(pfn: u64) -> Result {
     match DeviceMemory::get() {
         Some(pool) => {
             let _marking = marking();
-            pool.take_back(pfn)?
+            pool.release(pfn)?
         }
         // SAFETY: No requirements.
         None => to_result(unsafe { bindings::unpoison_memory(pfn as usize) }).map_err(why)?,
@@ -237,7 +237,7 @@ pub(crate) fn take_back(pfn: u64) -> Result {
 ///
 /// # Errors
 ///
-/// As for [`take_back`].
+/// As for [`release`].
 pub(crate) fn unmark(page: &Page, _marking: &Marking) -> Result {
     // SAFETY: The page is valid, and no lock is held.
     to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) }).map_err(why)?;
@@ -262,7 +262,7 @@ fn why(error: Error) -> Error {
 }
 
 /// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. False if it is in use.
-pub(crate) fn condemn(pfn: u64) -> bool {
+pub(crate) fn set_hardware(pfn: u64) -> bool {
     let Some(frame) = kind(pfn).and_then(|_| frame_at(pfn)) else {
         return false;
     };

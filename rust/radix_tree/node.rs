@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The nodes of a radix tree: their entries, their reference counts and the pool of reserved ones.
+//! The nodes of a radix tree: their entries, their reference counts and the reservation of reserved ones.
 
 use core::{
     iter,
@@ -114,17 +114,17 @@ pub(super) fn slots(mut set: u64) -> impl Iterator<Item = usize> {
 }
 
 /// What a node holds: its level decides which.
-pub(super) enum Slots<T> {
+pub(super) enum NodeEntries<T> {
     Inner(Entries<NodeRef<T>>),
     Leaf(Entries<T>),
 }
 
-/// A node: in trees, shared by all that hold a [`NodeRef`] to it, or reserved in a [`NodePool`].
+/// A node: in trees, shared by all that hold a [`NodeRef`] to it, or reserved in a [`NodeReservation`].
 pub(super) struct Node<T> {
     count: Atomic<usize>,
-    /// The next node of the pool.
+    /// The next node of the reservation.
     next: Option<KBox<Node<T>>>,
-    pub(super) slots: Slots<T>,
+    pub(super) entries: NodeEntries<T>,
 }
 
 /// A counted reference to a node.
@@ -157,17 +157,17 @@ impl<T: Clone> NodeRef<T> {
     /// Returns the node, which is at `level`, for writing, after replacing it by a copy if others
     /// refer to it.
     ///
-    /// A copy takes one node of the pool and O(64) time.
+    /// A copy takes one node of the reservation and O(64) time.
     pub(super) fn unshare<'a>(
         &'a mut self,
         level: u32,
-        pool: &mut NodePool<T>,
+        reservation: &mut NodeReservation<T>,
     ) -> Result<&'a mut Node<T>, NotEnough> {
         if !self.is_unique() {
-            let mut copy = pool.take(level)?;
-            match (&self.slots, &mut copy.slots) {
-                (Slots::Inner(from), Slots::Inner(to)) => to.clone_from(from, !0),
-                (Slots::Leaf(from), Slots::Leaf(to)) => to.clone_from(from, !0),
+            let mut copy = reservation.take(level)?;
+            match (&self.entries, &mut copy.entries) {
+                (NodeEntries::Inner(from), NodeEntries::Inner(to)) => to.clone_from(from, !0),
+                (NodeEntries::Leaf(from), NodeEntries::Leaf(to)) => to.clone_from(from, !0),
                 _ => {} // Never: the level decides the kind.
             }
             *self = NodeRef::from(copy);
@@ -219,32 +219,32 @@ impl<T> Deref for NodeRef<T> {
     }
 }
 
-/// The pool has too few nodes; see the tree's `nodes_for_*` methods.
+/// The reservation has too few nodes; see the tree's `nodes_for_*` methods.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NotEnough;
 
 /// Nodes reserved for changes of [`RadixTree`]s, so that those need not allocate.
 ///
 /// [`RadixTree`]: super::RadixTree
-pub(crate) struct NodePool<T> {
+pub(crate) struct NodeReservation<T> {
     head: Option<KBox<Node<T>>>,
     len: usize,
 }
 
-impl<T> NodePool<T> {
-    /// Creates an empty pool.
+impl<T> NodeReservation<T> {
+    /// Creates an empty reservation.
     pub(crate) const fn new() -> Self {
         Self { head: None, len: 0 }
     }
 
-    /// The number of nodes in the pool.
+    /// The number of nodes in the reservation.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Tops the pool up to `total` nodes.
+    /// Tops the reservation up to `total` nodes.
     ///
-    /// Allocates with `flags`; after an error the pool keeps what it got so far.
+    /// Allocates with `flags`; after an error the reservation keeps what it got so far.
     pub(crate) fn reserve(&mut self, total: usize, flags: Flags) -> Result<(), AllocError> {
         while self.len < total {
             let mut node = Node::allocate(flags)?;
@@ -266,13 +266,13 @@ impl<T> NodePool<T> {
     pub(super) fn take(&mut self, level: u32) -> Result<KBox<Node<T>>, NotEnough> {
         let mut node = self.pop().ok_or(NotEnough)?;
         if level > 0 {
-            node.slots = Slots::Inner(Entries::new());
+            node.entries = NodeEntries::Inner(Entries::new());
         }
         Ok(node)
     }
 }
 
-impl<T> Drop for NodePool<T> {
+impl<T> Drop for NodeReservation<T> {
     // One by one, since dropping the chain as a whole would recurse.
     fn drop(&mut self) {
         while self.pop().is_some() {}
@@ -280,12 +280,12 @@ impl<T> Drop for NodePool<T> {
 }
 
 impl<T> Node<T> {
-    /// Allocates a node for a pool: an empty leaf.
+    /// Allocates a node for a reservation: an empty leaf.
     fn allocate(flags: Flags) -> Result<KBox<Self>, AllocError> {
         let node = Self {
             count: Atomic::<usize>::new(1),
             next: None,
-            slots: Slots::Leaf(Entries::new()),
+            entries: NodeEntries::Leaf(Entries::new()),
         };
         #[cfg(MODULE)]
         let memory = super::cache::allocate(flags)?;

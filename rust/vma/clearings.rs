@@ -43,7 +43,7 @@ pub(crate) enum Clearing {
 pub(crate) struct Clearings {
     /// Comes after the lock of an amap.
     #[pin]
-    places: SpinLock<Places>,
+    chunks: SpinLock<Chunks>,
     /// How many there are, to look at them only if there are any.
     nr: Atomic<usize>,
 }
@@ -52,7 +52,7 @@ impl Clearings {
     /// None.
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            places <- new_spinlock!(Places::NONE, "anon_rmap_clearings"),
+            chunks <- new_spinlock!(Chunks::NONE, "anon_rmap_clearings"),
             nr: Atomic::new(0),
         })
     }
@@ -63,8 +63,8 @@ impl Clearings {
         if self.nr.load(Relaxed) == 0 {
             return None;
         }
-        let places = self.places.lock();
-        places.has(page).then(|| Wait::new(self))
+        let chunks = self.chunks.lock();
+        chunks.has(page).then(|| Wait::new(self))
     }
 
     /// Notes that core mm is about to clear the page table entries of `pages`; `key` is the notification's. The caller must
@@ -75,15 +75,15 @@ impl Clearings {
         let mut room = None;
         loop {
             {
-                let mut places = self.places.lock();
+                let mut chunks = self.chunks.lock();
                 if let Some(room) = room.take() {
-                    places.add_room(room);
+                    chunks.add_room(room);
                 }
-                if places.begin(key, pages) {
+                if chunks.begin(key, pages) {
                     break;
                 }
             }
-            match KBox::new(ClearingPlaces::NONE, GFP_ATOMIC | __GFP_NOWARN) {
+            match KBox::new(Chunk::NONE, GFP_ATOMIC | __GFP_NOWARN) {
                 Ok(new) => room = Some(new),
                 // Until one of many others ends, which waits for nobody.
                 Err(_) => fsleep(Delta::from_millis(1)),
@@ -95,29 +95,32 @@ impl Clearings {
     /// Whether the notification with this key clears something, and has not been [nested](Self::begin) in another
     /// one of the current task.
     pub(crate) fn get(&self, key: usize) -> Option<Clearing> {
-        self.places.lock().get(key)
+        if self.nr.load(Relaxed) == 0 {
+            return None;
+        }
+        self.chunks.lock().get(key)
     }
 
     /// Ends what [`Self::begin`] began.
     pub(crate) fn end(&self, key: usize) {
         self.nr.fetch_sub(1, Relaxed);
-        self.places.lock().end(key);
+        self.chunks.lock().end(key);
         wake(self);
     }
 }
 
 /// What the lock guards.
-struct Places(ClearingPlaces);
+struct Chunks(Chunk);
 
-/// Places for clearings, and more of them. Those that were needed once stay.
-struct ClearingPlaces {
-    places: [Option<ClearingPlace>; Self::PLACES],
-    more: Option<KBox<ClearingPlaces>>,
+/// Room for clearings, and more of it. What was needed once stays.
+struct Chunk {
+    clearings: [Option<CurrentClearing>; Self::ROOM],
+    more: Option<KBox<Chunk>>,
 }
 
 /// A clearing that is under way.
 #[derive(Clone, Copy)]
-struct ClearingPlace {
+struct CurrentClearing {
     key: usize,
     pages: Interval,
     /// The [key](process::current_key) of the task that clears.
@@ -125,76 +128,78 @@ struct ClearingPlace {
     what: Clearing,
 }
 
-impl ClearingPlaces {
+impl Chunk {
     /// About the number of threads in `madvise()`.
-    const PLACES: usize = 16;
+    const ROOM: usize = 16;
 
     const NONE: Self = Self {
-        places: [None; Self::PLACES],
+        clearings: [None; Self::ROOM],
         more: None,
     };
 }
 
-impl Places {
-    const NONE: Self = Self(ClearingPlaces::NONE);
+impl Chunks {
+    const NONE: Self = Self(Chunk::NONE);
 
-    fn all(&self) -> impl Iterator<Item = &ClearingPlace> {
+    fn all(&self) -> impl Iterator<Item = &CurrentClearing> {
         let chunks = successors(Some(&self.0), |chunk| chunk.more.as_deref());
-        chunks.flat_map(|chunk| chunk.places.iter().flatten())
+        chunks.flat_map(|chunk| chunk.clearings.iter().flatten())
     }
 
     fn has(&self, page: u64) -> bool {
         let point = Interval::point(page);
-        self.all().any(|place| place.pages.contains(point))
+        self.all().any(|clearing| clearing.pages.contains(point))
     }
 
     fn get(&self, key: usize) -> Option<Clearing> {
-        let place = self.all().find(|place| place.key == key);
-        place.map(|place| place.what)
+        let clearing = self.all().find(|clearing| clearing.key == key);
+        clearing.map(|clearing| clearing.what)
     }
 
-    /// The first place for which `condition` holds.
-    fn place(
+    /// The first room for which `condition` holds.
+    fn find_mut(
         &mut self,
-        condition: impl Fn(&Option<ClearingPlace>) -> bool,
-    ) -> Option<&mut Option<ClearingPlace>> {
+        condition: impl Fn(&Option<CurrentClearing>) -> bool,
+    ) -> Option<&mut Option<CurrentClearing>> {
         let mut chunk = &mut self.0;
         loop {
-            if let Some(at) = chunk.places.iter().position(&condition) {
-                return chunk.places.get_mut(at);
+            if let Some(at) = chunk.clearings.iter().position(&condition) {
+                return chunk.clearings.get_mut(at);
             }
             chunk = chunk.more.as_deref_mut()?;
         }
     }
 
-    /// False if there is no place.
+    /// False if there is no room.
     fn begin(&mut self, key: usize, pages: Interval) -> bool {
         let task = process::current_key();
-        let nested = self.all().any(|place| place.task == task);
+        let nested = self.all().any(|clearing| clearing.task == task);
         let what = if nested {
             Clearing::Nested
         } else {
             Clearing::All
         };
-        let new = ClearingPlace {
+        let new = CurrentClearing {
             key,
             pages,
             task,
             what,
         };
-        self.place(Option::is_none)
-            .map(|place| *place = Some(new))
+        self.find_mut(Option::is_none)
+            .map(|clearing| *clearing = Some(new))
             .is_some()
     }
 
     fn end(&mut self, key: usize) {
-        let is_this = |place: &Option<ClearingPlace>| place.is_some_and(|place| place.key == key);
-        if let Some(place) = self.place(is_this) {
-            *place = None;
+        let is_this = |clearing: &Option<CurrentClearing>| {
+            clearing.is_some_and(|clearing| clearing.key == key)
+        };
+        if let Some(clearing) = self.find_mut(is_this) {
+            *clearing = None;
         }
     }
 
-    fn add_room(&mut self, mut room: KBox<ClearingPlaces>) {
+    fn add_room(&mut self, mut room: KBox<Chunk>) {
         room.more = self.0.more.take();
         self.0.more = Some(room);
     }
@@ -206,44 +211,44 @@ mod tests {
 
     #[test]
     fn a_clearing_is_found_by_its_key_whatever_its_range() {
-        let mut places = Places::NONE;
-        assert!(places.begin(1, Interval::point(10)));
-        assert!(places.has(10) && !places.has(11));
-        assert_eq!(places.get(1), Some(Clearing::All));
-        assert_eq!(places.get(2), None);
-        places.end(1);
-        assert!(!places.has(10));
-        assert_eq!(places.get(1), None);
+        let mut chunks = Chunks::NONE;
+        assert!(chunks.begin(1, Interval::point(10)));
+        assert!(chunks.has(10) && !chunks.has(11));
+        assert_eq!(chunks.get(1), Some(Clearing::All));
+        assert_eq!(chunks.get(2), None);
+        chunks.end(1);
+        assert!(!chunks.has(10));
+        assert_eq!(chunks.get(1), None);
     }
 
     #[test]
     fn a_clearing_within_another_of_the_task_discards_nothing() {
-        let mut places = Places::NONE;
-        assert!(places.begin(1, Interval::point(10)));
-        assert!(places.begin(2, Interval::ALL));
-        assert!(places.has(5000));
-        assert_eq!(places.get(2), Some(Clearing::Nested));
-        places.end(2);
-        assert_eq!(places.get(1), Some(Clearing::All));
-        assert!(!places.has(5000));
+        let mut chunks = Chunks::NONE;
+        assert!(chunks.begin(1, Interval::point(10)));
+        assert!(chunks.begin(2, Interval::ALL));
+        assert!(chunks.has(5000));
+        assert_eq!(chunks.get(2), Some(Clearing::Nested));
+        chunks.end(2);
+        assert_eq!(chunks.get(1), Some(Clearing::All));
+        assert!(!chunks.has(5000));
     }
 
     #[test]
-    fn clearings_find_more_places() -> Result {
-        let mut places = Places::NONE;
-        let many = 3 * ClearingPlaces::PLACES;
+    fn clearings_find_more_room() -> Result {
+        let mut chunks = Chunks::NONE;
+        let many = 3 * Chunk::ROOM;
         for key in 0..many {
-            while !places.begin(key, Interval::point(key as u64)) {
-                places.add_room(KBox::new(ClearingPlaces::NONE, GFP_KERNEL)?);
+            while !chunks.begin(key, Interval::point(key as u64)) {
+                chunks.add_room(KBox::new(Chunk::NONE, GFP_KERNEL)?);
             }
         }
         for key in 0..many {
-            assert!(places.has(key as u64) && places.get(key).is_some());
-            places.end(key);
-            assert!(!places.has(key as u64) && places.get(key).is_none());
+            assert!(chunks.has(key as u64) && chunks.get(key).is_some());
+            chunks.end(key);
+            assert!(!chunks.has(key as u64) && chunks.get(key).is_none());
         }
         // What was made room for is used again.
-        assert!((0..many).all(|key| places.begin(key, Interval::ALL)));
+        assert!((0..many).all(|key| chunks.begin(key, Interval::ALL)));
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ use crate::{
         self,
         ChargeTo, //
     },
-    radix_tree::NodePool,
+    radix_tree::NodeReservation,
     stats,
     vm_fault::{
         VmFault,
@@ -93,9 +93,9 @@ enum Origin {
 }
 
 /// What has been allocated for a fault so far.
-struct Reserve {
+struct FaultReservation {
     page: Option<(ARef<Anon>, Origin)>,
-    nodes: NodePool<Share>,
+    nodes: NodeReservation<Share>,
     link: Option<LinkReservation>,
 }
 
@@ -103,7 +103,7 @@ struct Reserve {
 enum Look {
     /// The fault is over.
     Done(VmFault),
-    /// Somebody else has to end what he is doing first.
+    /// Somebody else has to end something first.
     Wait(Wait),
     /// What is to be taken out of the amap has to be taken out first.
     NeedDiscards,
@@ -156,15 +156,15 @@ pub(super) fn handle(vmf: Vmf<'_>, write: bool) -> VmFault {
 
 impl Fault<'_> {
     fn resolve(&self) -> Result<End> {
-        let mut reserve = Reserve {
+        let mut reservation = FaultReservation {
             page: None,
-            nodes: NodePool::new(),
+            nodes: NodeReservation::new(),
             link: None,
         };
         // Who writes to the memory of another process is not charged for it.
         let _charged = ChargeTo::unless_current(self.state.mm_state().mm());
         loop {
-            match self.look(&mut reserve) {
+            match self.look(&mut reservation) {
                 Look::Done(result) => return Ok(End::Done(result)),
                 Look::Wait(wait) => return Ok(End::Wait(wait)),
                 Look::NeedDiscards => self.state.amap().finish_discards()?,
@@ -178,15 +178,15 @@ impl Fault<'_> {
                             result => result?,
                         },
                     };
-                    reserve.page = Some((anon, origin));
+                    reservation.page = Some((anon, origin));
                 }
-                Look::NeedNodes(nodes) => reserve.nodes.reserve(nodes, GFP_KERNEL)?,
+                Look::NeedNodes(nodes) => reservation.nodes.reserve(nodes, GFP_KERNEL)?,
                 Look::NeedLink(links) => {
                     // What it has copied since the last time it has no use for any more.
                     if links >= MANY_LINKS && links.is_power_of_two() {
                         self.state.prune_links();
                     }
-                    reserve.link = Some(self.state.reserve_link(links)?);
+                    reservation.link = Some(self.state.reserve_link(links)?);
                 }
             }
         }
@@ -199,14 +199,14 @@ impl Fault<'_> {
         slot.is_some_and(|slot| slot.value.is(anon))
     }
 
-    fn look(&self, reserve: &mut Reserve) -> Look {
+    fn look(&self, reservation: &mut FaultReservation) -> Look {
         let amap = self.state.amap();
         let mut slots = amap.lock();
         if let Some(refusal) = self.refusal(&slots) {
             return refusal;
         }
         let Some(slot) = slots.anons.get(self.index.0) else {
-            return self.fill(slots, reserve);
+            return self.fill(slots, reservation);
         };
         let anon = slot.value.anon();
         let may_be_written = || anon.lock().may_be_written(self.vmf);
@@ -214,13 +214,13 @@ impl Fault<'_> {
             || amap.sharing() == Sharing::Shared
             || (slot.is_exclusive() && may_be_written())
         {
-            return match self.link(&mut slots, anon.anon_vma(), reserve) {
+            return match self.link(&mut slots, anon.anon_vma(), reservation) {
                 Ok(()) => self.map(&slots, &anon),
                 Err(need) => need,
             };
         }
         drop(slots);
-        self.copy(anon, reserve)
+        self.copy(anon, reservation)
     }
 
     /// Why the fault can't go on with the amap as it is, if it can't.
@@ -250,7 +250,7 @@ impl Fault<'_> {
 
     /// Puts the reserved page into the amap, where there is none, and maps it; zeroes that all share are enough for who only reads.
     /// A core dump gets nothing, but a hole.
-    fn fill<'a>(&'a self, mut slots: SlotsGuard<'a>, reserve: &mut Reserve) -> Look {
+    fn fill<'a>(&'a self, mut slots: SlotsGuard<'a>, reservation: &mut FaultReservation) -> Look {
         let amap = self.state.amap();
         if process::is_dumping_core() {
             return Look::Done(SIGBUS);
@@ -259,7 +259,7 @@ impl Fault<'_> {
         if !self.write && amap.sharing() == Sharing::Private && self.vmf.may_map_zeroes() {
             return self.map_zeroes(&slots);
         }
-        let Some((anon, Origin::Zeroes)) = &reserve.page else {
+        let Some((anon, Origin::Zeroes)) = &reservation.page else {
             return Look::NeedPage(Origin::Zeroes);
         };
         let anon = anon.clone();
@@ -272,10 +272,10 @@ impl Fault<'_> {
                 return Look::Done(RETRY);
             }
         }
-        if let Err(need) = self.link(&mut slots, anon.anon_vma(), reserve) {
+        if let Err(need) = self.link(&mut slots, anon.anon_vma(), reservation) {
             return need;
         }
-        match self.put(&mut slots, anon.clone(), reserve) {
+        match self.put(&mut slots, anon.clone(), reservation) {
             Ok(_) => self.map(&slots, &anon),
             Err(need) => need,
         }
@@ -291,8 +291,8 @@ impl Fault<'_> {
     }
 
     /// Replaces `source`, which others may use too, by the reserved copy, and maps that.
-    fn copy(&self, source: ARef<Anon>, reserve: &mut Reserve) -> Look {
-        let anon = match &reserve.page {
+    fn copy(&self, source: ARef<Anon>, reservation: &mut FaultReservation) -> Look {
+        let anon = match &reservation.page {
             Some((anon, Origin::Copy(of))) if ptr::eq::<Anon>(&**of, &*source) => anon.clone(),
             _ => return Look::NeedPage(Origin::Copy(source)),
         };
@@ -307,7 +307,7 @@ impl Fault<'_> {
         }
         let was_soft_dirty = self.vmf.is_soft_dirty();
         let unmapped = self.unmap(slots);
-        let result = unmapped.and_then(|slots| self.replace(slots, &source, anon, reserve));
+        let result = unmapped.and_then(|slots| self.replace(slots, &source, anon, reservation));
         if was_soft_dirty && result.is_err() {
             // The write that was to make an entry that says it has not come to pass.
             source.lock().set_soft_dirty();
@@ -340,7 +340,7 @@ impl Fault<'_> {
         mut slots: SlotsGuard<'_>,
         source: &ARef<Anon>,
         anon: ARef<Anon>,
-        reserve: &mut Reserve,
+        reservation: &mut FaultReservation,
     ) -> Result<Look, Look> {
         let exclusive = match slots.anons.get(self.index.0) {
             Some(slot) if slot.value.is(source) => slot.is_exclusive(),
@@ -357,8 +357,8 @@ impl Fault<'_> {
                 return Err(Look::Done(RETRY));
             }
         }
-        self.link(&mut slots, anon.anon_vma(), reserve)?;
-        let old = self.put(&mut slots, anon.clone(), reserve)?;
+        self.link(&mut slots, anon.anon_vma(), reservation)?;
+        let old = self.put(&mut slots, anon.clone(), reservation)?;
         let look = self.map(&slots, &anon);
         drop(slots);
         drop(old);
@@ -370,12 +370,12 @@ impl Fault<'_> {
         &self,
         slots: &mut Slots,
         anon: ARef<Anon>,
-        reserve: &mut Reserve,
+        reservation: &mut FaultReservation,
     ) -> Result<Option<Share>, Look> {
         let needed = slots.anons.nodes_for_insert(self.index.0);
         slots
             .anons
-            .insert(self.index.0, Share::new(anon), &mut reserve.nodes)
+            .insert(self.index.0, Share::new(anon), &mut reservation.nodes)
             .map_err(|_| Look::NeedNodes(needed))
     }
 
@@ -384,7 +384,7 @@ impl Fault<'_> {
         &self,
         slots: &mut Slots,
         anon_vma: &Arc<AnonVma>,
-        reserve: &mut Reserve,
+        reservation: &mut FaultReservation,
     ) -> Result<(), Look> {
         self.state.look_for_flush(slots);
         let Some(links) = self.state.links_mut(slots) else {
@@ -394,7 +394,7 @@ impl Fault<'_> {
             return Ok(());
         }
         let needed = links.len();
-        match reserve.link.take() {
+        match reservation.link.take() {
             None => Err(Look::NeedLink(needed)),
             Some(reservation) => links
                 .link(anon_vma, reservation)

@@ -8,8 +8,8 @@ use super::{
         VmaNew, //
     },
     notifier::Subscription,
-    Unpublished,
     VmaState, //
+    VmaStateReservation,
 };
 use crate::{
     amap::Amap,
@@ -71,18 +71,18 @@ impl VmaMut<'_> {
         }
         let subscription = Subscription::new(vma.mm())?;
         let windows = [parent.rmap.window(); 2];
-        let mut unpublished =
-            Unpublished::new(subscription, family, amap, parent.base(), windows, 0)?;
+        let mut reserved =
+            VmaStateReservation::new(subscription, family, amap, parent.base(), windows, 0)?;
         if parent.is_charged() {
-            unpublished.charge = Some(Charge::for_addresses(start..end)?);
+            reserved.charge = Some(Charge::for_addresses(start..end)?);
         }
         if parent.amap().sharing() == Sharing::Private {
-            self.share_with_child(indices, unpublished.state.amap())?;
+            self.share_with_child(indices, reserved.state.amap())?;
         }
         let pages = pages(start, end)?;
         // What the parent's entries say is not known here.
         vma.set_soft_dirty();
-        VmaState::publish(unpublished, vma, pages, Links::new(indices));
+        VmaState::publish(reserved, vma, pages, Links::new(indices));
         Ok(())
     }
 

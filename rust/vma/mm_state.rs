@@ -36,6 +36,7 @@ use kernel::{
         RBTreeNodeReservation, //
     },
     sync::{
+        atomic::Atomic,
         global_lock,
         Arc,
         ArcBorrow,
@@ -91,14 +92,16 @@ impl Vmas {
     }
 }
 
-/// One address space which maps the device, with the driver's subscription to its changes.
+/// One address space which maps the device, or has once, with the driver's subscription to its changes.
 ///
-/// Found by core mm's list of subscriptions: each VMA holds a [`Subscription`](super::notifier::Subscription), and the last one
-/// takes the address space off that list.
+/// Found by core mm's list of subscriptions: each VMA holds a [`Subscription`](super::notifier::Subscription), and one more is
+/// kept until the address space ends, since subscribing takes all locks of it.
 #[pin_data]
 pub(crate) struct MmState {
     #[pin]
     notifier: Notifier,
+    /// Whether a use of the subscription is kept.
+    pub(super) is_kept: Atomic<bool>,
     rmap: Arc<RmapMm>,
     /// Comes after the mmap lock and before the lock of an amap. The mmu notifier takes it.
     #[pin]
@@ -123,6 +126,7 @@ impl MmState {
         let mm_state = Arc::pin_init(
             try_pin_init!(Self {
                 notifier: Notifier(pin_init::zeroed()),
+                is_kept: Atomic::new(false),
                 rmap: RmapMm::new(mm)?,
                 vmas <- new_mutex!(
                     Vmas {
@@ -139,7 +143,7 @@ impl MmState {
         )?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL_ACCOUNT)?;
         let node = node.into_node(mm_state.key(), mm_state.clone());
-        // One that has lost its last VMA may not have been freed yet.
+        // One that is not kept any more may not have been freed yet.
         let _old = ALL.lock().get_or_insert_with(RBTree::new).insert(node);
         let notifier = mm_state.notifier();
         // Core mm's reference, until `release`.
@@ -173,7 +177,7 @@ impl MmState {
         };
     }
 
-    /// The address space of `mm`, if it maps the device. O(log n).
+    /// The address space of `mm`, if it maps the device or has once. O(log n).
     pub(crate) fn of(mm: &Mm) -> Option<Arc<Self>> {
         let all = ALL.lock();
         Some(all.as_ref()?.get(&(mm.as_raw() as usize))?.clone())
@@ -196,7 +200,7 @@ impl MmState {
         &self.rmap
     }
 
-    /// The same as the rmap knows it.
+    /// Whose VMAs these are, as the rmap knows it.
     pub(crate) fn rmap_mm(&self) -> &Arc<RmapMm> {
         &self.rmap
     }
@@ -249,7 +253,7 @@ impl MmState {
         Some(cursor.current().1.clone())
     }
 
-    /// All address spaces that map the device, looked up one by one: each that stays is found once, whatever becomes of
+    /// All address spaces that map the device or have once, looked up one by one: each that stays is found once, whatever becomes of
     /// others meanwhile.
     pub(crate) fn all() -> impl Iterator<Item = Arc<Self>> {
         successors(Self::first_from(0), |mm_state| {

@@ -17,8 +17,8 @@ use super::{
     },
     mm_state::Move,
     notifier::Subscription,
-    Unpublished,
     VmaState, //
+    VmaStateReservation,
 };
 use crate::{
     amap::Amap,
@@ -63,12 +63,13 @@ impl VmaMut<'_> {
         self.catch_up_uncharged()?;
         let links = source.links(&source.amap().lock()).map_or(0, Links::len);
         let window = family.next_window()?;
-        let mut unpublished = Unpublished::new(mm_state, family, amap, base, [window; 2], links)?;
+        let mut reserved =
+            VmaStateReservation::new(mm_state, family, amap, base, [window; 2], links)?;
         if source.is_charged() {
             // That of the source is given back with it, if it goes.
-            unpublished.charge = Some(Charge::for_addresses(start..end)?);
+            reserved.charge = Some(Charge::for_addresses(start..end)?);
         }
-        let reservation = mem::take(&mut unpublished.links);
+        let reservation = mem::take(&mut reserved.links);
         let links = {
             let mut slots = source.amap().lock();
             source
@@ -79,7 +80,7 @@ impl VmaMut<'_> {
         };
         let old = {
             let mut vmas = source.mm_state.vmas().lock();
-            let registration = unpublished.state.registration.access_mut(&mut vmas);
+            let registration = reserved.state.registration.access_mut(&mut vmas);
             registration.moving_here = true;
             vmas.moves += 1;
             vmas.moving.replace(Move {
@@ -89,10 +90,10 @@ impl VmaMut<'_> {
             })
         };
         drop(old);
-        unpublished.state.rmap.family().begin_move();
+        reserved.state.rmap.family().begin_move();
         // As core mm says of each page that it moves; here that is also what is in no page table.
         vma.set_soft_dirty();
-        VmaState::publish(unpublished, vma, pages(start, end)?, links);
+        VmaState::publish(reserved, vma, pages(start, end)?, links);
         Ok(())
     }
 

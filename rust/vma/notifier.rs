@@ -24,7 +24,10 @@
 
 use super::{
     clearings::Clearing,
-    locked::MmWriteLocked,
+    locked::{
+        MmWriteLocked,
+        VmaOpen, //
+    },
     mm_state::{
         MmState,
         Vmas, //
@@ -49,7 +52,14 @@ use kernel::{
     mm::Mm,
     page::PAGE_SHIFT,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Full,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
+    }, //
 };
 
 /// Our operations, by which core mm also tells our subscription from others'.
@@ -83,7 +93,15 @@ impl Subscription {
         // have a use of it, it has not been released.
         let mm_state = unsafe { MmState::of_notifier(notifier) };
         // INVARIANT: `mmu_notifier_get_locked` has counted this use.
-        Ok(Self(mm_state.into()))
+        let new = Self(mm_state.into());
+        // The mmap lock keeps others from doing so at this time.
+        if !new.is_kept.load(Relaxed) {
+            // SAFETY: As above. It finds the subscription that there is now.
+            let another = unsafe { bindings::mmu_notifier_get_locked(OPS.as_ptr(), mm.as_raw()) };
+            from_err_ptr(another)?;
+            new.is_kept.store(true, Release);
+        }
+        Ok(new)
     }
 
     /// As [`Self::new`], but a pending signal is no reason to fail: for fork, which could not say
@@ -105,6 +123,26 @@ impl Subscription {
             unsafe { helpers::anon_rmap_show_signals(notify) };
         }
         result
+    }
+}
+
+/// Gives up the use of its subscription that is kept for an address space, if there is one.
+fn give_up(mm_state: &MmState) {
+    if mm_state.is_kept.xchg(false, Full) {
+        // SAFETY: `Subscription::new` has counted a use for this flag, which was taken.
+        unsafe { bindings::mmu_notifier_put(mm_state.notifier()) };
+    }
+}
+
+/// Ends the subscriptions to all address spaces that have mapped the device, when nothing maps it any more and nothing will. Sleeps.
+pub(crate) fn end_all() {
+    for mm_state in MmState::all() {
+        give_up(&mm_state);
+    }
+    // Who is in `release` has to come to an end, and then what that has given up.
+    for _ in 0..2 {
+        // SAFETY: No requirements.
+        unsafe { bindings::mmu_notifier_synchronize() };
     }
 }
 
@@ -147,6 +185,7 @@ unsafe extern "C" fn release(notifier: *mut bindings::mmu_notifier, _mm: *mut bi
     // SAFETY: Core mm passes our subscription, which is valid during the call.
     let mm_state = unsafe { MmState::of_notifier(notifier) };
     mm_state.rmap_mm().set_exiting();
+    give_up(&mm_state);
 }
 
 /// # Safety
@@ -179,13 +218,14 @@ fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
     match event {
         Event::Unmap => begin_unmapping(&mut mm_state.vmas().lock(), range, touched),
         Event::Clear => {
-            // What is not known to be ours can be what one of our VMAs has grown by.
-            let is_left_alone = {
+            let is_ours = {
                 let vmas = mm_state.vmas().lock();
-                let is_known = vmas.by_page.overlapping(touched).next().is_some();
-                is_known && next_cleared(&vmas, touched).is_none()
+                match vmas.by_page.overlapping(touched).next() {
+                    Some(_) => next_cleared(&vmas, touched).is_some(),
+                    None => is_growth(&vmas, touched),
+                }
             };
-            if !is_left_alone {
+            if is_ours {
                 begin_clearing(mm_state, range, touched);
             }
         }
@@ -231,21 +271,21 @@ unsafe extern "C" fn invalidate_range_end(
 
 /// Discards what was cleared, and lets faults go on there.
 fn end(mm_state: &MmState, range: &bindings::mmu_notifier_range) {
-    let Ok(cleared) = pages(range.start, range.end) else {
-        return;
-    };
     if Event::of(range) != Some(Event::Clear) || !is_blockable(range) {
         return;
     }
+    // What start has noted.
+    let Some(clearing) = mm_state.clearings().get(key(range)) else {
+        return;
+    };
+    let Ok(cleared) = pages(range.start, range.end) else {
+        return;
+    };
     let next = |rest: Interval| {
         let vmas = mm_state.vmas().lock();
         let (state, part) = next_cleared(&vmas, rest)?;
         let stays = state.amap().sharing() == Sharing::Shared || state.is_sealed(&vmas);
         Some((state.clone(), part, stays))
-    };
-    // What start has noted.
-    let Some(clearing) = mm_state.clearings().get(key(range)) else {
-        return;
     };
     let mut found: Option<(Arc<VmaState>, Interval, bool)> = next(cleared);
     while let Some((state, part, stays)) = found {
@@ -284,6 +324,17 @@ impl Event {
 /// What a notification is known by from start to end: core mm passes the same range.
 fn key(range: &bindings::mmu_notifier_range) -> usize {
     core::ptr::from_ref(range) as usize
+}
+
+/// Whether one of our VMAs has grown into `pages`, of which none is known to be ours. Core mm holds a lock that keeps a VMA
+/// that is there from growing.
+fn is_growth(vmas: &Vmas, pages: Interval) -> bool {
+    let before = match vmas.by_page.cursor_lower_bound(pages.start()) {
+        Some(behind) => behind.peek_prev(),
+        None => vmas.by_page.last(),
+    };
+    let grown = before.and_then(|(_, state)| VmaOpen::of(state, vmas));
+    grown.is_some_and(|vma| (vma.range().end >> PAGE_SHIFT) as u64 > pages.start())
 }
 
 /// The part of `whole` behind `part`.

@@ -74,8 +74,8 @@ bool read_poisoned(uint64_t pfn, struct poisoned *page)
 	int pids;
 
 	while (!found && (line = strsep(&rest, "\n"))) {
-		found = sscanf(line, "pfn=%lx index=%lu kind=%31s door=%31s since=%lf hit=%d pids=%n", &page->pfn,
-			       &page->index, page->kind, page->door, &page->since, &page->hit, &pids) == 6 &&
+		found = sscanf(line, "pfn=%lx index=%lu kind=%31s source=%31s since=%lf hit=%d pids=%n", &page->pfn,
+			       &page->index, page->kind, page->source, &page->since, &page->hit, &pids) == 6 &&
 			page->pfn == pfn;
 	}
 	if (found) {

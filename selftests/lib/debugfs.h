@@ -37,7 +37,7 @@ ssize_t read_mappings(pid_t pid, struct mapping **mappings);
 struct poisoned {
 	uint64_t pfn;
 	unsigned long index;
-	char kind[32], door[32];
+	char kind[32], source[32];
 	double since;
 	int hit;
 	int nr_pids;

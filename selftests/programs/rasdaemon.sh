@@ -52,8 +52,9 @@ for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]):
     print(*row)' "$database" "$1"
 }
 
+# It waits half a minute for each event that the kernel does not have.
 is_ready() {
-	for _ in $(seq 100); do
+	for _ in $(seq 1500); do
 		grep -q 'Listening to events\|Recording' "$work/rasdaemon" && return
 		sleep 0.2
 	done

@@ -19,7 +19,7 @@ static int holders_of(int page, bool touched)
 	return holders;
 }
 
-/* `poisoned` lists what has failed, and nothing else; the pages that have failed by this step under the door of the step. */
+/* `poisoned` lists what has failed, and nothing else; the pages that have failed by this step under the source of the step. */
 static bool check_poisoned(const enum health *new)
 {
 	char *text = read_list(POISONED), *rest = text, *line;
@@ -27,18 +27,18 @@ static bool check_poisoned(const enum health *new)
 	int bad = 0;
 
 	while ((line = strsep(&rest, "\n")) && *line) {
-		char kind[16], door[32];
+		char kind[16], source[32];
 		uint64_t pfn;
 		int hit, page;
 
-		if (sscanf(line, "pfn=%lx index=%*u kind=%15s door=%31s since=%*f hit=%d", &pfn, kind, door, &hit) != 4)
+		if (sscanf(line, "pfn=%lx index=%*u kind=%15s source=%31s since=%*f hit=%d", &pfn, kind, source, &hit) != 4)
 			return COMPLAIN("poisoned: %s", line);
 		page = frame_of_pfn(pfn);
 		if (page == NONE || is_good(page))
 			return COMPLAIN("this page has not failed: %s", line);
 		if (strcmp(kind, kinds[world->frames[page].state]))
 			return COMPLAIN("this page has another kind: %s", line);
-		if (new && new[page] && (strcmp(door, files[order->file].name) || hit < holders_of(page, true) ||
+		if (new && new[page] && (strcmp(source, files[order->file].name) || hit < holders_of(page, true) ||
 					 hit > holders_of(page, false)))
 			return COMPLAIN("this page failed by %s, and %d of %d processes have touched it: %s",
 					files[order->file].name, holders_of(page, true), holders_of(page, false), line);

@@ -173,7 +173,7 @@ static void add_line(struct draft *draft)
 	draw_range(draft, &start, &end);
 	switch (below(random, 8)) {
 	case 0 ... 2:
-		add_text(draft, "pfn=%#lx index=3 kind=%s door=poison_addr since=1.000001 hit=1 pids=%lu pid=%lu address=%#lx",
+		add_text(draft, "pfn=%#lx index=3 kind=%s source=poison_addr since=1.000001 hit=1 pids=%lu pid=%lu address=%#lx",
 			 draw_pfn(draft), ONE_OF(random, kinds), pid, pid, address);
 		break;
 	case 3 ... 4:
