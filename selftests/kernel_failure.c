@@ -105,7 +105,7 @@ TEST_F(kernel_failure, undone_by_the_kernel)
 
 		if (!sources[i]) {
 			madvise(self->memory + i * PAGE, PAGE, MADV_HWPOISON);
-		} else if (strcmp(doors[i], "hard_offline")) {
+		} else if (strcmp(sources[i], "hard_offline")) {
 			ASSERT_EQ(0, soft_offline_pfn(pfn));
 		} else {
 			ASSERT_EQ(0, poison_pfn(pfn));
