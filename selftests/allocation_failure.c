@@ -523,7 +523,7 @@ static enum outcome attempt(FIXTURE_VARIANT(allocation_failure) const *variant, 
 	int fail, device, error;
 	bool spared;
 
-	scene.target = mmap(NULL, 4 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	scene.target = reserve(4 * PAGES);
 	fail = open("/proc/thread-self/fail-nth", O_RDWR);
 	scene.memory = map_device(2 * PAGES, MAP_PRIVATE);
 	device = open(DEVICE, O_RDWR | O_CLOEXEC);
@@ -611,7 +611,7 @@ FIXTURE_SETUP(moved_page)
 	if (!can_fail())
 		SKIP(return, "this kernel has no fault injection");
 	ASSERT_STREQ("", prepare_failures());
-	self->other = mmap(NULL, ROOM * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	self->other = reserve(ROOM);
 	ASSERT_NE(MAP_FAILED, self->other);
 }
 

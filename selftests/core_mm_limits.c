@@ -126,7 +126,7 @@ TEST_F(core_mm_limits, remap_file_pages_changes_nothing)
 
 TEST_F(core_mm_limits, what_was_split_stays_split)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 
 	ASSERT_EQ(0, mprotect(self->memory + 4 * PAGE, 4 * PAGE, PROT_READ));
 	ASSERT_EQ(0, mprotect(self->memory + 4 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE));
@@ -165,7 +165,7 @@ TEST_F(core_mm_limits, shared_memory_has_no_end_and_no_second_mapping)
 	struct peer *child;
 
 	if (!variant->device)
-		shared = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		shared = map_shared(PAGES * PAGE);
 	ASSERT_NE(MAP_FAILED, shared);
 	fill(shared, PAGES, 2);
 	shared = mremap(shared, PAGES * PAGE, 2 * PAGES * PAGE, MREMAP_MAYMOVE);

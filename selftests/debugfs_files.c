@@ -230,7 +230,7 @@ TEST_F(debugfs_files, an_address_of_the_kernel_is_a_fault)
 
 TEST_F(debugfs_files, memory_that_is_not_the_devices_is_refused)
 {
-	char *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *other = map_private(false, 1);
 
 	*other = 1;
 	EXPECT_REFUSED(ENXIO, "poison_addr", "%d %p", getpid(), other);
@@ -241,7 +241,7 @@ TEST_F(debugfs_files, memory_that_is_not_the_devices_is_refused)
 
 TEST_F(debugfs_files, a_frame_that_is_not_the_devices_is_refused)
 {
-	char *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *other = map_private(false, 1);
 	uint64_t pfn;
 
 	*other = 1;

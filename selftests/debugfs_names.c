@@ -84,7 +84,7 @@ static struct peer *begin(struct peer *peer, struct peer *by, bool new_namespace
 
 __attribute__((constructor)) static void map_beginning(void)
 {
-	beginning = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	beginning = map_shared(PAGE);
 }
 
 /* The number after @key in the line of @file that has @with, as this process reads it; -1 if there is none. */
@@ -193,7 +193,7 @@ static long read_of_the_parent(void *argument, long unused)
 
 TEST_F(debugfs_names, a_process_that_a_namespace_cannot_see_is_counted_and_is_pid_0)
 {
-	uint64_t *pfn = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t *pfn = map_shared(PAGE);
 	struct peer *inner;
 
 	if (!has_namespaces())
@@ -478,7 +478,7 @@ static long forget(void *argument, long unused)
 static long make_world(uint64_t seed)
 {
 	world->random.state = seed;
-	world->memory = mmap(NULL, (MEMBERS + 1) * 2 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	world->memory = reserve((MEMBERS + 1) * 2 * PAGES);
 	CHECK(world->memory != MAP_FAILED);
 	int device = open(DEVICE, O_RDWR | O_CLOEXEC);
 
@@ -719,7 +719,7 @@ FIXTURE(round_trip)
 
 FIXTURE_SETUP(round_trip)
 {
-	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	world = map_shared(sizeof(*world));
 	ASSERT_NE(MAP_FAILED, world);
 	for (int i = OUTER_CHILD; i < MEMBERS; i++)
 		world->members[i].peer = new_peer();

@@ -98,12 +98,6 @@ static void await_touch(struct toucher *toucher)
 		sched_yield();
 }
 
-/* Reserves addresses for so many pages. */
-static char *reserve(size_t pages)
-{
-	return mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
 /* Maps pages, written, at a reserved address, with free addresses behind them. */
 static int map_with_room(char *area, size_t pages, size_t room, int flags)
 {

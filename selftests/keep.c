@@ -29,17 +29,6 @@ static int keep_pfn(uint64_t pfn)
 	return print_to_file(DEBUGFS "poison_pfn", "%#lx keep", pfn);
 }
 
-/* The first frame that is listed as poisoned; 0 if there is none. */
-static uint64_t poisoned_pfn(void)
-{
-	char *text = read_file(DEBUGFS "poisoned");
-	uint64_t pfn = 0;
-
-	sscanf(text, "pfn=%lx", &pfn);
-	free(text);
-	return pfn;
-}
-
 /* What holds for private and for shared memory. */
 FIXTURE_WITH_BAD_PAGE(keep, PAGES, BAD);
 
@@ -272,7 +261,7 @@ TEST_F(keep, who_asks_is_told_and_nobody_else)
 /* Moves 16 pages, the bad one among them, and returns where that is now. */
 static char *move_around(char *bad)
 {
-	char *target = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(16);
 
 	return (char *)mremap(bad - 2 * PAGE, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target) + 2 * PAGE;
 }

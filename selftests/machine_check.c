@@ -256,7 +256,7 @@ TEST_F(machine_check, takes_a_page_away_that_is_kept)
 
 TEST_F(machine_check, memory_of_others_is_the_kernels)
 {
-	char *anonymous = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 2);
 	long total = counter("machine_checks_total"), poisonings = counter("poisonings_total");
 	uint64_t before = corrupted();
 
@@ -453,7 +453,7 @@ struct victim {
 
 static struct victim *start_victim(const char *address)
 {
-	struct victim *victim = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct victim *victim = map_shared(PAGE);
 	cpu_set_t cpus;
 	pid_t pid;
 
@@ -563,7 +563,7 @@ TEST_F(machine_check, action_required)
 
 TEST_F(machine_check, action_required_in_memory_of_others_is_the_kernels)
 {
-	char *anonymous = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 2);
 	long total = counter("machine_checks_total");
 	struct access access;
 

@@ -97,7 +97,7 @@ TEST_F(madvise, dontneed_of_split_vmas)
 
 TEST_F(madvise, dontneed_of_moved_memory)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 
 	ASSERT_EQ(target, mremap(self->memory + 8 * PAGE, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target));
 	ASSERT_EQ(0, madvise(target + PAGE, 2 * PAGE, MADV_DONTNEED));

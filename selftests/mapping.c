@@ -463,7 +463,7 @@ TEST_F(shared_mapping, dontneed_loses_nothing)
 
 TEST_F(shared_mapping, split_and_moved_memory_stays_shared)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 	struct peer *child;
 
 	fill(self->memory, PAGES, 1);

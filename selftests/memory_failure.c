@@ -320,7 +320,7 @@ TEST_F(memory_failure, poison_stays_where_it_is_when_its_vma_is_split)
 /* Moves 16 pages, the bad one among them, and returns where that is now. */
 static char *move_around(char *bad)
 {
-	char *target = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(16);
 
 	return (char *)mremap(bad - 2 * PAGE, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target) + 2 * PAGE;
 }
@@ -425,7 +425,7 @@ static void try_system_calls(char *bad, char *text, size_t room)
 
 TEST_F(private_memory_failure, system_calls_fail_as_for_anonymous_memory)
 {
-	char *anonymous = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 1);
 	char ours[2048], theirs[2048];
 	struct access access;
 	volatile int failed = 0;

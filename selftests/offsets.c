@@ -29,17 +29,7 @@ static bool shown_at(const void *address, unsigned long *offset, char *name, siz
 /* Lets this process, or the kernel for it, write a word. */
 static int write_word(bool kernel, char *address, uint64_t value)
 {
-	int pipe_fd[2];
-	bool written;
-
-	if (!kernel)
-		return store(address, value).signal;
-	if (pipe(pipe_fd) || write(pipe_fd[1], &value, sizeof(value)) != sizeof(value))
-		return errno;
-	written = read(pipe_fd[0], address, sizeof(value)) == sizeof(value);
-	close(pipe_fd[0]);
-	close(pipe_fd[1]);
-	return written ? 0 : EFAULT;
+	return kernel ? store_by_kernel(address, value) : store(address, value).signal;
 }
 
 FIXTURE(offsets)
@@ -64,7 +54,7 @@ FIXTURE_VARIANT_ADD(offsets, private_touched_by_the_kernel) { .flags = MAP_PRIVA
 
 FIXTURE_SETUP(offsets)
 {
-	char *area = mmap(NULL, 64 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *area = reserve(64);
 
 	ASSERT_NE(MAP_FAILED, area);
 	self->fd = open(DEVICE, O_RDWR);

@@ -136,7 +136,7 @@ TEST_F(page_state, soft_dirty)
 	waitpid(child->pid, NULL, 0);
 	store(self->memory + 3 * PAGE, 45);
 	EXPECT_SOFT_DIRTY(WRITTEN);
-	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	moved = reserve(PAGES);
 	ASSERT_EQ(moved, mremap(self->memory, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
 	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PAGEMAP_SOFT_DIRTY, moved, PAGES));
 }
@@ -342,7 +342,7 @@ TEST_F(page_state, soft_dirty_of_children_and_of_what_is_moved)
 		ASSERT_NE(NULL, children[i]);
 	}
 	ASSERT_EQ(0, clear_soft_dirty());
-	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	moved = reserve(PAGES);
 	ASSERT_EQ(moved, mremap(self->memory, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
 	for (size_t i = 0; i < PAGES; i++)
 		load(moved + i * PAGE);

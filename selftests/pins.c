@@ -135,7 +135,7 @@ TEST_F(pins, pages_pinned_by_a_child_stay_with_it)
 
 TEST_F(pins, the_write_follows_pages_that_move)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 	struct peer *child;
 
 	fill(self->pinned, PINNED, 1);

@@ -97,7 +97,7 @@ static void end_while_threads_are_busy(char *memory, enum end end, uint64_t seed
 	for (int i = 0; i < NR_THREADS; i++) {
 		disturbances[i] = (struct disturbance){
 			.memory = memory,
-			.target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+			.target = reserve(PAGES),
 			.seed = next(&random),
 			.fd = open(DEVICE, O_RDWR | O_CLOEXEC),
 		};

@@ -184,7 +184,7 @@ int main(int argc, char **argv)
 
 	/* The last one is the test of the test. */
 	nr_jobs = options.seeds + !options.breaking;
-	jobs = mmap(NULL, nr_jobs * sizeof(*jobs), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	jobs = map_shared(nr_jobs * sizeof(*jobs));
 	if (jobs == MAP_FAILED)
 		ksft_exit_fail_perror("mmap");
 	for (unsigned long i = 0; i < nr_jobs; i++) {

@@ -258,8 +258,8 @@ FIXTURE(refusals)
 
 FIXTURE_SETUP(refusals)
 {
-	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	order = mmap(NULL, sizeof(*order), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	world = map_shared(sizeof(*world));
+	order = map_shared(sizeof(*order));
 	ASSERT_NE(MAP_FAILED, world);
 	ASSERT_NE(MAP_FAILED, order);
 	ASSERT_EQ(0, map_anonymous(TEXT, TEXT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED));

@@ -70,7 +70,7 @@ static long step(void *unused, long seed)
 		munmap(start, length * PAGE / 4 + 1);
 		break;
 	case 3:
-		target = mmap(NULL, length * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		target = reserve(length);
 		mremap(start, length * PAGE, length * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target);
 		break;
 	case 4:

@@ -154,7 +154,7 @@ TEST_F(rmap_trees, a_walk_finds_all_of_many_sharers)
  */
 static int cut_what_ancestors_left(char *memory, size_t generations)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 
 	for (size_t i = 0; i < generations; i++)
 		if (load(memory + i * PAGE).value != i + 1)
@@ -292,7 +292,7 @@ TEST_F(rmap_trees, a_vma_stays_in_trees_until_tlbs_are_flushed)
 
 TEST_F(rmap_trees, moved_vmas_are_found)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 
 	fill(self->memory, PAGES, 1);
 	ASSERT_TRUE(split(self->memory, PAGES));
@@ -323,7 +323,7 @@ struct mover {
 
 static void keep_moving(struct mover *mover, char *memory)
 {
-	char *places = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *places = reserve(2);
 
 	mover->place = memory;
 	load(memory);
@@ -367,8 +367,7 @@ TEST_F(rmap_trees, an_injection_ends_and_misses_nothing_though_sharers_move_all_
 {
 	enum { SHARERS = 24, MOVERS = 4, INJECTIONS = 8 };
 	struct peer *sharers[SHARERS];
-	struct mover *movers = mmap(NULL, MOVERS * sizeof(*movers), PROT_READ | PROT_WRITE,
-				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct mover *movers = map_shared(MOVERS * sizeof(*movers));
 	char *moved = self->memory + PAGES / 2 * PAGE;
 
 	fill(self->memory, PAGES, 1);

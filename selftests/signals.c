@@ -432,7 +432,7 @@ int main(void)
 	ksft_print_header();
 	if (access(HARD_OFFLINE_PAGE, W_OK))
 		ksft_exit_skip("no " HARD_OFFLINE_PAGE ": is CONFIG_MEMORY_FAILURE on?\n");
-	stage = mmap(NULL, sizeof(*stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	stage = map_shared(sizeof(*stage));
 	ksft_set_plan(NR_SPECIAL + NR_PRODUCT + 1);
 	for (size_t i = 0; i < NR_SPECIAL + NR_PRODUCT; i++) {
 		struct row row;

@@ -148,7 +148,7 @@ TEST_F(soft_offline, page_locked_in_memory)
 
 TEST_F(soft_offline, other_memory_is_refused)
 {
-	char *anonymous = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 1);
 
 	store(anonymous, 1);
 	EXPECT_EQ(ENXIO, soft_offline_pfn(pfn_of(anonymous)));

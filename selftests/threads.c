@@ -31,7 +31,7 @@ FIXTURE_SETUP(threads)
 {
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->shared = map_shared(sizeof(*self->shared));
 	ASSERT_NE(MAP_FAILED, self->shared);
 }
 
@@ -244,7 +244,7 @@ FIXTURE_SETUP(threads_touch)
 {
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->shared = map_shared(sizeof(*self->shared));
 	ASSERT_NE(MAP_FAILED, self->shared);
 	for (int i = 0; i < 3; i++) {
 		self->work[i] = (struct work){ self->memory, self->shared, i };
@@ -314,7 +314,7 @@ TEST_F(threads_touch, while_guard_pages_come_and_go)
 
 TEST_F(threads_touch, while_memory_is_moved)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 	unsigned int seed = 3;
 
 	for (long end = now() + MILLISECONDS; now() < end;) {
@@ -460,8 +460,7 @@ static void *fork_readers(void *argument)
 static void *read_and_move(void *argument)
 {
 	struct work *work = argument;
-	char *places[2] = { work->memory,
-			    mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) };
+	char *places[2] = { work->memory, reserve(PAGES) };
 
 	for (int at = 0; !work->shared->stop || at; at = !at) {
 		for (size_t i = 0; i < PAGES; i += 8) {
@@ -527,7 +526,7 @@ FIXTURE_SETUP(threads_poison)
 {
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->shared = map_shared(sizeof(*self->shared));
 	ASSERT_NE(MAP_FAILED, self->shared);
 	fill(self->memory, PAGES, 1);
 }
@@ -690,7 +689,7 @@ static void discard_while_the_first_page_fails(struct discard *discard)
 /* A page that is in no page table any more can still be in a TLB. */
 TEST_F(threads, a_failed_page_is_in_no_tlb_while_memory_is_discarded)
 {
-	struct discard *discard = mmap(NULL, sizeof(*discard), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct discard *discard = map_shared(sizeof(*discard));
 	unsigned int seed = 1;
 	long rounds = 0;
 

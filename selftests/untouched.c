@@ -53,17 +53,6 @@ FIXTURE_SETUP(untouched)
 
 FIXTURE_LEAVES_NOTHING(untouched);
 
-/* The frame of the only page that has failed. */
-static uint64_t bad_pfn(void)
-{
-	char *text = read_file(DEBUGFS "poisoned");
-	uint64_t pfn = 0;
-
-	sscanf(text, "pfn=%lx", &pfn);
-	free(text);
-	return pfn;
-}
-
 TEST_F(untouched, the_first_touch_gets_the_signal)
 {
 	char *bad = self->memory + BAD * PAGE;
@@ -86,7 +75,7 @@ TEST_F(untouched, what_is_given_back_is_zeroes)
 
 	ASSERT_EQ(0, poison_addr(getpid(), bad));
 	EXPECT_SIGBUS(bad, load(bad));
-	ASSERT_EQ(0, unpoison_pfn(bad_pfn()));
+	ASSERT_EQ(0, unpoison_pfn(poisoned_pfn()));
 	EXPECT_TRUE(zeroed(bad, 1));
 	EXPECT_WORD(7, store(bad, 7));
 	EXPECT_WORD(7, load(bad));
@@ -98,14 +87,14 @@ TEST_F(untouched, nobody_is_hit_and_the_page_has_its_name)
 	struct poisoned page;
 
 	ASSERT_EQ(0, poison_addr(getpid(), bad + 100));
-	ASSERT_TRUE(read_poisoned(bad_pfn(), &page));
+	ASSERT_TRUE(read_poisoned(poisoned_pfn(), &page));
 	EXPECT_STREQ("poison_addr", page.source);
 	EXPECT_EQ(0, page.hit);
 	snprintf(name, sizeof(name), " pids= pid=%d address=%p\n", getpid(), bad);
 	text = read_file(DEBUGFS "poisoned");
 	EXPECT_NE(NULL, strstr(text, name)) TH_LOG("%s", text);
 	/* And by that name it fails again. */
-	ASSERT_EQ(0, unpoison_pfn(bad_pfn()));
+	ASSERT_EQ(0, unpoison_pfn(poisoned_pfn()));
 	EXPECT_WORD(0, load(bad));
 	ASSERT_EQ(0, write_text(DEBUGFS "replay", text));
 	EXPECT_SIGBUS(bad, load(bad));
@@ -220,7 +209,7 @@ TEST_F_TIMEOUT(untouched, nobody_reads_it_whatever_threads_do, 3600)
 			int error;
 
 			ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
-			self->memory = mmap(NULL, 2 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			self->memory = reserve(2 * PAGES);
 			ASSERT_NE(MAP_FAILED, self->memory);
 			int device = open(DEVICE, O_RDWR | O_CLOEXEC);
 
@@ -242,7 +231,7 @@ TEST_F_TIMEOUT(untouched, nobody_reads_it_whatever_threads_do, 3600)
 			for (int i = 0; i < WAYS; i++)
 				pthread_join(threads[i], NULL);
 			read += pwrite(file, self->memory + BAD * PAGE, 8, 0) == 8;
-			in_advance += read_poisoned(bad_pfn(), &page) && !page.hit;
+			in_advance += read_poisoned(poisoned_pfn(), &page) && !page.hit;
 			ASSERT_EQ(0, munmap(self->memory, 2 * PAGES * PAGE));
 			self->memory = map_device(PAGES, variant->flags);
 		}
@@ -261,7 +250,7 @@ static long map_here(void *address, long pages)
 TEST(the_memory_cgroup_of_the_victim_is_charged)
 {
 	const long pages = 2048;
-	char **memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char **memory = map_shared(PAGE);
 	struct peer *victim = fork_peer();
 	long before, after, refused = 0;
 

@@ -99,20 +99,6 @@ static bool touched(char *memory, size_t first, uint64_t seed)
 	return true;
 }
 
-/* Lets the kernel write a word. */
-static bool write_by_kernel(char *memory, uint64_t value)
-{
-	int pipe_fd[2];
-	bool written;
-
-	if (pipe(pipe_fd) || write(pipe_fd[1], &value, sizeof(value)) != sizeof(value))
-		return false;
-	written = read(pipe_fd[0], memory, sizeof(value)) == sizeof(value);
-	close(pipe_fd[0]);
-	close(pipe_fd[1]);
-	return written;
-}
-
 TEST_F(userfaultfd, untouched_memory_that_is_protected_is_written)
 {
 	WATCHED(SECONDS_OF_A_STEP) {
@@ -148,7 +134,7 @@ TEST_F(userfaultfd, untouched_memory_that_is_protected_is_written_by_the_kernel)
 
 		ASSERT_LE(0, uffd);
 		ASSERT_EQ(0, protect(uffd, self->memory));
-		ASSERT_TRUE(write_by_kernel(self->memory, 7));
+		ASSERT_EQ(0, store_by_kernel(self->memory, 7));
 		EXPECT_WORD(7, load(self->memory));
 		EXPECT_EQ(1, nr_written(self->memory));
 	}
@@ -177,7 +163,7 @@ TEST_F(userfaultfd, touched_memory_that_is_protected_is_written_by_the_kernel)
 		touch_all(self->memory, 1);
 		ASSERT_LE(0, register_async(self->memory));
 		EXPECT_EQ(PAGES, nr_written(self->memory));
-		ASSERT_TRUE(write_by_kernel(self->memory, 7));
+		ASSERT_EQ(0, store_by_kernel(self->memory, 7));
 		EXPECT_WORD(7, load(self->memory));
 		EXPECT_TRUE(touched(self->memory, 1, 1));
 		EXPECT_EQ(1, nr_written(self->memory));
@@ -389,7 +375,7 @@ TEST_F(userfaultfd, protected_memory_is_written_after_it_was_discarded)
 TEST_F(userfaultfd, protected_memory_is_written_after_it_was_moved)
 {
 	WATCHED(SECONDS_OF_A_STEP) {
-		char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *target = reserve(PAGES);
 
 		ASSERT_NE(MAP_FAILED, target);
 		touch_all(self->memory, 1);

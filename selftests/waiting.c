@@ -267,7 +267,7 @@ static const char *trace(struct stuck *stuck)
 /* A page of anonymous memory that a userfaultfd has to provide, which nobody does. */
 static char *map_missing(int *uffd)
 {
-	char *memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory = map_private(false, 1);
 	struct uffdio_register range = {
 		.range = { (uintptr_t)memory, PAGE },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
@@ -498,7 +498,7 @@ FIXTURE_SETUP(relative)
 
 	if (pattern)
 		snprintf(self->core_pattern, sizeof(self->core_pattern), "%s", pattern);
-	self->stuck = mmap(NULL, sizeof(*self->stuck), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->stuck = map_shared(sizeof(*self->stuck));
 	ASSERT_NE(MAP_FAILED, self->stuck);
 	self->memory = map_device(1, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);

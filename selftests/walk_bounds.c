@@ -66,7 +66,7 @@ FIXTURE_LEAVES_NOTHING(places);
 /* Moves a page to and fro for ever. */
 __attribute__((noreturn)) static void move_for_ever(char *memory)
 {
-	char *area = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *area = reserve(1);
 	char *places[2] = { memory, area };
 
 	for (int at = 0;; at = !at)
@@ -353,7 +353,7 @@ TEST_F(huge, memory_is_moved)
 {
 	WATCHED(SECONDS_OF_A_STEP) {
 		char *memory = map_huge(variant->device), *moved;
-		char *target = mmap(NULL, MIDDLE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		char *target = reserve(MIDDLE / PAGE);
 
 		ASSERT_NE(MAP_FAILED, memory);
 		ASSERT_NE(MAP_FAILED, target);

@@ -105,7 +105,7 @@ TEST_F(zero_page, by_the_kernel)
 /* Zeroes stay what they are when protections change, and when they are moved. */
 TEST_F(zero_page, protected_and_moved)
 {
-	char *moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *moved = reserve(PAGES);
 
 	EXPECT_TRUE(zeroed(self->memory, PAGES));
 	ASSERT_EQ(0, mprotect(self->memory, PAGES * PAGE, PROT_READ));

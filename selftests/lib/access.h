@@ -41,4 +41,7 @@ struct access load(const void *address);
 /* Writes the word at @address. */
 struct access store(void *address, uint64_t value);
 
+/* Lets the kernel write the word at @address, by read(); returns 0 or the errno. */
+int store_by_kernel(void *address, uint64_t value);
+
 #endif

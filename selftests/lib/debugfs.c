@@ -89,6 +89,17 @@ bool read_poisoned(uint64_t pfn, struct poisoned *page)
 	return found;
 }
 
+uint64_t poisoned_pfn(void)
+{
+	char *text = read_file(DEBUGFS "poisoned");
+	uint64_t pfn = 0;
+
+	if (text)
+		sscanf(text, "pfn=%lx", &pfn);
+	free(text);
+	return pfn;
+}
+
 bool is_poisoned(uint64_t pfn)
 {
 	struct poisoned page;

@@ -47,7 +47,10 @@ struct poisoned {
 /* The line of `poisoned` about @pfn; false if there is none. */
 bool read_poisoned(uint64_t pfn, struct poisoned *page);
 
-/* Whether there is one. */
+/* The first frame that is listed in `poisoned`; 0 if there is none. */
+uint64_t poisoned_pfn(void);
+
+/* Whether there is a line about @pfn. */
 bool is_poisoned(uint64_t pfn);
 
 /* Poisoned, and mapped nowhere: a page is listed before it is unmapped. */

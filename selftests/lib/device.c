@@ -25,6 +25,16 @@ char *map_private(bool device, size_t pages)
 	return map_memory(device, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
 }
 
+char *reserve(size_t pages)
+{
+	return map_memory(false, pages * PAGE, PROT_NONE, MAP_PRIVATE);
+}
+
+void *map_shared(size_t size)
+{
+	return map_memory(false, size, PROT_READ | PROT_WRITE, MAP_SHARED);
+}
+
 uint64_t word(uint64_t seed, size_t page)
 {
 	return seed << 32 | page * PAGE / sizeof(uint64_t);

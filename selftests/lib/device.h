@@ -23,6 +23,12 @@ char *map_memory(bool device, size_t size, int protection, int flags);
 /* Maps @pages pages of the device; @flags as for mmap(). */
 char *map_device(size_t pages, int flags);
 
+/* Addresses of @pages pages where nothing can be accessed: a place to move to. */
+char *reserve(size_t pages);
+
+/* @size bytes of anonymous memory that this process will share with its children. */
+void *map_shared(size_t size);
+
 /* Private memory of the device, or anonymous memory. */
 char *map_private(bool device, size_t pages);
 
