@@ -103,6 +103,12 @@ impl Vmf<'_> {
         unsafe { helpers::anon_rmap_vmf_may_map_zeroes(self.as_ptr()) }
     }
 
+    /// Whether a page that nobody else has may be mapped writable at the address before it is written.
+    pub(crate) fn may_map_writable(&self) -> bool {
+        // SAFETY: By the invariant the fault is valid.
+        unsafe { helpers::anon_rmap_vmf_may_map_writable(self.as_ptr()) }
+    }
+
     /// Maps that page at the address, if nothing is there.
     pub(crate) fn map_zeroes(&self) {
         // SAFETY: By the invariant the fault is valid.

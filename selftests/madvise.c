@@ -178,14 +178,26 @@ TEST_F(madvise, populate_write_breaks_copy_on_write)
 	EXPECT_WORD(word(1, 5), peer_load(child, self->memory + 5 * PAGE));
 }
 
-TEST_F(madvise, map_populate_maps_all)
+/* Who has asked for memory beforehand does not wait for it later. */
+TEST_F(madvise, map_populate_maps_all_for_writing)
 {
 	char *memory = map_device(PAGES, MAP_PRIVATE | MAP_POPULATE);
+	long faults;
 
 	ASSERT_NE(MAP_FAILED, memory);
 	for (size_t i = 0; i < PAGES; i++) {
 		EXPECT_NE(0, pfn_of(memory + i * PAGE));
 	}
+	faults = counter("faults_total");
+	fill(memory, PAGES, 2);
+	EXPECT_EQ(faults, counter("faults_total"));
+	ASSERT_EQ(0, madvise(memory, PAGES * PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, mlock(memory, PAGES * PAGE));
+	faults = counter("faults_total");
+	fill(memory, PAGES, 3);
+	EXPECT_EQ(faults, counter("faults_total"));
+	EXPECT_TRUE(filled(memory, 0, PAGES, 3));
+	ASSERT_EQ(0, munlock(memory, PAGES * PAGE));
 }
 
 TEST_F(madvise, locked_memory_is_mapped)

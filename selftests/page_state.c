@@ -141,6 +141,26 @@ TEST_F(page_state, soft_dirty)
 	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PAGEMAP_SOFT_DIRTY, moved, PAGES));
 }
 
+/* Memory that is there before it is written can be writable from the start: only as long as nobody asks for the first write. */
+TEST_F(page_state, soft_dirty_of_what_is_locked)
+{
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	for (int cleared_before = 0; cleared_before < 2; cleared_before++) {
+		if (cleared_before)
+			ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+		ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));
+		ASSERT_EQ(0, mlock(self->memory, PAGES * PAGE));
+		EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+		ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+		EXPECT_SOFT_DIRTY(0);
+		store(self->memory + 3 * PAGE, 42);
+		store(self->memory + 9 * PAGE, 43);
+		EXPECT_SOFT_DIRTY(WRITTEN);
+		ASSERT_EQ(0, munlock(self->memory, PAGES * PAGE));
+	}
+}
+
 /* Takes the frame of a page out of use, of the device for a while. Returns 0 or the errno. */
 static int soft_offline(bool device, char *page)
 {

@@ -171,6 +171,19 @@ bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf)
 }
 
 /*
+ * Whether a page that nobody else has may be mapped writable at the fault's
+ * address before it is written, as do_swap_page() does: unless somebody wants
+ * to know of the first write.
+ */
+bool anon_rmap_vmf_may_map_writable(const struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+
+	return (vma->vm_flags & VM_WRITE) && !userfaultfd_wp(vma) &&
+	       (!pgtable_supports_soft_dirty() || (vma->vm_flags & VM_SOFTDIRTY));
+}
+
+/*
  * Maps the page of zeroes at the fault's address, if nothing is there, as
  * do_anonymous_page() does: to core mm it is no page of the VMA, so it counts
  * for nobody, and a write comes to pfn_mkwrite().

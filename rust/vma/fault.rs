@@ -215,7 +215,7 @@ impl Fault<'_> {
             || (slot.is_exclusive() && may_be_written())
         {
             return match self.link(&mut slots, anon.anon_vma(), reservation) {
-                Ok(()) => self.map(&slots, &anon),
+                Ok(()) => self.map(&slots, &anon, self.write),
                 Err(need) => need,
             };
         }
@@ -276,7 +276,12 @@ impl Fault<'_> {
             return need;
         }
         match self.put(&mut slots, anon.clone(), reservation) {
-            Ok(_) => self.map(&slots, &anon),
+            // Who has asked for memory (`mlock()`, `MAP_POPULATE`) is going to write to it.
+            Ok(_) => {
+                let is_private = amap.sharing() == Sharing::Private;
+                let write = self.write || (is_private && self.vmf.may_map_writable());
+                self.map(&slots, &anon, write)
+            }
             Err(need) => need,
         }
     }
@@ -359,7 +364,7 @@ impl Fault<'_> {
         }
         self.link(&mut slots, anon.anon_vma(), reservation)?;
         let old = self.put(&mut slots, anon.clone(), reservation)?;
-        let look = self.map(&slots, &anon);
+        let look = self.map(&slots, &anon, self.write);
         drop(slots);
         drop(old);
         Ok(look)
@@ -403,8 +408,8 @@ impl Fault<'_> {
     }
 
     /// Installs the page table entry for `anon`, which the amap holds at the index and which the VMA
-    /// is linked for; writable if this is a write.
-    fn map(&self, slots: &Slots, anon: &Anon) -> Look {
+    /// is linked for; writable if this is for a `write`.
+    fn map(&self, slots: &Slots, anon: &Anon, write: bool) -> Look {
         // Core mm has allocated a page table without our locks, where there was none.
         if !self.vmf.install_page_table() {
             return Look::Done(RETRY);
@@ -417,14 +422,14 @@ impl Fault<'_> {
             if content.is_migrating() {
                 return Look::Wait(Wait::new(anon));
             }
-            if self.write {
+            if write {
                 content.set_exclusive(true);
             }
             // By the amap's rule the entry maps no other page.
             let (page, soft_dirty) = (content.page(), content.is_soft_dirty());
-            self.vmf.insert_page(page, self.write, soft_dirty)
+            self.vmf.insert_page(page, write, soft_dirty)
         };
-        if !self.write && result == RETRY {
+        if !write && result == RETRY {
             self.map_around(slots);
         }
         Look::Done(result)
