@@ -148,11 +148,11 @@ TEST_F(page_state, soft_dirty_of_what_is_locked)
 		SKIP(return, "the kernel has no soft-dirty bits");
 	for (int cleared_before = 0; cleared_before < 2; cleared_before++) {
 		if (cleared_before)
-			ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+			ASSERT_EQ(0, clear_soft_dirty());
 		ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));
 		ASSERT_EQ(0, mlock(self->memory, PAGES * PAGE));
-		EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
-		ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+		EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
+		ASSERT_EQ(0, clear_soft_dirty());
 		EXPECT_SOFT_DIRTY(0);
 		store(self->memory + 3 * PAGE, 42);
 		store(self->memory + 9 * PAGE, 43);
