@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Limits hold for memory of the device as they do for anonymous memory, which these tests are done on too. */
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include "lib/fixture.h"
 #include "lib/memcg.h"
@@ -54,7 +53,7 @@ TEST_F(resource_limits, address_space)
 	EXPECT_TRUE(zeroed(more, 33));
 }
 
-/* A memory cgroup in a hierarchy of its own place in /tmp. */
+/* What the cgroup may have. */
 #define LIMIT_PAGES 4096UL
 
 /* Makes a cgroup with that limit; false if there are no cgroups. */

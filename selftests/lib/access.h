@@ -22,6 +22,7 @@ struct attempt {
 	struct access *seen;
 };
 
+/* Of this thread. */
 extern __thread struct attempt this_attempt;
 
 /* Does @statement; @access tells the signal if there is one. A macro, as it can be returned to only from what it has called. */

@@ -80,7 +80,7 @@ FIXTURE_SETUP(fixture_name)						\
 FIXTURE_LEAVES_NOTHING(fixture_name);					\
 struct fixture_name##_needs_a_semicolon
 
-/* Memory of the device, filled with seed 1, of which page number bad_page is going to fail. */
+/* The parts of fixtures with memory of the device, filled with seed 1, of which page number bad_page is going to fail. */
 #define FIXTURE_BAD_PAGE_MEMBERS(fixture_name)				\
 FIXTURE(fixture_name)							\
 {									\

@@ -34,6 +34,7 @@ struct counts {
 /* What it has counted by now. */
 struct counts counts(void);
 
+/* Since @before, that many frames have failed, and that many failures were recovered from: no others are counted. */
 #define EXPECT_COUNTED(before, frames, recoveries) do {				\
 	struct counts now = counts();							\
 											\

@@ -11,8 +11,8 @@
 #include "process.h"
 
 /*
- * A process that was forked and now calls what it is told to, and tells what came of it. It dies with
- * the one that it was forked from. In memory of all processes, so that one can direct those that its peers have forked.
+ * A process that was forked and now calls what it is told to, and tells what came of it. It dies with the one that it was
+ * forked from. All processes share this, so that one can direct those that its peers have forked.
  */
 struct peer {
 	pid_t pid;
@@ -23,6 +23,7 @@ struct peer {
 	struct access access;
 };
 
+/* So many in the life of a program. */
 #define MAX_PEERS 256
 
 /* A peer whose process is yet to be forked. */
@@ -31,7 +32,7 @@ struct peer *new_peer(void);
 /* Forks the process of @peer, a struct peer, from this one; returns 0 or the errno. */
 long start_peer(void *peer, long unused);
 
-/* Does what the peer is told. For who forks its process, @parent, otherwise. */
+/* Does what @peer is told, in the process that @parent has forked for it. */
 __attribute__((noreturn)) void serve(struct peer *peer, pid_t parent);
 
 /* Forks this process; NULL with errno. */

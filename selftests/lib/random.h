@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Where a sequence of numbers is; its seed at first. */
 struct random {
 	uint64_t state;
 };

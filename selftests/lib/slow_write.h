@@ -14,6 +14,7 @@
 /* At most; process_vm_writev() pins so many at once. */
 #define SLOW_WRITE_PAGES 16UL
 
+/* Such a write. */
 struct slow_write {
 	char *target, *source;
 	size_t size;

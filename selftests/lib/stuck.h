@@ -16,6 +16,7 @@
 
 #define STUCK_PAGES 256
 
+/* Such a process. */
 struct stuck {
 	pid_t pid;
 	int fuse;
