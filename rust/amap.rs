@@ -39,6 +39,7 @@ use crate::{
 };
 use discards::Discards;
 use kernel::{
+    alloc::Flags,
     mm::Mm,
     new_mutex,
     prelude::*,
@@ -54,7 +55,8 @@ use kernel::{
         },
         Arc,
         Mutex, //
-    }, //
+    },
+    warn_on, //
 };
 use replacing::Replacing;
 
@@ -172,12 +174,12 @@ impl Amap {
         let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
-            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
-            if reservation.len() >= needed {
-                return slots.remove_range(range, &mut reservation);
+            if let Ok(removed) = slots.remove_range(range, &mut reservation) {
+                return Ok(removed);
             }
+            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
             drop(slots);
-            reservation.reserve(needed, GFP_KERNEL_ACCOUNT)?;
+            reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 
@@ -188,15 +190,12 @@ impl Amap {
         loop {
             let mut slots = self.lock();
             slots.unflushed = true;
-            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
-            if reservation.len() >= needed {
-                return slots.remove_range(range, &mut reservation).ok();
+            if let Ok(removed) = slots.remove_range(range, &mut reservation) {
+                return Some(removed);
             }
+            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
             drop(slots);
-            if reservation
-                .reserve(needed, GFP_ATOMIC | __GFP_NOWARN)
-                .is_err()
-            {
+            if reserve_more(&mut reservation, needed, GFP_ATOMIC | __GFP_NOWARN).is_err() {
                 break;
             }
         }
@@ -213,16 +212,15 @@ impl Amap {
             let Some(range) = slots.discards.first() else {
                 return Ok(());
             };
-            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
-            if reservation.len() >= needed {
-                let removed = slots.remove_range(range, &mut reservation)?;
+            if let Ok(removed) = slots.remove_range(range, &mut reservation) {
                 slots.discards.remove(range);
                 drop(slots);
                 drop(removed);
                 continue;
             }
+            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
             drop(slots);
-            reservation.reserve(needed, GFP_KERNEL_ACCOUNT)?;
+            reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
 
@@ -237,18 +235,17 @@ impl Amap {
         let mut target = core::mem::take(&mut to.lock().anons);
         let result = loop {
             let source = self.lock();
-            let needed = source
+            let (first, last) = (range.start(), range.last());
+            let shared = source
                 .anons
-                .nodes_for_share(range.start(), range.last(), &target);
-            if reservation.len() >= needed {
-                break source
-                    .anons
-                    .share_range(range.start(), range.last(), &mut target, &mut reservation)
-                    .map_err(|_| ENOMEM);
+                .share_range(first, last, &mut target, &mut reservation);
+            if shared.is_ok() {
+                break Ok(());
             }
+            let needed = source.anons.nodes_for_share(first, last, &target);
             drop(source);
-            if let Err(error) = reservation.reserve(needed, GFP_KERNEL_ACCOUNT) {
-                break Err(error.into());
+            if let Err(error) = reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT) {
+                break Err(error);
             }
         };
         to.lock().anons = target;
@@ -262,7 +259,6 @@ impl Amap {
         let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
-            let needed = slots.anons.nodes_for_insert(index);
             share = match slots.anons.insert(index, share, &mut reservation) {
                 Ok(old) => {
                     drop(slots);
@@ -271,10 +267,20 @@ impl Amap {
                 }
                 Err(share) => share,
             };
+            let needed = slots.anons.nodes_for_insert(index);
             drop(slots);
-            reservation.reserve(needed, GFP_KERNEL_ACCOUNT)?;
+            reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
         }
     }
+}
+
+/// Reserves the `needed` nodes that a change has not found; [`ENOMEM`].
+fn reserve_more(reservation: &mut NodeReservation<Share>, needed: usize, flags: Flags) -> Result {
+    // Else the change would be tried for ever.
+    if warn_on!(needed <= reservation.len()) {
+        return Err(ENOMEM);
+    }
+    Ok(reservation.reserve(needed, flags)?)
 }
 
 impl Slots {

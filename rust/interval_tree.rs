@@ -80,6 +80,7 @@
 
 mod cursor;
 mod debug;
+mod entry;
 mod interval;
 mod kunit;
 mod node;
@@ -115,6 +116,7 @@ use core::{
     ptr::NonNull, //
 };
 use cursor::LeafSlot;
+use entry::Entry;
 use kernel::{
     alloc::{
         AllocError,
@@ -122,18 +124,8 @@ use kernel::{
     },
     prelude::*, //
 };
-use node::Hook;
 use overlapping::Query;
-use ptr::Stored;
 use raw::RawTree;
-
-/// What is linked: a value, and where the tree has it.
-#[repr(C)]
-struct Entry<T> {
-    // First, so that a pointer to it is one to the entry.
-    hook: Hook<Stored>,
-    value: T,
-}
 
 /// Stands for one linked value: the right to change its interval and to remove it.
 ///
@@ -772,6 +764,27 @@ impl<T> IntervalTree<T> {
     /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// For debugging: checks order, augmentation, balance, links and counts. O(n).
+    ///
+    /// # Errors
+    ///
+    /// The first [`Violation`] found: a bug in here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let _link = tree.try_create_and_insert(Interval::ALL, (), GFP_KERNEL)?;
+    /// assert_eq!(tree.verify(), Ok(()));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn verify(&self) -> Result<(), Violation> {
+        self.raw.shared().verify()
     }
 }
 

@@ -24,7 +24,7 @@
 //! 9. [`memory_failure`]: poisoning and what follows.
 //! 10. [`verify`], a check of all that; [`debugfs`]: the user's side of it.
 //!
-//! Only files of `interval_tree`, `radix_tree` and `vma` use each other.
+//! Only files of `vma` use each other.
 //!
 //! Lock order, outermost first:
 //!

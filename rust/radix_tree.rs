@@ -13,12 +13,10 @@
 //!
 //! In the costs below, h is the tree's height: 1 + log64 of the largest index, at most 11.
 
-#[cfg(MODULE)]
-mod cache;
 mod node;
 
 #[cfg(MODULE)]
-pub(crate) use cache::NodeCache;
+pub(crate) use node::NodeCache;
 pub(crate) use node::{
     NodeReservation,
     NotEnough, //
@@ -60,6 +58,7 @@ pub(crate) struct Item<'a, T> {
 /// then, entries beside the removed range can look shared.
 pub(crate) struct RemovedRange<T> {
     _subtree: Option<NodeRef<T>>,
+    _value: Option<T>,
 }
 
 /// The indices that can be below a node, and its level.
@@ -278,10 +277,10 @@ impl<T> RadixTree<T> {
     pub(crate) fn verify(&self) -> bool {
         fn verify<T>(node: &NodeRef<T>, level: u32) -> bool {
             match &node.entries {
-                NodeEntries::Leaf(values) => level == 0 && values.verify(),
+                NodeEntries::Leaf(values) => level == 0 && values.present() != 0,
                 NodeEntries::Inner(children) => {
                     level > 0
-                        && children.verify()
+                        && children.present() != 0
                         && children.iter(!0).all(|(_, node)| verify(node, level - 1))
                 }
             }
@@ -292,10 +291,7 @@ impl<T> RadixTree<T> {
 
     /// Whether there is an entry in [first, last]: O(h).
     fn any_in(&self, first: u64, last: u64) -> bool {
-        let span = Span::root(self.height);
-        self.root
-            .as_ref()
-            .is_some_and(|root| any_in(root, span, first, last))
+        self.first_leaf(first, last).is_some()
     }
 
     /// The leaf of `first`, if it has something in [first, last]: O(h).
@@ -321,12 +317,20 @@ impl<T> RadixTree<T> {
         }
     }
 
+    /// The first leaf that has something in [first, last]: O(h).
+    fn first_leaf(&self, first: u64, last: u64) -> Option<Leaf<'_, T>> {
+        // Most often that of `first`.
+        self.leaf_at(first, last).or_else(|| {
+            let root = self.root.as_ref()?;
+            seek(root, Span::root(self.height), (first, last), true, false)
+        })
+    }
+
     /// The leaves that have something in [first, last], in order.
     fn leaves(&self, first: u64, last: u64) -> impl Iterator<Item = Leaf<'_, T>> {
         let mut from = Some(first);
         core::iter::from_fn(move || {
-            let root = self.root.as_ref()?;
-            let leaf = seek(root, Span::root(self.height), (from?, last), true, false)?;
+            let leaf = self.first_leaf(from.filter(|from| *from <= last)?, last)?;
             from = leaf.first.checked_add(1 << BITS);
             Some(leaf)
         })
@@ -407,9 +411,10 @@ impl<T: Clone> RadixTree<T> {
             span: Span,
             (first, last): (u64, u64),
             shared: bool,
+            is_known: bool,
         ) -> usize {
             if span.is_within(first, last)
-                || !any_in(node, span, first, last)
+                || !(is_known || any_in(node, span, first, last))
                 || all_in(node, span, first, last)
             {
                 return 0;
@@ -420,17 +425,40 @@ impl<T: Clone> RadixTree<T> {
                 NodeEntries::Leaf(_) => 1,
                 NodeEntries::Inner(children) => {
                     let splits = (children.present() & wanted).count_ones() > 1;
-                    let below = children
-                        .iter(wanted)
-                        .map(|(slot, child)| count(child, span.child(slot), (first, last), shared));
+                    let below = children.iter(wanted).map(|(slot, child)| {
+                        count(child, span.child(slot), (first, last), shared, !splits)
+                    });
                     usize::from(shared || splits) + below.sum::<usize>()
                 }
             }
         }
+        if first == last && self.is_one_of_several(first) {
+            return 0;
+        }
         let span = Span::root(self.height);
         self.root
             .as_ref()
-            .map_or(0, |root| count(root, span, (first, last), false))
+            .map_or(0, |root| count(root, span, (first, last), false, false))
+    }
+
+    /// Whether the entry at `index` can go without a node: its path is this tree's alone, and its leaf has others. O(h).
+    fn is_one_of_several(&self, index: u64) -> bool {
+        let leaf = self.leaf_at(index, index);
+        leaf.is_some_and(|leaf| leaf.unshared && leaf.values.present().count_ones() > 1)
+    }
+
+    /// Takes the entry at `index` out, which is [one of several](Self::is_one_of_several). O(h).
+    fn take_one(&mut self, index: u64) -> Option<T> {
+        let mut span = Span::root(self.height);
+        let mut node = self.root.as_mut()?.get_mut()?;
+        loop {
+            let slot = span.slot(index);
+            match &mut node.entries {
+                NodeEntries::Leaf(values) => return values.take(slot),
+                NodeEntries::Inner(children) => node = children.get_mut(slot)?.get_mut()?,
+            }
+            span = span.child(slot);
+        }
     }
 
     /// Takes everything in [first, last] out.
@@ -446,20 +474,69 @@ impl<T: Clone> RadixTree<T> {
         if reservation.len() < self.nodes_for_remove(first, last) {
             return Err(NotEnough);
         }
+        if first == last && self.is_one_of_several(first) {
+            return Ok(RemovedRange {
+                _subtree: None,
+                _value: self.take_one(first),
+            });
+        }
         let span = Span::root(self.height);
-        let subtree = remove(&mut self.root, span, (first, last), reservation)?;
-        Ok(RemovedRange { _subtree: subtree })
+        let subtree = remove(&mut self.root, span, (first, last), false, reservation)?;
+        Ok(RemovedRange {
+            _subtree: subtree,
+            _value: None,
+        })
     }
 
-    /// The number of nodes that [`RadixTree::share_range`] takes at most: O(h).
+    /// The number of nodes that [`RadixTree::share_range`] takes at most: O(64 h).
     ///
     /// At most 2 h - 1, with the height of the higher tree.
     pub(crate) fn nodes_for_share(&self, first: u64, last: u64, into: &Self) -> usize {
-        if !self.any_in(first, last) {
-            return 0;
+        fn count<T>(
+            node: &NodeRef<T>,
+            span: Span,
+            (first, last): (u64, u64),
+            entry: Option<&NodeRef<T>>,
+            shared: bool,
+            is_known: bool,
+        ) -> usize {
+            if !is_known && !any_in(node, span, first, last)
+                || entry.is_none() && all_in(node, span, first, last)
+            {
+                return 0;
+            }
+            let shared = shared || entry.is_some_and(|entry| !entry.is_unique());
+            let nodes = usize::from(shared || entry.is_none());
+            let NodeEntries::Inner(children) = &node.entries else {
+                return nodes;
+            };
+            let wanted = span.slots(first, last);
+            let is_one = (children.present() & wanted).is_power_of_two();
+            let below = children.iter(wanted).map(|(slot, child)| {
+                let entry = match entry.map(|entry| &entry.entries) {
+                    Some(NodeEntries::Inner(children)) => children.get(slot),
+                    _ => None,
+                };
+                count(
+                    child,
+                    span.child(slot),
+                    (first, last),
+                    entry,
+                    shared,
+                    is_one,
+                )
+            });
+            nodes + below.sum::<usize>()
         }
-        // At each level, only the nodes of the first and of the last index can be new or copied.
-        2 * self.height.max(into.height) as usize - 1
+        let Some(root) = self.root.as_ref().filter(|_| self.any_in(first, last)) else {
+            return 0;
+        };
+        if into.root.is_some() && into.height != self.height {
+            // At each level, only the nodes of the first and of the last index can be new or copied.
+            return 2 * self.height.max(into.height) as usize - 1;
+        }
+        let span = Span::root(self.height);
+        count(root, span, (first, last), into.root.as_ref(), false, true)
     }
 
     /// Puts all entries in [first, last] into another tree, too, at the same indices.
@@ -483,11 +560,11 @@ impl<T: Clone> RadixTree<T> {
         let span = Span::root(self.height);
         into.grow(self.height, reservation)?;
         if into.height == self.height {
-            return share(root, span, (first, last), &mut into.root, reservation);
+            return share(root, span, (first, last), &mut into.root, true, reservation);
         }
         match &mut into.descend(self.height, 0, reservation)?.entries {
             NodeEntries::Inner(children) => children.update(0, |entry| {
-                share(root, span, (first, last), entry, reservation)
+                share(root, span, (first, last), entry, true, reservation)
             }),
             NodeEntries::Leaf(_) => Err(NotEnough), // Never: leaves are at level 0.
         }
@@ -563,7 +640,7 @@ fn occupy<'a, T: Clone>(
     .unshare(span.level, reservation)
 }
 
-/// Takes everything in [first, last] out from below `entry`, and returns it below one node.
+/// Takes everything in [first, last] out from below `entry`, and returns it below one node. With `is_known`, there is something.
 ///
 /// That node is fit for dropping only: it can hold more than what was taken out, and its parts need
 /// not be where they were.
@@ -571,6 +648,7 @@ fn remove<T: Clone>(
     entry: &mut Option<NodeRef<T>>,
     span: Span,
     (first, last): (u64, u64),
+    is_known: bool,
     reservation: &mut NodeReservation<T>,
 ) -> Result<Option<NodeRef<T>>, NotEnough> {
     if span.is_within(first, last) {
@@ -579,7 +657,7 @@ fn remove<T: Clone>(
     let Some(node) = entry else {
         return Ok(None);
     };
-    if !any_in(node, span, first, last) {
+    if !is_known && !any_in(node, span, first, last) {
         return Ok(None);
     }
     if all_in(node, span, first, last) {
@@ -611,7 +689,7 @@ fn copy_outside<T: Clone>(
                 if !span.is_within(first, last) {
                     let mut child = Some(child.clone());
                     // What this returns, `node` keeps anyway.
-                    remove(&mut child, span, (first, last), reservation)?;
+                    remove(&mut child, span, (first, last), false, reservation)?;
                     to.update(slot, |entry| *entry = child);
                 }
             }
@@ -642,13 +720,14 @@ fn split<T: Clone>(
         }
         NodeEntries::Inner(from) => {
             let wanted = from.present() & wanted;
+            let is_one = wanted.is_power_of_two();
             let mut take = |slot, reservation: &mut NodeReservation<T>| {
                 let span = span.child(slot);
                 from.update(slot, |entry| {
-                    remove(entry, span, (first, last), reservation)
+                    remove(entry, span, (first, last), is_one, reservation)
                 })
             };
-            if wanted.is_power_of_two() {
+            if is_one {
                 return take(wanted.trailing_zeros() as usize, reservation);
             }
             let mut removed = reservation.take(span.level)?;
@@ -664,15 +743,16 @@ fn split<T: Clone>(
 }
 
 /// Puts what is in [first, last] below `node` below `entry`, too, which is at the same span and
-/// has nothing in that range.
+/// has nothing in that range. With `is_known`, there is something.
 fn share<T: Clone>(
     node: &NodeRef<T>,
     span: Span,
     (first, last): (u64, u64),
     entry: &mut Option<NodeRef<T>>,
+    is_known: bool,
     reservation: &mut NodeReservation<T>,
 ) -> Result<(), NotEnough> {
-    if !any_in(node, span, first, last) {
+    if !is_known && !any_in(node, span, first, last) {
         return Ok(());
     }
     if entry.is_none() && all_in(node, span, first, last) {
@@ -690,10 +770,11 @@ fn share<T: Clone>(
             }
         }
         (NodeEntries::Inner(from), NodeEntries::Inner(to)) => {
+            let is_one = (from.present() & wanted).is_power_of_two();
             for (slot, child) in from.iter(wanted) {
                 let span = span.child(slot);
                 to.update(slot, |entry| {
-                    share(child, span, (first, last), entry, reservation)
+                    share(child, span, (first, last), entry, is_one, reservation)
                 })?;
             }
         }

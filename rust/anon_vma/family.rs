@@ -177,12 +177,14 @@ impl Family {
             }
         }
         // What it will say is of no interest.
-        let Ok(mut bitmap) = KVec::from_elem(0, PAGE_SIZE / size_of::<usize>(), GFP_KERNEL) else {
+        let most = (last - first).saturating_add(1).min(8 * PAGE_SIZE);
+        let words = most.div_ceil(usize::BITS as usize);
+        let Ok(mut bitmap) = KVec::from_elem(0, words, GFP_KERNEL_ACCOUNT) else {
             return false;
         };
         let mut from = first;
         loop {
-            let nr = (last - from).saturating_add(1).min(8 * PAGE_SIZE);
+            let nr = (last - from).saturating_add(1).min(most);
             // SAFETY: The family has a reference to the file, and the bitmap has a bit for each of the pages.
             if !unsafe { helpers::anon_rmap_write_protect(file, from, nr, bitmap.as_mut_ptr()) } {
                 return false;

@@ -3,14 +3,14 @@
 //! Cursors: from an interval to its neighbours in the order of starts.
 
 use super::{
+    entry::Entry,
+    interval::Interval,
     node::{
         HookPtr,
         NodePtr, //
     },
     ptr::Shared,
     raw::Tree,
-    Entry,
-    Interval, //
 };
 use core::marker::PhantomData;
 use kernel::warn_on;

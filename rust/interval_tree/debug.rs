@@ -15,32 +15,8 @@ use super::{
     raw::{
         most_nodes,
         Tree, //
-    },
-    IntervalTree, //
+    }, //
 };
-
-impl<T> IntervalTree<T> {
-    /// For debugging: checks order, augmentation, balance, links and counts. O(n).
-    ///
-    /// # Errors
-    ///
-    /// The first [`Violation`] found: a bug in here.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use kernel::prelude::*;
-    /// use kernel::interval_tree::{Interval, IntervalTree};
-    ///
-    /// let mut tree = IntervalTree::new();
-    /// let _link = tree.try_create_and_insert(Interval::ALL, (), GFP_KERNEL)?;
-    /// assert_eq!(tree.verify(), Ok(()));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn verify(&self) -> Result<(), Violation> {
-        self.raw.shared().verify()
-    }
-}
 
 impl<T> Overlapping<'_, T> {
     /// For debugging: how many nodes of the tree the query has visited so far.
@@ -65,7 +41,7 @@ impl<T> Overlapping<'_, T> {
     }
 }
 
-/// What is wrong with a tree, see [`IntervalTree::verify`].
+/// What is wrong with a tree, see [`verify`](super::IntervalTree::verify).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
     /// An interval starts before the one in front of it, or as early and was not linked later, or ends before it starts.
@@ -94,7 +70,8 @@ struct Check<'a> {
 }
 
 impl<'a> Tree<Shared<'a>> {
-    fn verify(&'a self) -> Result<(), Violation> {
+    /// Checks all of the tree; the first violation that is found.
+    pub(super) fn verify(&'a self) -> Result<(), Violation> {
         let mut check = Check {
             tree: self,
             start: 0,
@@ -145,7 +122,7 @@ impl<'a> Check<'a> {
                 if hook.leaf != Some(ptr) || hook.slot != slot {
                     return Err(Violation::Links);
                 }
-                let position = tree.position(node, slot);
+                let position = tree.position_behind(node, slot);
                 if node.last(slot) < node.start(slot) || position <= self.position {
                     return Err(Violation::Order);
                 }

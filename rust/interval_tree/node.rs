@@ -3,13 +3,13 @@
 //! A node of the tree: a row of slots.
 
 use super::{
+    interval::Interval,
     order::Order,
     ptr::{
         Borrow,
         Ptr,
         Stored, //
     },
-    Interval, //
 };
 use core::ptr::NonNull;
 

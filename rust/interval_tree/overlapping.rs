@@ -3,6 +3,8 @@
 //! Queries.
 
 use super::{
+    entry::Entry,
+    interval::Interval,
     node::{
         HookPtr,
         Node,
@@ -14,8 +16,6 @@ use super::{
         RawTree,
         Tree, //
     },
-    Entry,
-    Interval, //
 };
 use core::{
     iter::FusedIterator,
@@ -230,7 +230,7 @@ impl<'a> Query<'a> {
             let mut rest = new.slots;
             while rest
                 .next()
-                .is_some_and(|slot| tree.position(leaf, slot) <= Some(position))
+                .is_some_and(|slot| tree.position_behind(leaf, slot) <= Some(position))
             {
                 new.slots = rest;
             }
@@ -240,7 +240,8 @@ impl<'a> Query<'a> {
 
     fn resume_position(&self) -> Option<Position> {
         let hook = self.tree.hook(self.found?);
-        self.tree.position(self.tree.node(hook.leaf?), hook.slot)
+        self.tree
+            .position_behind(self.tree.node(hook.leaf?), hook.slot)
     }
 
     /// How many nodes have been visited so far.
@@ -289,7 +290,7 @@ impl<'a> Tree<Shared<'a>> {
     }
 
     /// The position behind what a slot of a leaf links.
-    pub(super) fn position(&self, leaf: &Node<Shared<'a>>, slot: usize) -> Option<Position> {
+    pub(super) fn position_behind(&self, leaf: &Node<Shared<'a>>, slot: usize) -> Option<Position> {
         Some(Position {
             start: leaf.start(slot),
             serial: self.hook(leaf.hook(slot)?).serial,
@@ -318,7 +319,7 @@ impl<'a> Tree<Shared<'a>> {
                         .child(slot)
                         .map(|child| self.node(self.leftmost(child)));
                     visited = visited.wrapping_add(node.level());
-                    let first = first.and_then(|leaf| self.position(leaf, leaf.nth(0)));
+                    let first = first.and_then(|leaf| self.position_behind(leaf, leaf.nth(0)));
                     if first <= Some(position) {
                         break;
                     }

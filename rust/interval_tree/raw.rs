@@ -3,6 +3,7 @@
 //! The tree proper. It links [`Hook`]s and knows nothing of what they are part of.
 
 use super::{
+    interval::Interval,
     node::{
         Hook,
         HookPtr,
@@ -23,7 +24,6 @@ use super::{
         Shared,
         Stored, //
     },
-    Interval, //
 };
 use core::ptr::NonNull;
 use kernel::{

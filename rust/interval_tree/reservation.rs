@@ -3,12 +3,12 @@
 //! Memory of a tree: before an insertion, and after a removal.
 
 use super::{
+    entry::Entry,
     node::{
         Hook,
         Node, //
     },
     ptr::Stored,
-    Entry, //
 };
 use core::{
     mem::MaybeUninit,

@@ -4,6 +4,10 @@
 
 use core::{
     iter,
+    mem::{
+        self,
+        MaybeUninit, //
+    },
     ops::Deref,
     ptr::NonNull, //
 };
@@ -21,6 +25,9 @@ use kernel::{
     },
 };
 
+#[cfg(MODULE)]
+pub(crate) use cache::NodeCache;
+
 /// Index bits that one level decodes.
 pub(super) const BITS: u32 = 6;
 /// Entries of a node.
@@ -30,10 +37,10 @@ const SLOTS: usize = 1 << BITS;
 ///
 /// # Invariants
 ///
-/// Bit `i` of `present` is set exactly when `entry[i]` is `Some`.
+/// Bit `i` of `present` is set exactly when `entry[i]` is initialised.
 pub(super) struct Entries<E> {
     present: u64,
-    entry: [Option<E>; SLOTS],
+    entry: [MaybeUninit<E>; SLOTS],
 }
 
 impl<E> Entries<E> {
@@ -41,7 +48,7 @@ impl<E> Entries<E> {
         // INVARIANT: Nothing is present.
         Self {
             present: 0,
-            entry: [const { None }; SLOTS],
+            entry: [const { MaybeUninit::uninit() }; SLOTS],
         }
     }
 
@@ -50,16 +57,51 @@ impl<E> Entries<E> {
         self.present
     }
 
+    fn is_present(&self, slot: usize) -> bool {
+        self.present >> slot & 1 != 0
+    }
+
     pub(super) fn get(&self, slot: usize) -> Option<&E> {
-        self.entry[slot].as_ref()
+        if !self.is_present(slot) {
+            return None;
+        }
+        // SAFETY: By the invariant what is present is initialised.
+        Some(unsafe { self.entry[slot].assume_init_ref() })
+    }
+
+    pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut E> {
+        if !self.is_present(slot) {
+            return None;
+        }
+        // SAFETY: By the invariant what is present is initialised.
+        Some(unsafe { self.entry[slot].assume_init_mut() })
+    }
+
+    /// Empties `slot`, and returns what was there.
+    pub(super) fn take(&mut self, slot: usize) -> Option<E> {
+        if !self.is_present(slot) {
+            return None;
+        }
+        // INVARIANT: What is moved out from here on is not present.
+        self.present &= !(1 << slot);
+        // SAFETY: It was present, and by the invariant initialised; nobody reads it again.
+        Some(unsafe { self.entry[slot].assume_init_read() })
+    }
+
+    /// Fills `slot`, which is empty.
+    fn fill(&mut self, slot: usize, value: E) -> &mut E {
+        // INVARIANT: It is initialised by the time that anybody else looks.
+        self.present |= 1 << slot;
+        self.entry[slot].write(value)
     }
 
     /// Lets `change` fill, change or empty `slot`.
     pub(super) fn update<R>(&mut self, slot: usize, change: impl FnOnce(&mut Option<E>) -> R) -> R {
-        let entry = &mut self.entry[slot];
-        let result = change(entry);
-        // INVARIANT: Only this entry can have changed.
-        self.present = self.present & !(1 << slot) | u64::from(entry.is_some()) << slot;
+        let mut entry = self.take(slot);
+        let result = change(&mut entry);
+        if let Some(entry) = entry {
+            self.fill(slot, entry);
+        }
         result
     }
 
@@ -69,15 +111,10 @@ impl<E> Entries<E> {
         slot: usize,
         make: impl FnOnce() -> Result<E, NotEnough>,
     ) -> Result<&mut E, NotEnough> {
-        match &mut self.entry[slot] {
-            Some(entry) => Ok(entry),
-            empty => {
-                let entry = empty.insert(make()?);
-                // INVARIANT: The entry was filled just now.
-                self.present |= 1 << slot;
-                Ok(entry)
-            }
+        if !self.is_present(slot) {
+            self.fill(slot, make()?);
         }
+        self.get_mut(slot).ok_or(NotEnough) // Never: it is there.
     }
 
     /// Clones those of `from`'s entries whose slots are in the bit set `wanted` into the same
@@ -95,12 +132,14 @@ impl<E> Entries<E> {
     pub(super) fn iter(&self, wanted: u64) -> impl Iterator<Item = (usize, &E)> {
         slots(self.present & wanted).filter_map(|slot| Some((slot, self.get(slot)?)))
     }
+}
 
-    /// Whether the invariant holds and something is present.
-    #[cfg(any(test, CONFIG_KUNIT))]
-    pub(super) fn verify(&self) -> bool {
-        let present = |slot: usize| self.present >> slot & 1 != 0;
-        self.present != 0 && (0..SLOTS).all(|slot| present(slot) == self.entry[slot].is_some())
+impl<E> Drop for Entries<E> {
+    fn drop(&mut self) {
+        for slot in slots(mem::take(&mut self.present)) {
+            // SAFETY: It was present, and by the invariant initialised.
+            unsafe { self.entry[slot].assume_init_drop() };
+        }
     }
 }
 
@@ -151,6 +190,16 @@ impl<T> NodeRef<T> {
     pub(super) fn is_unique(&self) -> bool {
         self.count.load(Acquire) == 1
     }
+
+    /// The node, if nobody else refers to it.
+    pub(super) fn get_mut(&mut self) -> Option<&mut Node<T>> {
+        if !self.is_unique() {
+            return None;
+        }
+        // SAFETY: By the type invariant the node is live. The only count is ours, and `self` is
+        // borrowed mutably, so nobody reads it nor takes a reference as long as the result lives.
+        Some(unsafe { self.0.as_mut() })
+    }
 }
 
 impl<T: Clone> NodeRef<T> {
@@ -172,9 +221,7 @@ impl<T: Clone> NodeRef<T> {
             }
             *self = NodeRef::from(copy);
         }
-        // SAFETY: By the type invariant the node is live. The only count is ours, and `self` is
-        // borrowed mutably, so nobody reads it nor takes a reference as long as the result lives.
-        Ok(unsafe { self.0.as_mut() })
+        self.get_mut().ok_or(NotEnough) // Never: it is ours alone by now.
     }
 }
 
@@ -288,9 +335,64 @@ impl<T> Node<T> {
             entries: NodeEntries::Leaf(Entries::new()),
         };
         #[cfg(MODULE)]
-        let memory = super::cache::allocate(flags)?;
+        let memory = cache::allocate(flags)?;
         #[cfg(not(MODULE))]
         let memory = KBox::new_uninit(flags)?;
         Ok(KBox::write(memory, node))
+    }
+}
+
+#[cfg(MODULE)]
+mod cache {
+    //! The slab cache of the nodes.
+
+    use super::Node;
+    use crate::{
+        loading::Loading,
+        slab_cache::{
+            Created,
+            SlabCache, //
+        }, //
+    };
+    use core::{
+        alloc::Layout,
+        mem::MaybeUninit,
+        ptr::NonNull, //
+    };
+    use kernel::{
+        alloc::{
+            AllocError,
+            Flags, //
+        },
+        prelude::*, //
+    };
+
+    /// A node whose values are pointers.
+    type PointerNode = Node<NonNull<()>>;
+
+    static CACHE: SlabCache<PointerNode> = SlabCache::new();
+
+    /// As long as this lives, nodes come from a slab cache, charged to the memory cgroup.
+    pub(crate) struct NodeCache {
+        _cache: Created<PointerNode>,
+    }
+
+    impl NodeCache {
+        /// Creates the cache; [`ENOMEM`].
+        pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
+            Ok(Self {
+                _cache: CACHE.create(c"anon_rmap_radix_node", loading)?,
+            })
+        }
+    }
+
+    /// Allocates memory for a node.
+    pub(super) fn allocate<T>(flags: Flags) -> Result<KBox<MaybeUninit<Node<T>>>, AllocError> {
+        if Layout::new::<Node<T>>() != Layout::new::<PointerNode>() {
+            return KBox::new_uninit(flags);
+        }
+        let memory = KBox::into_raw(CACHE.allocate(flags)?);
+        // SAFETY: The memory was the box's, and both kinds of nodes have one layout.
+        Ok(unsafe { KBox::from_raw(memory.cast()) })
     }
 }

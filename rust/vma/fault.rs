@@ -377,11 +377,11 @@ impl Fault<'_> {
         anon: ARef<Anon>,
         reservation: &mut FaultReservation,
     ) -> Result<Option<Share>, Look> {
-        let needed = slots.anons.nodes_for_insert(self.index.0);
+        let index = self.index.0;
         slots
             .anons
-            .insert(self.index.0, Share::new(anon), &mut reservation.nodes)
-            .map_err(|_| Look::NeedNodes(needed))
+            .insert(index, Share::new(anon), &mut reservation.nodes)
+            .map_err(|_| Look::NeedNodes(slots.anons.nodes_for_insert(index)))
     }
 
     /// Makes sure that a walk from a page of `anon_vma` finds the VMA.

@@ -13,7 +13,7 @@ mod driver {
 }
 
 use driver::radix_tree::{
-    NodePool,
+    NodeReservation,
     RadixTree, //
 };
 use kernel::prelude::*;
@@ -27,16 +27,18 @@ const RUNS: usize = 9;
 
 type Tree = RadixTree<Arc<u64>>;
 
-fn insert(tree: &mut Tree, index: u64, pool: &mut NodePool<Arc<u64>>) {
-    pool.reserve(tree.nodes_for_insert(index), GFP_KERNEL)
+fn insert(tree: &mut Tree, index: u64, reservation: &mut NodeReservation<Arc<u64>>) {
+    reservation
+        .reserve(tree.nodes_for_insert(index), GFP_KERNEL)
         .expect("memory");
-    assert!(tree.insert(index, Arc::new(index), pool).is_ok());
+    assert!(tree.insert(index, Arc::new(index), reservation).is_ok());
 }
 
-fn remove(tree: &mut Tree, first: u64, last: u64, pool: &mut NodePool<Arc<u64>>) {
-    pool.reserve(tree.nodes_for_remove(first, last), GFP_KERNEL)
+fn remove(tree: &mut Tree, first: u64, last: u64, reservation: &mut NodeReservation<Arc<u64>>) {
+    reservation
+        .reserve(tree.nodes_for_remove(first, last), GFP_KERNEL)
         .expect("memory");
-    assert!(tree.remove_range(first, last, pool).is_ok());
+    assert!(tree.remove_range(first, last, reservation).is_ok());
 }
 
 /// The indices below `pages`, each once, in an order without pattern.
@@ -68,19 +70,25 @@ fn measure<T>(
 
 fn main() {
     for pages in [64, 4096, 262_144] {
-        let empty = || (Tree::new(), NodePool::new());
+        let empty = || (Tree::new(), NodeReservation::new());
         let own = || {
-            let (mut tree, mut pool) = empty();
-            (0..pages).for_each(|index| insert(&mut tree, index, &mut pool));
-            (tree, pool)
+            let (mut tree, mut reservation) = empty();
+            (0..pages).for_each(|index| insert(&mut tree, index, &mut reservation));
+            (tree, reservation)
         };
         let full = own().0;
-        let fork = || (full.clone(), NodePool::new());
+        let fork = || (full.clone(), NodeReservation::new());
         let all = (0, u64::MAX);
 
-        measure("insert, in order", pages, pages, empty, |(tree, pool)| {
-            (0..pages).for_each(|index| insert(tree, index, pool));
-        });
+        measure(
+            "insert, in order",
+            pages,
+            pages,
+            empty,
+            |(tree, reservation)| {
+                (0..pages).for_each(|index| insert(tree, index, reservation));
+            },
+        );
         measure(
             "get, at random",
             pages,
@@ -119,21 +127,27 @@ fn main() {
                 (0..1000).for_each(|_| drop(black_box(full.clone())));
             },
         );
-        measure("first write to a clone", pages, 1, fork, |(tree, pool)| {
-            insert(tree, pages / 2, pool);
-        });
+        measure(
+            "first write to a clone",
+            pages,
+            1,
+            fork,
+            |(tree, reservation)| {
+                insert(tree, pages / 2, reservation);
+            },
+        );
         measure(
             "write all of a clone, per page",
             pages,
             pages,
             fork,
-            |(tree, pool)| {
-                shuffled(pages).for_each(|index| insert(tree, index, pool));
+            |(tree, reservation)| {
+                shuffled(pages).for_each(|index| insert(tree, index, reservation));
             },
         );
         let prepare = || {
-            let (mut tree, mut pool) = fork();
-            insert(&mut tree, pages / 2, &mut pool);
+            let (mut tree, mut reservation) = fork();
+            insert(&mut tree, pages / 2, &mut reservation);
             tree
         };
         measure(
@@ -153,8 +167,8 @@ fn main() {
             pages,
             pages,
             own,
-            |(tree, pool)| {
-                shuffled(pages).for_each(|index| remove(tree, index, index, pool));
+            |(tree, reservation)| {
+                shuffled(pages).for_each(|index| remove(tree, index, index, reservation));
             },
         );
         measure(
@@ -162,8 +176,8 @@ fn main() {
             pages,
             1,
             fork,
-            |(tree, pool)| {
-                remove(tree, pages / 4, pages * 3 / 4, pool);
+            |(tree, reservation)| {
+                remove(tree, pages / 4, pages * 3 / 4, reservation);
             },
         );
         measure(
@@ -171,8 +185,8 @@ fn main() {
             pages,
             pages,
             own,
-            |(tree, pool)| {
-                remove(tree, all.0, all.1, pool);
+            |(tree, reservation)| {
+                remove(tree, all.0, all.1, reservation);
             },
         );
     }

@@ -5,7 +5,7 @@
 //! `RADIX_TREE_SEED` repeats a run, `RADIX_TREE_STEPS` makes it longer.
 
 use crate::driver::radix_tree::{
-    NodePool,
+    NodeReservation,
     RadixTree, //
 };
 use kernel::{
@@ -141,14 +141,14 @@ impl World {
         self.trees[at] = Default::default();
     }
 
-    /// A pool of `nodes` nodes, and for comparison one that has a node too few, if it can.
-    fn pools(nodes: usize) -> (NodePool<Value>, Option<NodePool<Value>>) {
-        let pool = |nodes| {
-            let mut pool = NodePool::new();
-            pool.reserve(nodes, GFP_KERNEL).expect("memory");
-            pool
+    /// A reservation of `nodes` nodes, and for comparison one that has a node too few, if it can.
+    fn pools(nodes: usize) -> (NodeReservation<Value>, Option<NodeReservation<Value>>) {
+        let reservation = |nodes| {
+            let mut reservation = NodeReservation::new();
+            reservation.reserve(nodes, GFP_KERNEL).expect("memory");
+            reservation
         };
-        (pool(nodes), nodes.checked_sub(1).map(pool))
+        (reservation(nodes), nodes.checked_sub(1).map(reservation))
     }
 
     fn insert(&mut self) {
@@ -159,7 +159,7 @@ impl World {
         let mut value = Value::new(name, &self.live);
         let (tree, model) = &mut self.trees[at];
         let nodes = tree.nodes_for_insert(index);
-        let (mut pool, small) = Self::pools(nodes);
+        let (mut reservation, small) = Self::pools(nodes);
         if let Some(mut small) = small {
             value = match tree.insert(index, value, &mut small) {
                 Err(value) => value,
@@ -168,9 +168,9 @@ impl World {
             assert_eq!(small.len(), nodes - 1);
             check(tree, model);
         }
-        let old = tree.insert(index, value, &mut pool);
+        let old = tree.insert(index, value, &mut reservation);
         let old = old.unwrap_or_else(|_| panic!("{nodes} nodes did not do for {index}"));
-        assert_eq!(pool.len(), 0, "insert took less than it said");
+        assert_eq!(reservation.len(), 0, "insert took less than it said");
         assert_eq!(old.map(|old| old.name), model.insert(index, name));
         let slot = tree.get(index).expect("inserted just now");
         assert!(slot.unshared && slot.value.shares.get() == 1);
@@ -181,16 +181,16 @@ impl World {
         let (first, last) = self.range(at);
         let (tree, model) = &mut self.trees[at];
         let nodes = tree.nodes_for_remove(first, last);
-        let (mut pool, small) = Self::pools(nodes);
+        let (mut reservation, small) = Self::pools(nodes);
         if let Some(mut small) = small {
             assert!(tree.remove_range(first, last, &mut small).is_err());
             assert_eq!(small.len(), nodes - 1);
             check(tree, model);
         }
         let live = self.live.get();
-        let removed = tree.remove_range(first, last, &mut pool);
+        let removed = tree.remove_range(first, last, &mut reservation);
         let removed = removed.unwrap_or_else(|_| panic!("{nodes} nodes did not do"));
-        assert_eq!(pool.len(), 0, "remove_range took less than it said");
+        assert_eq!(reservation.len(), 0, "remove_range took less than it said");
         assert!(self.live.get() >= live, "a value was dropped too early");
         model.retain(|index, _| !(first..=last).contains(index));
         assert_eq!(tree.count_range(first, last), 0);
@@ -216,7 +216,7 @@ impl World {
         let (mut into, mut into_model) = std::mem::take(&mut self.trees[to]);
         let (tree, model) = &self.trees[from];
         let nodes = tree.nodes_for_share(first, last, &into);
-        let (mut pool, small) = Self::pools(nodes);
+        let (mut reservation, small) = Self::pools(nodes);
         if let Some(mut small) = small {
             assert!(tree
                 .share_range(first, last, &mut into, &mut small)
@@ -224,7 +224,7 @@ impl World {
             assert_eq!(small.len(), nodes - 1);
             check(&into, &into_model);
         }
-        tree.share_range(first, last, &mut into, &mut pool)
+        tree.share_range(first, last, &mut into, &mut reservation)
             .unwrap_or_else(|_| panic!("{nodes} nodes did not do"));
         into_model.extend(model.range(first..=last));
         for (_, slot) in into.iter_range(first, last) {
@@ -340,31 +340,33 @@ fn rand_seed() -> u64 {
 
 #[test]
 fn a_pool_keeps_what_it_got_before_an_allocation_failed() {
-    let mut pool = NodePool::<u64>::new();
-    let result = fail::after(3, || pool.reserve(5, GFP_KERNEL));
-    assert_eq!((result, pool.len()), (Err(AllocError), 3));
-    assert_eq!(pool.reserve(5, GFP_KERNEL), Ok(()));
-    assert_eq!(pool.len(), 5);
+    let mut reservation = NodeReservation::<u64>::new();
+    let result = fail::after(3, || reservation.reserve(5, GFP_KERNEL));
+    assert_eq!((result, reservation.len()), (Err(AllocError), 3));
+    assert_eq!(reservation.reserve(5, GFP_KERNEL), Ok(()));
+    assert_eq!(reservation.len(), 5);
 }
 
 #[test]
 fn changes_do_not_allocate() {
-    let mut pool = NodePool::new();
-    pool.reserve(100, GFP_KERNEL).expect("memory");
+    let mut reservation = NodeReservation::new();
+    reservation.reserve(100, GFP_KERNEL).expect("memory");
     fail::after(0, || {
         let mut tree = RadixTree::new();
         for index in [0, 63, 64, 5000, 1 << 40] {
-            assert_eq!(tree.insert(index, index, &mut pool), Ok(None));
+            assert_eq!(tree.insert(index, index, &mut reservation), Ok(None));
         }
         let clone = tree.clone();
-        assert!(tree.remove_range(60, 4999, &mut pool).is_ok());
-        assert!(clone.share_range(60, 4999, &mut tree, &mut pool).is_ok());
+        assert!(tree.remove_range(60, 4999, &mut reservation).is_ok());
+        assert!(clone
+            .share_range(60, 4999, &mut tree, &mut reservation)
+            .is_ok());
         assert!(tree.verify() && tree.count_range(0, u64::MAX) == 5);
     });
 }
 
 #[test]
 fn a_long_pool_is_freed_without_recursion() {
-    let mut pool = NodePool::<u64>::new();
-    pool.reserve(200_000, GFP_KERNEL).expect("memory");
+    let mut reservation = NodeReservation::<u64>::new();
+    reservation.reserve(200_000, GFP_KERNEL).expect("memory");
 }

@@ -4,7 +4,7 @@
 
 use crate::{
     driver::radix_tree::{
-        NodePool,
+        NodeReservation,
         RadixTree, //
     },
     oracle::{
@@ -76,7 +76,7 @@ struct Process {
 impl Process {
     const PAGES: u64 = 500;
 
-    fn write(&mut self, index: u64, content: u64, pool: &mut NodePool<Share>) {
+    fn write(&mut self, index: u64, content: u64, reservation: &mut NodeReservation<Share>) {
         self.model.insert(index, content);
         if let Some(slot) = self.tree.get(index) {
             let page = &slot.value.0;
@@ -86,18 +86,20 @@ impl Process {
                 return;
             }
         }
-        pool.reserve(self.tree.nodes_for_insert(index), GFP_KERNEL)
+        reservation
+            .reserve(self.tree.nodes_for_insert(index), GFP_KERNEL)
             .expect("memory");
-        let old = self.tree.insert(index, Share::new(content), pool);
+        let old = self.tree.insert(index, Share::new(content), reservation);
         assert!(old.is_ok(), "the needs grew while other trees changed");
     }
 
-    fn unmap(&mut self, first: u64, last: u64, pool: &mut NodePool<Share>) {
+    fn unmap(&mut self, first: u64, last: u64, reservation: &mut NodeReservation<Share>) {
         self.model
             .retain(|index, _| !(first..=last).contains(index));
-        pool.reserve(self.tree.nodes_for_remove(first, last), GFP_KERNEL)
+        reservation
+            .reserve(self.tree.nodes_for_remove(first, last), GFP_KERNEL)
             .expect("memory");
-        let removed = self.tree.remove_range(first, last, pool);
+        let removed = self.tree.remove_range(first, last, reservation);
         assert!(removed.is_ok(), "the needs grew while other trees changed");
     }
 
@@ -121,7 +123,7 @@ fn threads_never_see_each_others_writes() {
             scope.spawn(move || {
                 let mut random = Random(seed ^ number << 32);
                 let mut process = Process::default();
-                let mut pool = NodePool::new();
+                let mut reservation = NodeReservation::new();
                 for _ in 0..steps {
                     let index = random.below(Process::PAGES);
                     match random.below(64) {
@@ -133,8 +135,8 @@ fn threads_never_see_each_others_writes() {
                             }
                             process.check();
                         }
-                        1 => process.unmap(index, index + random.below(100), &mut pool),
-                        _ => process.write(index, random.next(), &mut pool),
+                        1 => process.unmap(index, index + random.below(100), &mut reservation),
+                        _ => process.write(index, random.next(), &mut reservation),
                     }
                 }
                 process.check();
