@@ -11,14 +11,14 @@
 //! | --- | --- | --- |
 //! | `open` of a split comes with the mmap lock for writing, before the borders change, and nothing can fail afterwards; `may_split` comes before | `__split_vma()` | [`broken`]: a border that no hook has told; `mapping` |
 //! | `open` of a fork comes before the child's VMA is linked and page tables are copied, with both mmap locks and the parent's VMA locked for writing | `dup_mmap()` | `mapping`, `verify` |
-//! | fork copies page tables only with `VM_COPY_ON_FORK`, and then no more than markers, as the parent's are zapped before | `vma_needs_copy()` | `differences`, `verify` |
+//! | fork copies page tables only with `VM_COPY_ON_FORK`, and then no more than markers, as the parent's are zapped before | `vma_needs_copy()` | `core_mm_limits`, `verify` |
 //! | `open` of a move comes before its VMA is linked; the VMA has the source's offset of what is moved | `copy_vma()` | `mremap` |
 //! | what mremap moves is announced as `MMU_NOTIFY_UNMAP` between `open` and `mremap`, from the first page that is moved or, for whole page tables, from before the source, up to the last; nothing is announced for an old length of 0 | `move_page_tables()`, `try_realign_addr()` | `mremap` |
 //! | the target of a move is linked before entries move, and they move from the source to the target; if they move back, it is with `i_mmap` locked for writing, and the target is closed afterwards | `copy_vma()`, `pmc_revert` in `copy_vma_and_data()` | `memory_failure_race`, `verify` |
 //! | in place, a VMA grows at its end only, with the VMA locked for writing, and no hook is called | `vma_merge_extend()` | [`broken`]: a border that no hook has told; `growth` |
 //! | VMAs whose offsets don't continue each other, or that have another file, are not merged, and their border is not shifted | `can_vma_merge_before()`, `can_vma_merge_after()`, `is_mergeable_vma()` | [`broken`]: a border that no hook has told; `offsets` |
 //! | a child's VMA has the offset of its parent's | `mapping_rmap_tree_insert_after()` in `dup_mmap()` | the kernel's own check, with `CONFIG_DEBUG_VM` |
-//! | a file without the operation `mmap` can't be mapped | `can_mmap_file()` in `do_mmap()`, before anything is unmapped | `differences` |
+//! | a file without the operation `mmap` can't be mapped | `can_mmap_file()` in `do_mmap()`, before anything is unmapped | `core_mm_limits` |
 //! | `mprotect` comes for each part of a VMA before its protection changes, which then becomes a VMA of its own with exactly these borders | `do_mprotect_pkey()`, `mprotect_fixup()` | `commit_charge` |
 //! | private mappings that are writable from the start are charged by core mm, and no others of ours | `accountable_mapping()`, before `mmap` is called; `mprotect_fixup()` | `commit_charge` |
 //! | the size of a shmem file is charged when it is made, and what its size is when it goes is given back | `__shmem_file_setup()`, `shmem_evict_inode()` | `commit_charge` |
@@ -30,7 +30,7 @@
 //! | --- | --- | --- |
 //! | before a VMA is unlinked from `i_mmap`, its address space is released (exit) or `MMU_NOTIFY_UNMAP` comes for it | `unmap_vmas()`, `exit_mmap()` | [`broken`]: unlinked without notice |
 //! | page tables of a VMA that is linked in `i_mmap` are freed under no lock but with `i_mmap` locked for writing; only the lowest ones can go before, by RCU | `free_pgtables()`, `move_pgt_entry()`, `try_to_free_pte()` | KASAN under `memory_failure_race` |
-//! | `MMU_NOTIFY_CLEAR` with the VMA locked for reading is `MADV_DONTNEED` (or what amounts to it, as installing a guard over pages), our own zap, or the split of a huge page, which we don't have | `zap_vma_range_batched()`; `grep MMU_NOTIFY_CLEAR mm/` has no other for pages that are in no LRU list | `differential`, `torture` |
+//! | `MMU_NOTIFY_CLEAR` with the VMA locked for reading is `MADV_DONTNEED` (or what amounts to it, as installing a guard over pages), our own zap, or the split of a huge page, which we don't have | `zap_vma_range_batched()`; `grep MMU_NOTIFY_CLEAR mm/` has no other for pages that are in no LRU list | `random_program`, `torture` |
 //! | the VMA locked for writing means that nothing is discarded | `vma_adjust_trans_huge()` | `mapping`: a split loses nothing |
 //! | start and end of a notification have the same `mmu_notifier_range` | all of its users: it is a local variable | faults in the range wait for ever: `growth` |
 //! | between start and end the VMAs in the range stay as they are | who clears holds the mmap lock or the VMA's lock | `growth`, `torture` |
@@ -38,7 +38,7 @@
 //! | an entry that is not empty is a page, a marker of a guard page, or one of userfaultfd's write-protection; the first kind of marker never gets to a fault of ours, the second one does | `handle_pte_marker()` | `verify`: wrong marker; `userfaultfd` |
 //! | entries are cleared before TLBs are flushed; a zap that comes in between flushes all of the address space | `mm_tlb_flush_nested()` in `tlb_finish_mmu()` | `threads` |
 //! | the page of zeroes, mapped as a special entry, is no page of the VMA: nobody counts it, a write to it comes to `pfn_mkwrite`, and is made again if that returns `VM_FAULT_NOPAGE` | `vm_normal_page()`, `wp_pfn_shared()`; `do_anonymous_page()` maps it so | `zero_page`, `verify` |
-//! | the end of `MMU_NOTIFY_CLEAR` comes before TLBs are flushed, with `process_madvise` long before; until they are, the address space says that a flush is pending | `zap_vma_range_batched()`, `vector_madvise()`; `tlb_gather_mmu()` | `rmap`, `threads` |
+//! | the end of `MMU_NOTIFY_CLEAR` comes before TLBs are flushed, with `process_madvise` long before; until they are, the address space says that a flush is pending | `zap_vma_range_batched()`, `vector_madvise()`; `tlb_gather_mmu()` | `rmap_trees`, `threads` |
 //! | VMAs of one family have `VM_SHARED` and `VM_MAYWRITE` alike, all their life | `mmap_region()`; nobody clears them | looked at before: `anon_rmap_i_mmap_may_write_protect()` |
 //! | `wp_shared_mapping_range()` and `clean_record_shared_mapping_range()` leave soft-dirty and accessed bits, flush TLBs and tell other notifiers; what they have been through stays read-only until a fault of ours | `wp_pte()`, `clean_record_pte()`, `wp_clean_post_vma()` | `page_state` |
 //! | a zap without details leaves the markers, and turns the bit of write-protection into one | `zap_install_uffd_wp_if_needed()` | `userfaultfd` |

@@ -3,8 +3,17 @@
  * What /proc says of memory of the device is what it says of anonymous memory with which the same was done, after each of
  * many random steps. `accounting [SEED [SEEDS [STEPS]]]` repeats a run: SEEDS seeds from SEED on, STEPS steps each.
  */
-#include "proc.h"
-#include "random.h"
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/debugfs.h"
+#include "lib/device.h"
+#include "lib/pagemap.h"
+#include "lib/peer.h"
+#include "lib/proc.h"
+#include "lib/random.h"
+#include "lib/stats.h"
 #include "kselftest.h"
 
 #define PAGES 64
@@ -16,37 +25,16 @@ struct view {
 	long size, rss, referenced;
 };
 
-static void add_up(const char *line, void *argument)
-{
-	struct view *view = argument;
-	long kilobytes;
-
-	if (sscanf(line, "Size: %ld", &kilobytes) == 1)
-		view->size += kilobytes;
-	else if (sscanf(line, "Rss: %ld", &kilobytes) == 1)
-		view->rss += kilobytes;
-	else if (sscanf(line, "Referenced: %ld", &kilobytes) == 1)
-		view->referenced += kilobytes;
-}
-
 static struct view look(char *memory)
 {
-	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	unsigned char in_core[PAGES] = {};
-	uint64_t entries[PAGES] = {};
-	struct view view = {};
-
-	if (pread(pagemap, entries, sizeof(entries), (uintptr_t)memory / PAGE * sizeof(*entries)) != sizeof(entries) ||
-	    mincore(memory, PAGES * PAGE, in_core))
-		ksft_exit_fail_perror("pagemap or mincore");
-	close(pagemap);
-	for (size_t i = 0; i < PAGES; i++) {
-		view.present |= (uint64_t)!!(entries[i] & PAGEMAP_PRESENT) << i;
-		view.soft_dirty |= (uint64_t)!!(entries[i] & PAGEMAP_SOFT_DIRTY) << i;
-		view.in_core |= (uint64_t)(in_core[i] & 1) << i;
-	}
-	read_smaps(memory, PAGES, add_up, &view);
-	return view;
+	return (struct view){
+		.present = pages_that_are(PAGEMAP_PRESENT, memory, PAGES),
+		.soft_dirty = pages_that_are(PAGEMAP_SOFT_DIRTY, memory, PAGES),
+		.in_core = pages_in_core(memory, PAGES),
+		.size = smaps_kilobytes(memory, PAGES, "Size"),
+		.rss = smaps_kilobytes(memory, PAGES, "Rss"),
+		.referenced = smaps_kilobytes(memory, PAGES, "Referenced"),
+	};
 }
 
 /* What a seed works with: the same is done to both. */
@@ -68,9 +56,9 @@ static void disturb(char *page, bool move)
 {
 	uint64_t pfn = pfn_of(page);
 
-	if (!pfn || print_to_file(DEBUGFS "rmap", "%#lx", pfn))
+	if (!pfn || ask_rmap(pfn))
 		return;
-	if (move ? print_to_file(DEBUGFS "soft_offline", "%#lx", pfn) : poison_pfn(pfn))
+	if (move ? soft_offline_pfn(pfn) : poison_pfn(pfn))
 		ksft_exit_fail_msg("frame %#lx is not moved or poisoned\n", pfn);
 	if (unpoison_pfn(pfn))
 		ksft_exit_fail_msg("frame %#lx is not unpoisoned\n", pfn);
@@ -86,7 +74,7 @@ static void step(struct scene *scene, enum operation operation, size_t first, si
 {
 	struct peer **child = &scene->children[scene->next_child % CHILDREN];
 
-	if (operation == CLEAR_REFS && write_file("/proc/self/clear_refs", "4", 1))
+	if (operation == CLEAR_REFS && clear_soft_dirty())
 		ksft_exit_fail_perror("clear_refs");
 	if (operation == CHILD) {
 		if (*child)
@@ -154,8 +142,7 @@ static bool differ(uint64_t seed, unsigned long number, const char *name, struct
 static long run(uint64_t seed, unsigned long steps)
 {
 	struct scene scene = {
-		.memories = { map_device(PAGES, MAP_PRIVATE),
-			      mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) },
+		.memories = { map_private(true, PAGES), map_private(false, PAGES) },
 	};
 	long surplus = 0;
 	bool wrong = false;

@@ -9,10 +9,10 @@
  */
 #include <sys/syscall.h>
 
-#include "fixture.h"
-#include "random.h"
-#include "slow_write.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/random.h"
+#include "lib/slow_write.h"
+#include "lib/watchdog.h"
 
 static long nr_rounds = 1;
 
@@ -301,7 +301,7 @@ static int poison(struct scene *scene)
 	return poison_addr(getpid(), scene->memory + MIDDLE * PAGE);
 }
 
-static bool is_poisoned(struct scene *scene)
+static bool it_is_poisoned(struct scene *scene)
 {
 	struct access access = load(scene->memory + MIDDLE * PAGE), childs = {};
 
@@ -357,7 +357,7 @@ static bool some_are_poisoned(struct scene *scene)
 
 static int soft_offline(struct scene *scene)
 {
-	return print_to_file(DEBUGFS "soft_offline", "%#lx", scene->pfn);
+	return soft_offline_pfn(scene->pfn);
 }
 
 static bool is_offline(struct scene *scene)
@@ -372,7 +372,7 @@ static int ask_who_would_be_hit(struct scene *scene)
 
 static int ask_who_maps_it(struct scene *scene)
 {
-	return print_to_file(DEBUGFS "rmap", "%#lx", scene->pfn);
+	return ask_rmap(scene->pfn);
 }
 
 static bool it_is_listed(struct scene *scene, const char *file)
@@ -431,7 +431,7 @@ FIXTURE_VARIANT_ADD(allocation_failure, fork_guarded) {
 	.operation = fork_a_child, .done = has_a_child_apart, .guarded = true
 };
 VARIANT(use_reserved, reserved_is_used);
-VARIANT(poison, is_poisoned);
+VARIANT(poison, it_is_poisoned);
 VARIANT(poison_in_advance, is_poisoned_in_advance, .discarded = true);
 VARIANT(poison_and_unpoison, all_kept, .with_child = true);
 VARIANT(poison_some, some_are_poisoned);
@@ -449,7 +449,7 @@ VARIANT_SHARED(discard_shared, discard, is_discarded);
 VARIANT_SHARED(move_shared, move, is_moved);
 VARIANT_SHARED(move_the_middle_of_shared, move_the_middle, the_middle_is_moved);
 VARIANT_SHARED(fork_shared, fork_a_child, has_a_child);
-VARIANT_SHARED(poison_shared, poison, is_poisoned);
+VARIANT_SHARED(poison_shared, poison, it_is_poisoned);
 VARIANT_SHARED(soft_offline_shared, soft_offline, is_offline);
 
 #define FAULTS "/sys/kernel/debug/"
@@ -491,10 +491,7 @@ FIXTURE_SETUP(allocation_failure)
 	ASSERT_STREQ("", prepare_failures());
 }
 
-FIXTURE_TEARDOWN_PARENT(allocation_failure)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(allocation_failure);
 
 /* Lets the @nth allocation of this task fail from now on; @fail is its file. */
 static bool fail_allocation(int fail, int nth)
@@ -526,7 +523,7 @@ static enum outcome attempt(FIXTURE_VARIANT(allocation_failure) const *variant, 
 	int fail, device, error;
 	bool spared;
 
-	scene.target = mmap(NULL, 4 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	scene.target = reserve(4 * PAGES);
 	fail = open("/proc/thread-self/fail-nth", O_RDWR);
 	scene.memory = map_device(2 * PAGES, MAP_PRIVATE);
 	device = open(DEVICE, O_RDWR | O_CLOEXEC);
@@ -614,14 +611,11 @@ FIXTURE_SETUP(moved_page)
 	if (!can_fail())
 		SKIP(return, "this kernel has no fault injection");
 	ASSERT_STREQ("", prepare_failures());
-	self->other = mmap(NULL, ROOM * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	self->other = reserve(ROOM);
 	ASSERT_NE(MAP_FAILED, self->other);
 }
 
-FIXTURE_TEARDOWN_PARENT(moved_page)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(moved_page);
 
 static long poison_after(void *pfn, long ns)
 {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What the system promises (Committed_AS) by memory of the device, and when it refuses to: as for anonymous memory. */
-#include "fixture.h"
-#include "proc.h"
+#include "lib/fixture.h"
 
 #define MEBIBYTE (1UL << 20)
 #define SIZE (256 * MEBIBYTE)
@@ -24,13 +23,7 @@ FIXTURE(commit_charge)
 	char overcommit;
 };
 
-FIXTURE_VARIANT(commit_charge)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(commit_charge, device) { .device = true };
-FIXTURE_VARIANT_ADD(commit_charge, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(commit_charge);
 
 FIXTURE_SETUP(commit_charge)
 {
@@ -47,16 +40,6 @@ FIXTURE_TEARDOWN_PARENT(commit_charge)
 {
 	write_file(OVERCOMMIT, &self->overcommit, 1);
 	EXPECT_STREQ("", leak());
-}
-
-static char *map(bool device, size_t size, int protection, int flags)
-{
-	int fd = device ? open(DEVICE, O_RDWR | O_CLOEXEC) : -1;
-	char *memory = mmap(NULL, size, protection, flags | (device ? 0 : MAP_ANONYMOUS), fd, 0);
-
-	if (fd >= 0)
-		close(fd);
-	return memory;
 }
 
 /* How much more is committed than @before; waits until that is about @expected, since files are closed a while later. */
@@ -79,7 +62,7 @@ static long committed_since(long before, long expected)
 
 TEST_F(commit_charge, private_memory_is_charged_when_it_becomes_writable)
 {
-	char *memory = map(variant->device, SIZE, PROT_NONE, MAP_PRIVATE);
+	char *memory = map_memory(variant->device, SIZE, PROT_NONE, MAP_PRIVATE);
 	struct peer *child;
 
 	ASSERT_NE(MAP_FAILED, memory);
@@ -116,12 +99,12 @@ TEST_F(commit_charge, private_memory_is_charged_when_it_becomes_writable)
 
 TEST_F(commit_charge, private_memory_is_charged_when_it_is_mapped_moved_and_grown)
 {
-	char *memory = map(variant->device, QUARTER, PROT_READ | PROT_WRITE, MAP_PRIVATE), *target;
+	char *memory = map_memory(variant->device, QUARTER, PROT_READ | PROT_WRITE, MAP_PRIVATE), *target;
 
 	ASSERT_NE(MAP_FAILED, memory);
 	EXPECT_COMMITTED(QUARTER);
 	ASSERT_EQ(0, munmap(memory, QUARTER));
-	memory = map(variant->device, QUARTER, PROT_READ, MAP_PRIVATE);
+	memory = map_memory(variant->device, QUARTER, PROT_READ, MAP_PRIVATE);
 	EXPECT_COMMITTED(0);
 	ASSERT_EQ(0, mprotect(memory, QUARTER, PROT_READ | PROT_WRITE));
 	EXPECT_WORD(1, store(memory, 1));
@@ -143,7 +126,7 @@ TEST_F(commit_charge, private_memory_is_charged_when_it_is_mapped_moved_and_grow
 
 TEST_F(commit_charge, shared_memory_is_charged_as_long_as_somebody_has_it)
 {
-	char *memory = map(variant->device, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED);
+	char *memory = map_memory(variant->device, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED);
 	struct peer *child;
 
 	ASSERT_NE(MAP_FAILED, memory);
@@ -159,9 +142,9 @@ TEST_F(commit_charge, shared_memory_is_charged_as_long_as_somebody_has_it)
 
 TEST_F(commit_charge, nothing_is_reserved_if_so_asked)
 {
-	char *memory = map(variant->device, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE);
-	char *shared = map(variant->device, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE);
-	char *none = map(variant->device, SIZE, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE);
+	char *memory = map_memory(variant->device, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE);
+	char *shared = map_memory(variant->device, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE);
+	char *none = map_memory(variant->device, SIZE, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE);
 
 	ASSERT_NE(MAP_FAILED, memory);
 	ASSERT_NE(MAP_FAILED, shared);
@@ -181,13 +164,13 @@ TEST_F(commit_charge, more_than_there_is_is_refused)
 	const size_t size = more_than_there_is();
 	char *memory;
 
-	ASSERT_EQ(0, write_file(OVERCOMMIT, "2", 1));
-	EXPECT_EQ(MAP_FAILED, map(variant->device, size, PROT_READ | PROT_WRITE, MAP_PRIVATE));
+	ASSERT_EQ(0, write_text(OVERCOMMIT, "2"));
+	EXPECT_EQ(MAP_FAILED, map_memory(variant->device, size, PROT_READ | PROT_WRITE, MAP_PRIVATE));
 	EXPECT_EQ(ENOMEM, errno);
 	/* MAP_NORESERVE means nothing then. */
-	EXPECT_EQ(MAP_FAILED, map(variant->device, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE));
+	EXPECT_EQ(MAP_FAILED, map_memory(variant->device, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE));
 	EXPECT_EQ(ENOMEM, errno);
-	memory = map(variant->device, size, PROT_NONE, MAP_PRIVATE);
+	memory = map_memory(variant->device, size, PROT_NONE, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, memory);
 	EXPECT_EQ(-1, mprotect(memory, size, PROT_READ | PROT_WRITE));
 	EXPECT_EQ(ENOMEM, errno);
@@ -205,13 +188,13 @@ TEST_F(commit_charge, more_than_there_is_is_refused)
 TEST_F(commit_charge, what_grew_beyond_the_promise_can_be_cut)
 {
 	const size_t much = 1UL << 45;
-	char *memory = map(variant->device, much, PROT_NONE, MAP_PRIVATE);
+	char *memory = map_memory(variant->device, much, PROT_NONE, MAP_PRIVATE);
 
 	ASSERT_NE(MAP_FAILED, memory);
 	ASSERT_EQ(0, munmap(memory + SIZE, much - SIZE));
 	ASSERT_EQ(0, mprotect(memory, SIZE, PROT_READ | PROT_WRITE));
 	EXPECT_WORD(1, store(memory, 1));
-	ASSERT_EQ(0, write_file(OVERCOMMIT, "2", 1));
+	ASSERT_EQ(0, write_text(OVERCOMMIT, "2"));
 	if (mremap(memory, SIZE, much, 0) == MAP_FAILED) {
 		EXPECT_FALSE(variant->device);
 		EXPECT_EQ(ENOMEM, errno);

@@ -3,11 +3,9 @@
  * A page that can't be read any more when it is to be copied: that is a failure of the page. The kernel is told that the
  * frame is bad, and marks it; whoever is faster, the copy or who takes the page away for that, nobody gets a copy.
  */
-#include "await.h"
-#include "fixture.h"
-#include "pool.h"
-
-#define HWPOISON_INJECT "/sys/kernel/debug/hwpoison/corrupt-pfn"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
+#include "lib/pool.h"
 
 FIXTURE(copy_failure)
 {
@@ -25,7 +23,7 @@ FIXTURE_SETUP(copy_failure)
 
 	if (pool(&first_pfn))
 		SKIP(return, "the driver is told at once");
-	if (access(HWPOISON_INJECT, F_OK) && (system("modprobe hwpoison-inject") || access(HWPOISON_INJECT, F_OK)))
+	if (!has_hwpoison_inject())
 		SKIP(return, "no hwpoison-inject");
 	self->pages = 4;
 	self->memory = map_device(self->pages, MAP_PRIVATE);
@@ -36,14 +34,10 @@ FIXTURE_SETUP(copy_failure)
 	EXPECT_WORD(1UL << 32, load(self->memory));
 	self->pfn = pfn_of(self->memory);
 	self->quarantined = counter("quarantined");
-	ASSERT_EQ(EBUSY, print_to_file(HWPOISON_INJECT, "%#lx", self->pfn));
+	ASSERT_EQ(EBUSY, print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", self->pfn));
 }
 
-/* In the parent, since the memory goes with the process. */
-FIXTURE_TEARDOWN_PARENT(copy_failure)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(copy_failure);
 
 TEST_F(copy_failure, copy_on_write)
 {
@@ -64,7 +58,7 @@ TEST_F(copy_failure, soft_offline)
 {
 	struct poisoned page;
 
-	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "soft_offline", "%#lx", self->pfn));
+	EXPECT_EQ(EHWPOISON, soft_offline_pfn(self->pfn));
 	ASSERT_TRUE(await(is_taken_away, self->pfn));
 	ASSERT_TRUE(read_poisoned(self->pfn, &page));
 	EXPECT_STREQ("memory_failure", page.source);

@@ -4,7 +4,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 4096
 /* One page in so many is touched. */
@@ -28,18 +28,14 @@ FIXTURE_VARIANT_ADD(core_dump, anonymous_shared) { .device = false, .flags = MAP
 
 FIXTURE_SETUP(core_dump)
 {
-	self->memory = variant->device ? map_device(PAGES, variant->flags) :
-		mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, variant->flags | MAP_ANONYMOUS, -1, 0);
+	self->memory = map_memory(variant->device, PAGES * PAGE, PROT_READ | PROT_WRITE, variant->flags);
 	ASSERT_NE(MAP_FAILED, self->memory);
 	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
 	for (size_t i = 0; i < PAGES; i += STRIDE)
 		fill(self->memory + i * PAGE, 1, i);
 }
 
-FIXTURE_TEARDOWN_PARENT(core_dump)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(core_dump);
 
 /* The part of a core file that was at @address; NULL if it is not in there. */
 static const char *in_core(const char *core, const void *address)
@@ -64,7 +60,7 @@ static char *core_of_a_child(const char *address, struct stat *status)
 	char *former = read_file("/proc/sys/kernel/core_pattern"), *core;
 	pid_t pid;
 
-	if (write_file("/proc/sys/kernel/core_pattern", pattern, strlen(pattern)))
+	if (write_text("/proc/sys/kernel/core_pattern", pattern))
 		return NULL;
 	pid = fork();
 	if (!pid) {
@@ -78,7 +74,7 @@ static char *core_of_a_child(const char *address, struct stat *status)
 	stat(pattern, status);
 	core = read_file(pattern);
 	unlink(pattern);
-	write_file("/proc/sys/kernel/core_pattern", former, strlen(former));
+	write_text("/proc/sys/kernel/core_pattern", former);
 	free(former);
 	return core;
 }

@@ -4,20 +4,19 @@
  * the driver. For a module with a pool, see qemu/machine-check-test.
  */
 #include <sys/uio.h>
-#include "fixture.h"
-#include "pool.h"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
+#include "lib/pool.h"
 
-#define HWPOISON_INJECT "/sys/kernel/debug/hwpoison/corrupt-pfn"
-#define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
 
 static int corrupt_pfn(uint64_t pfn)
 {
-	return print_to_file(HWPOISON_INJECT, "%#lx", pfn);
+	return print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
 }
 
 static int hard_offline(uint64_t pfn)
 {
-	return print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT);
+	return print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT);
 }
 
 FIXTURE(device_memory)
@@ -38,11 +37,7 @@ FIXTURE_SETUP(device_memory)
 	fill(self->memory, self->pages, 1);
 }
 
-/* In the parent, since the memory goes with the process. */
-FIXTURE_TEARDOWN_PARENT(device_memory)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(device_memory);
 
 #define EXPECT_POISONED(pfn, expected_kind) do {			\
 	struct poisoned poisoned_page = {};				\
@@ -116,7 +111,7 @@ TEST_F(device_memory, soft_offline)
 {
 	uint64_t pfn = pfn_of(self->memory);
 
-	ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn));
+	ASSERT_EQ(0, soft_offline_pfn(pfn));
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
 	EXPECT_NE(pfn, pfn_of(self->memory));
 	EXPECT_EQ(0, unpoison_pfn(pfn));
@@ -135,16 +130,11 @@ TEST_F(device_memory, frame_that_nobody_uses)
 /* Whether one of @pages pages is in frame @pfn. */
 static bool is_mapped(const char *memory, size_t pages, uint64_t pfn)
 {
-	const uint64_t frame = (1ULL << 55) - 1;
 	uint64_t *entries = calloc(pages, sizeof(*entries));
-	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	ssize_t size = pread(pagemap, entries, pages * sizeof(*entries),
-			     ((uintptr_t)memory >> PAGE_SHIFT) * sizeof(*entries));
-	bool found = size != (ssize_t)(pages * sizeof(*entries));
+	bool found = !read_pagemap(memory, pages, entries);
 
 	for (size_t i = 0; i < pages; i++)
-		found |= (entries[i] & frame) == pfn;
-	close(pagemap);
+		found |= (entries[i] & PAGEMAP_FRAME) == pfn;
 	free(entries);
 	return found;
 }
@@ -157,7 +147,7 @@ TEST_F_TIMEOUT(device_memory, used_up, 120)
 	struct access access = {};
 
 	ASSERT_NE(MAP_FAILED, memory);
-	ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", aside));
+	ASSERT_EQ(0, soft_offline_pfn(aside));
 	ASSERT_EQ(0, munmap(self->memory, self->pages * PAGE));
 	for (; pages < room; pages++) {
 		access = store(memory + pages * PAGE, pages);
@@ -170,7 +160,7 @@ TEST_F_TIMEOUT(device_memory, used_up, 120)
 	EXPECT_EQ(self->pool_pages - quarantined - 1, pages);
 	EXPECT_FALSE(is_mapped(memory, pages, aside));
 	EXPECT_WORD(pages - 1, load(memory + (pages - 1) * PAGE));
-	EXPECT_EQ(ENOSPC, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn_of(memory)));
+	EXPECT_EQ(ENOSPC, soft_offline_pfn(pfn_of(memory)));
 
 	ASSERT_EQ(0, unpoison_pfn(aside));
 	EXPECT_WORD(7, store(memory + pages * PAGE, 7));
@@ -203,7 +193,7 @@ TEST_F(device_memory, list_of_bad_frames_is_taken_again)
 	uint64_t pfn = pfn_of(self->memory);
 	char *list;
 
-	ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+	ASSERT_EQ(0, hard_offline_pfn(pfn));
 	ASSERT_EQ(0, munmap(self->memory, self->pages * PAGE));
 	list = read_file(DEBUGFS "quarantine");
 	ASSERT_NE(NULL, list);
@@ -214,8 +204,8 @@ TEST_F(device_memory, list_of_bad_frames_is_taken_again)
 		uint64_t bad;
 
 		ASSERT_EQ(1, sscanf(line, "pfn=%lx", &bad));
-		EXPECT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", bad));
-		EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "hard_offline", "%#lx", bad));
+		EXPECT_EQ(0, hard_offline_pfn(bad));
+		EXPECT_EQ(EHWPOISON, hard_offline_pfn(bad));
 	}
 	free(list);
 	EXPECT_LE(1, counter("quarantined"));

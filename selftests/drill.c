@@ -3,7 +3,17 @@
  * A drill: a mapping is split and forked, one of its pages fails, exactly those who share the page are
  * told, and the page is given back. Each statement that is printed has been verified.
  */
-#include "anon_rmap.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/debugfs.h"
+#include "lib/device.h"
+#include "lib/pagemap.h"
+#include "lib/peer.h"
+#include "lib/stats.h"
 
 #define PAGES 4096
 #define BAD 1235

@@ -3,7 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 16
 /* As many records are kept. */
@@ -40,10 +40,7 @@ FIXTURE_SETUP(events)
 		;
 }
 
-FIXTURE_TEARDOWN_PARENT(events)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(events);
 
 static long fail(void *unused, long pfn)
 {

@@ -7,8 +7,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#include "fixture.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 #define MARK 42UL
 
@@ -98,12 +98,6 @@ static void await_touch(struct toucher *toucher)
 		sched_yield();
 }
 
-/* Reserves addresses for so many pages. */
-static char *reserve(size_t pages)
-{
-	return mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
 /* Maps pages, written, at a reserved address, with free addresses behind them. */
 static int map_with_room(char *area, size_t pages, size_t room, int flags)
 {
@@ -140,10 +134,7 @@ FIXTURE_SETUP(growth)
 	self->toucher = (struct toucher){ .touch = touch_the_first, .kernel = variant->kernel };
 }
 
-FIXTURE_TEARDOWN_PARENT(growth)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(growth);
 
 TEST_F_TIMEOUT(growth, a_page_touched_while_all_is_discarded_is_the_same_for_a_child, 3600)
 {
@@ -296,10 +287,7 @@ FIXTURE_SETUP(touched_growth)
 	self->down = (struct toucher){ .touch = touch_downwards, .reads = variant->reads };
 }
 
-FIXTURE_TEARDOWN_PARENT(touched_growth)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(touched_growth);
 
 /* How many of these pages the child sees otherwise than the parent, who has put what it sees there. */
 struct view {
@@ -321,11 +309,8 @@ static long count_differences(void *argument, long pages)
 /* The frames that are mapped at so many pages, 0 where there is none; false if that can't be told. */
 static bool read_pfns(const char *memory, size_t pages, uint64_t *pfns)
 {
-	const size_t size = pages * sizeof(*pfns);
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	bool all = pread(fd, pfns, size, (uintptr_t)memory / PAGE * sizeof(*pfns)) == (ssize_t)size;
+	bool all = read_pagemap(memory, pages, pfns);
 
-	close(fd);
 	for (size_t i = 0; i < pages; i++)
 		pfns[i] = frame_in(pfns[i]);
 	return all;
@@ -338,7 +323,7 @@ static bool rmap_finds(uint64_t pfn, const char *address)
 	bool same;
 
 	snprintf(expected, sizeof(expected), "pid=%d address=%p\n", getpid(), address);
-	if (print_to_file(DEBUGFS "rmap", "%#lx", pfn))
+	if (ask_rmap(pfn))
 		return false;
 	seen = read_file(DEBUGFS "rmap");
 	same = seen && !strcmp(seen, expected);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Guard pages (MADV_GUARD_INSTALL): fork then copies page tables, which it does not do otherwise. */
-#include "fixture.h"
+#include "lib/fixture.h"
 
-FIXTURE_ON_DEVICE(guard, 64);
+FIXTURE_ON_DEVICE(guard, 64, false);
 
 TEST_F(guard, no_access_until_it_is_removed)
 {

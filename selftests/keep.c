@@ -5,18 +5,17 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 
-#include "await.h"
-#include "fixture.h"
-#include "pool.h"
-#include "slow_write.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
+#include "lib/pool.h"
+#include "lib/slow_write.h"
+#include "lib/watchdog.h"
 
 #define PAGES 64
 #define BAD 5
-
-#define HWPOISON_INJECT "/sys/kernel/debug/hwpoison/corrupt-pfn"
 
 static long nr_rounds = 500;
 
@@ -30,58 +29,8 @@ static int keep_pfn(uint64_t pfn)
 	return print_to_file(DEBUGFS "poison_pfn", "%#lx keep", pfn);
 }
 
-static int hard_offline(uint64_t pfn)
-{
-	return print_to_file(DEBUGFS "hard_offline", "%#lx", pfn);
-}
-
-static int soft_offline(uint64_t pfn)
-{
-	return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn);
-}
-
-/* The first frame that is listed as poisoned; 0 if there is none. */
-static uint64_t poisoned_pfn(void)
-{
-	char *text = read_file(DEBUGFS "poisoned");
-	uint64_t pfn = 0;
-
-	sscanf(text, "pfn=%lx", &pfn);
-	free(text);
-	return pfn;
-}
-
 /* What holds for private and for shared memory. */
-FIXTURE(keep)
-{
-	char *memory;
-	/* The page that is going to fail, and its frame. */
-	char *bad;
-	uint64_t pfn;
-};
-
-FIXTURE_VARIANT(keep)
-{
-	int flags;
-};
-
-FIXTURE_VARIANT_ADD(keep, private) { .flags = MAP_PRIVATE };
-FIXTURE_VARIANT_ADD(keep, shared) { .flags = MAP_SHARED };
-
-FIXTURE_SETUP(keep)
-{
-	self->memory = map_device(PAGES, variant->flags);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, PAGES, 1);
-	self->bad = self->memory + BAD * PAGE;
-	self->pfn = pfn_of(self->bad);
-	ASSERT_NE(0, self->pfn);
-}
-
-FIXTURE_TEARDOWN_PARENT(keep)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_WITH_BAD_PAGE(keep, PAGES, BAD);
 
 /* Whether a page is poisoned in that way. */
 static bool has_kind(uint64_t pfn, const char *kind)
@@ -132,7 +81,7 @@ TEST_F(keep, counts_as_poisoned)
 	EXPECT_EQ(PAGES, m->present);
 	EXPECT_EQ(1, m->poisoned);
 	free(m);
-	ASSERT_EQ(0, print_to_file(DEBUGFS "rmap", "%#lx", self->pfn));
+	ASSERT_EQ(0, ask_rmap(self->pfn));
 	text = read_file(DEBUGFS "rmap");
 	EXPECT_STREQ(name + 1, text);
 	free(text);
@@ -166,7 +115,7 @@ TEST_F(keep, is_poisoned_already)
 	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "poison_addr", "%d %p touched", getpid(), self->bad));
 	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "poison_range", "%d %p %p", getpid(), self->bad, self->bad + PAGE));
 	EXPECT_EQ(EHWPOISON, print_to_file(DEBUGFS "dry_run", "%#lx", self->pfn));
-	EXPECT_EQ(EHWPOISON, soft_offline(self->pfn));
+	EXPECT_EQ(EHWPOISON, soft_offline_pfn(self->pfn));
 	EXPECT_EQ(1, counter("poisoned"));
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
 	EXPECT_EQ(self->pfn, pfn_of(self->bad));
@@ -304,7 +253,7 @@ TEST_F(keep, who_asks_is_told_and_nobody_else)
 	EXPECT_WORD(word(1, BAD) + 100, peer_load(does_not, self->bad + 800));
 	EXPECT_WORD(word(1, BAD) + 100, load(self->bad + 800));
 	/* To fail for good is another failure. */
-	ASSERT_EQ(0, hard_offline(self->pfn));
+	ASSERT_EQ(0, hard_offline_pfn(self->pfn));
 	EXPECT_NOTICE(self->bad, asks);
 	EXPECT_EQ(ENOENT, peer_call(does_not, take_notice, &does_not->access, 0));
 }
@@ -312,7 +261,7 @@ TEST_F(keep, who_asks_is_told_and_nobody_else)
 /* Moves 16 pages, the bad one among them, and returns where that is now. */
 static char *move_around(char *bad)
 {
-	char *target = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(16);
 
 	return (char *)mremap(bad - 2 * PAGE, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target) + 2 * PAGE;
 }
@@ -396,7 +345,7 @@ TEST_F(keep, hard_offline_takes_it_away)
 	ASSERT_NE(NULL, child);
 	EXPECT_WORD(word(1, BAD), peer_load(child, self->bad));
 	EXPECT_WORD(word(1, BAD), load(self->bad));
-	ASSERT_EQ(0, hard_offline(self->pfn));
+	ASSERT_EQ(0, hard_offline_pfn(self->pfn));
 	EXPECT_EQ(2, counter("last_walk_mappings"));
 	EXPECT_SIGBUS(self->bad + 8, load(self->bad + 8));
 	EXPECT_SIGBUS(self->bad, store(self->bad, 7));
@@ -414,12 +363,12 @@ TEST_F(keep, a_drill_of_the_kernels_own_takes_it_away)
 {
 	uint64_t first_pfn;
 
-	if (access(HWPOISON_INJECT, F_OK) && (system("modprobe hwpoison-inject") || access(HWPOISON_INJECT, F_OK)))
+	if (!has_hwpoison_inject())
 		SKIP(return, "no hwpoison-inject");
 	ASSERT_EQ(0, keep_addr(getpid(), self->bad));
 	EXPECT_WORD(7, store(self->bad, 7));
 	/* It can handle only a page of the pool. */
-	ASSERT_EQ(pool(&first_pfn) ? 0 : EBUSY, print_to_file(HWPOISON_INJECT, "%#lx", self->pfn));
+	ASSERT_EQ(pool(&first_pfn) ? 0 : EBUSY, print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", self->pfn));
 	ASSERT_TRUE(await(is_taken_away, self->pfn));
 	EXPECT_SIGBUS(self->bad, load(self->bad));
 	EXPECT_TRUE(has_kind(self->pfn, "simulated"));
@@ -441,7 +390,7 @@ TEST_F(keep, is_replayed_as_it_was)
 		ASSERT_EQ(0, unpoison_pfn(self->pfn));
 		ASSERT_EQ(0, unpoison_pfn(other_pfn));
 		EXPECT_WORD(word(1, BAD + 1), load(other));
-		ASSERT_EQ(0, write_file(DEBUGFS "replay", text, strlen(text))) TH_LOG("%s", text);
+		ASSERT_EQ(0, write_text(DEBUGFS "replay", text)) TH_LOG("%s", text);
 		EXPECT_TRUE(has_kind(self->pfn, "kept"));
 		EXPECT_TRUE(has_kind(other_pfn, "simulated"));
 		EXPECT_WORD(word(1, BAD), load(self->bad));
@@ -455,7 +404,7 @@ TEST_F(keep, is_replayed_as_it_was)
 	kind = strstr(text, "kind=kept");
 	ASSERT_NE(NULL, kind);
 	memcpy(kind, "kind=once", 9);
-	ASSERT_EQ(0, write_file(DEBUGFS "replay", text, strlen(text)));
+	ASSERT_EQ(0, write_text(DEBUGFS "replay", text));
 	EXPECT_TRUE(has_kind(self->pfn, "simulated"));
 	EXPECT_SIGBUS(self->bad, load(self->bad));
 	free(text);
@@ -470,7 +419,7 @@ TEST_F(keep, a_range_is_kept)
 		char text[128];
 
 		snprintf(text, sizeof(text), forms[i], getpid(), self->bad - PAGE, self->bad + 2 * PAGE);
-		ASSERT_EQ(0, write_file(DEBUGFS "poison_range", text, strlen(text)));
+		ASSERT_EQ(0, write_text(DEBUGFS "poison_range", text));
 		EXPECT_EQ(3, counter("poisoned"));
 		ASSERT_EQ(1, read_mappings(getpid(), &m));
 		EXPECT_EQ(3, m->poisoned);
@@ -506,7 +455,7 @@ TEST_F(keep, other_words_are_invalid)
 
 		snprintf(path, sizeof(path), DEBUGFS "%s", lines[i].file);
 		snprintf(text, sizeof(text), lines[i].text, getpid(), self->bad);
-		EXPECT_EQ(EINVAL, write_file(path, text, strlen(text))) TH_LOG("%s: %s", lines[i].file, text);
+		EXPECT_EQ(EINVAL, write_text(path, text)) TH_LOG("%s: %s", lines[i].file, text);
 	}
 	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_pfn", "%#lxkeep", self->pfn));
 	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "poison_pfn", "%#lx touched", self->pfn));
@@ -571,7 +520,7 @@ static void *move_on(void *argument)
 
 	while (!atomic_load(&race->stop)) {
 		uint64_t pfn = pfn_of(race->page);
-		int error = pfn ? soft_offline(pfn) : EBUSY;
+		int error = pfn ? soft_offline_pfn(pfn) : EBUSY;
 
 		if (!error) {
 			struct patience patience = patience_for(5);
@@ -634,26 +583,7 @@ TEST_F_TIMEOUT(keep, no_update_is_lost_and_nobody_signalled, 3600)
 }
 
 /* What differs from shared memory: copies. */
-FIXTURE(private_keep)
-{
-	char *memory, *bad;
-	uint64_t pfn;
-};
-
-FIXTURE_SETUP(private_keep)
-{
-	self->memory = map_device(PAGES, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, PAGES, 1);
-	self->bad = self->memory + BAD * PAGE;
-	self->pfn = pfn_of(self->bad);
-	ASSERT_NE(0, self->pfn);
-}
-
-FIXTURE_TEARDOWN_PARENT(private_keep)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_WITH_BAD_PRIVATE_PAGE(private_keep, PAGES, BAD);
 
 TEST_F(private_keep, is_not_copied_on_write)
 {

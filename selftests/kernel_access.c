@@ -6,26 +6,11 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 16
 
-FIXTURE(kernel_access)
-{
-	char *memory;
-};
-
-FIXTURE_SETUP(kernel_access)
-{
-	self->memory = map_device(PAGES, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, PAGES, 1);
-}
-
-FIXTURE_TEARDOWN_PARENT(kernel_access)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_ON_DEVICE(kernel_access, PAGES, true);
 
 TEST_F(kernel_access, read_and_write_fault_pages_in)
 {

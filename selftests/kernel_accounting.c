@@ -4,33 +4,24 @@
  * files, for anonymous memory by the kernel's own.
  * With a number as its argument, that many drills.
  */
-#include "await.h"
-#include "failure_counts.h"
-#include "fixture.h"
-#include "pool.h"
-#include "random.h"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
+#include "lib/pool.h"
+#include "lib/random.h"
 
 #define PAGES 16
-#define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
-#define INJECT "/sys/kernel/debug/hwpoison/"
 
 static long drills = 100;
 
 static int undo_by_kernel(uint64_t pfn)
 {
-	return print_to_file(INJECT "unpoison-pfn", "%#lx", pfn);
+	return print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
 }
 
 static long undo(void *unused, long pfn)
 {
 	(void)unused;
 	return unpoison_pfn(pfn);
-}
-
-static bool has_inject(void)
-{
-	return !access(INJECT "unpoison-pfn", F_OK) ||
-	       (!system("modprobe hwpoison-inject") && !access(INJECT "unpoison-pfn", F_OK));
 }
 
 /* After a failure of real hardware the kernel undoes nothing. */
@@ -44,7 +35,7 @@ static bool can_undo(void)
 		return false;
 	store(memory, 1);
 	pfn = pfn_of(memory);
-	if (has_inject() && !madvise(memory, PAGE, MADV_SOFT_OFFLINE))
+	if (has_hwpoison_inject() && !madvise(memory, PAGE, MADV_SOFT_OFFLINE))
 		undone = !undo_by_kernel(pfn);
 	munmap(memory, PAGE);
 	return undone;
@@ -55,13 +46,7 @@ FIXTURE(kernel_accounting)
 	char *memory;
 };
 
-FIXTURE_VARIANT(kernel_accounting)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(kernel_accounting, device) { .device = true };
-FIXTURE_VARIANT_ADD(kernel_accounting, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(kernel_accounting);
 
 FIXTURE_SETUP(kernel_accounting)
 {
@@ -71,22 +56,16 @@ FIXTURE_SETUP(kernel_accounting)
 		SKIP(return, "the kernel counts what it asks the driver for, see device_memory.c");
 	if (!can_undo())
 		SKIP(return, "no hwpoison-inject, or real hardware has failed");
-	self->memory = map_private(variant->device, PAGES);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
+	ASSERT_MAPPED(PAGES);
 	fill(self->memory, PAGES, 1);
 }
 
-/* In the parent, since the memory goes with the process. */
-FIXTURE_TEARDOWN_PARENT(kernel_accounting)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(kernel_accounting);
 
 static int take_offline(bool device, char *page)
 {
 	if (device)
-		return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn_of(page));
+		return soft_offline_pfn(pfn_of(page));
 	return madvise(page, PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
 }
 
@@ -127,8 +106,8 @@ TEST_F(kernel_accounting, hard_offline_is_a_failure_recovered_from)
 	long quarantined;
 
 	if (variant->device) {
-		ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
-	} else if (print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT)) {
+		ASSERT_EQ(0, hard_offline_pfn(pfn));
+	} else if (print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT)) {
 		SKIP(return, "the kernel has no such file");
 	}
 	EXPECT_SIGBUS(self->memory, load(self->memory));
@@ -169,8 +148,8 @@ TEST_F(kernel_accounting, what_a_pipe_holds_has_failed)
 	ASSERT_EQ(0, pipe(ends));
 	ASSERT_EQ(PAGE, vmsplice(ends[1], &page, 1, 0));
 	if (variant->device) {
-		ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
-	} else if (print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT)) {
+		ASSERT_EQ(0, hard_offline_pfn(pfn));
+	} else if (print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT)) {
 		SKIP(return, "the kernel has no such file");
 	}
 	after = counts();
@@ -224,7 +203,7 @@ TEST_F(kernel_accounting, page_that_is_poisoned_already_is_not_freed_by_the_kern
 		SKIP(return, "only of the device");
 	for (int i = 0; i < 20; i++) {
 		ASSERT_EQ(0, poison_pfn(pfn));
-		print_to_file(INJECT "corrupt-pfn", "%#lx", pfn);
+		print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
 		ASSERT_EQ(EBUSY, undo_by_kernel(pfn));
 		ASSERT_EQ(0, unpoison_pfn(pfn));
 		EXPECT_WORD(word(1, 0), load(self->memory));
@@ -252,7 +231,7 @@ TEST_F(kernel_accounting, drills_that_follow_each_other)
 		EXPECT_WORD(word(1, 0), peer_load(children[i], self->memory));
 	}
 	for (int i = 0; i < 100; i++) {
-		print_to_file(INJECT "corrupt-pfn", "%#lx", pfn);
+		print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
 		ASSERT_TRUE(await(is_marked_and_poisoned, pfn));
 		ASSERT_EQ(0, unpoison_pfn(pfn)) {
 			TH_LOG("drill %d", i);
@@ -356,7 +335,7 @@ TEST_F(kernel_accounting, counts_return_after_drills_of_all_kinds)
 			break;
 		case 4:
 			/* For good: only what comes in its place is the kernel's to undo. */
-			ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+			ASSERT_EQ(0, hard_offline_pfn(pfn));
 			ASSERT_EQ(0, madvise(page, PAGE, MADV_DONTNEED));
 			EXPECT_EQ(0, store(page, word(1, index)).signal);
 			by_kernel = true;

@@ -3,13 +3,11 @@
  * What the kernel's own failures do to a page, of the device or of anonymous memory: nobody goes on to read what the kernel
  * has marked as bad.
  */
-#include "await.h"
-#include "fixture.h"
-#include "pool.h"
-#include "proc.h"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
+#include "lib/pool.h"
 
 #define PAGES 8
-#define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
 
 FIXTURE(kernel_failure)
 {
@@ -18,13 +16,7 @@ FIXTURE(kernel_failure)
 	struct peer *child;
 };
 
-FIXTURE_VARIANT(kernel_failure)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(kernel_failure, device) { .device = true };
-FIXTURE_VARIANT_ADD(kernel_failure, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(kernel_failure);
 
 FIXTURE_SETUP(kernel_failure)
 {
@@ -32,9 +24,7 @@ FIXTURE_SETUP(kernel_failure)
 
 	if (pool(&first_pfn))
 		SKIP(return, "the kernel asks the driver, see device_memory.c");
-	self->memory = map_private(variant->device, PAGES);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE));
+	ASSERT_MAPPED(PAGES);
 	fill(self->memory, PAGES, 1);
 	self->child = fork_peer();
 	ASSERT_NE(NULL, self->child);
@@ -42,11 +32,7 @@ FIXTURE_SETUP(kernel_failure)
 		EXPECT_WORD(word(1, i), peer_load(self->child, self->memory + i * PAGE));
 }
 
-/* In the parent, since the memory goes with the process. */
-FIXTURE_TEARDOWN_PARENT(kernel_failure)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(kernel_failure);
 
 static bool is_refused(uint64_t address)
 {
@@ -95,14 +81,13 @@ TEST_F(kernel_failure, madvise_hwpoison)
 TEST_F(kernel_failure, hard_offline_page)
 {
 	uint64_t pfn = pfn_of(self->memory + 5 * PAGE);
-	int error = print_to_file(HARD_OFFLINE, "%#lx", pfn << PAGE_SHIFT);
+	int error = print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT);
 
 	if (error == ENOENT)
 		SKIP(return, "the kernel has no such file");
 	EXPECT_FAILED(5, pfn);
 }
 
-#define UNPOISON "/sys/kernel/debug/hwpoison/unpoison-pfn"
 
 /* The kernel would free what is in use: it has to be refused. What a soft offline has left is nobody's. */
 TEST_F(kernel_failure, undone_by_the_kernel)
@@ -112,7 +97,7 @@ TEST_F(kernel_failure, undone_by_the_kernel)
 
 	if (!variant->device)
 		SKIP(return, "only of the device");
-	if (access(UNPOISON, F_OK) && (system("modprobe hwpoison-inject") || access(UNPOISON, F_OK)))
+	if (!has_hwpoison_inject())
 		SKIP(return, "no hwpoison-inject");
 	for (size_t i = 0; i < sizeof(sources) / sizeof(*sources); i++) {
 		uint64_t pfn = pfn_of(self->memory + i * PAGE);
@@ -121,17 +106,17 @@ TEST_F(kernel_failure, undone_by_the_kernel)
 		if (!sources[i]) {
 			madvise(self->memory + i * PAGE, PAGE, MADV_HWPOISON);
 		} else if (strcmp(sources[i], "hard_offline")) {
-			ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn));
+			ASSERT_EQ(0, soft_offline_pfn(pfn));
 		} else {
 			ASSERT_EQ(0, poison_pfn(pfn));
-			ASSERT_EQ(0, print_to_file(DEBUGFS "hard_offline", "%#lx", pfn));
+			ASSERT_EQ(0, hard_offline_pfn(pfn));
 		}
 		ASSERT_TRUE(is_marked_bad(pfn));
 		if (!sources[i]) {
 			ASSERT_TRUE(await(is_taken_away, pfn));
 		}
 		before = corrupted();
-		error = print_to_file(UNPOISON, "%#lx", pfn);
+		error = print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
 		if (error == EOPNOTSUPP)
 			SKIP(return, "real hardware has failed: the kernel undoes nothing");
 		if (sources[i] && !strcmp(sources[i], "soft_offline")) {

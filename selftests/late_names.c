@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 /* So many that the first one fails long before the last one. */
 #define PAGES 8192
@@ -108,10 +108,7 @@ FIXTURE_SETUP(late_names)
 	self->sharer = new_peer();
 }
 
-FIXTURE_TEARDOWN_PARENT(late_names)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(late_names);
 
 /* Maps memory, with a page more than is named, which the sharer has, too. Returns 0 or an errno. */
 static int begin_attempt(struct peer *sharer)

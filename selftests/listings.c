@@ -7,9 +7,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "fixture.h"
-#include "proc.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 static long nr_vmas = 65000;
 
@@ -65,10 +64,7 @@ FIXTURE_SETUP(listings)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(listings)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(listings);
 
 /* What the kernel has in use, as far as a list could be the cause, in KiB. */
 static long kib_in_use(void)
@@ -218,10 +214,7 @@ FIXTURE_SETUP(changing_list)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(changing_list)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(changing_list);
 
 TEST_F_TIMEOUT(changing_list, lists_what_stays_once, 3600)
 {

@@ -4,12 +4,12 @@
  * qemu/machine-check-test, which runs this.
  */
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/sysinfo.h>
-#include "await.h"
-#include "failure_counts.h"
-#include "fixture.h"
-#include "pool.h"
-#include "stuck.h"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
+#include "lib/pool.h"
+#include "lib/stuck.h"
 
 #define MCE_CPU 1
 
@@ -66,11 +66,7 @@ FIXTURE_SETUP(machine_check)
 	fill(self->memory, self->pages, 1);
 }
 
-/* In the parent, since the memory goes with the process. */
-FIXTURE_TEARDOWN_PARENT(machine_check)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(machine_check);
 
 /* Who had the page is listed when it has been taken away. */
 static bool has_hit_two(uint64_t pfn)
@@ -222,7 +218,7 @@ TEST_F(machine_check, frame_that_soft_offline_has_put_aside)
 	long poisonings = counter("poisonings_total");
 	uint64_t pfn = pfn_of(self->memory), before = corrupted();
 
-	ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn));
+	ASSERT_EQ(0, soft_offline_pfn(pfn));
 	machine_check(ACTION_OPTIONAL, pfn);
 	ASSERT_TRUE(has_pool() ? await(corrupted_more_than, before) : await(is_counted, total + 1));
 	/* It is bad for good, and nobody had it. */
@@ -260,7 +256,7 @@ TEST_F(machine_check, takes_a_page_away_that_is_kept)
 
 TEST_F(machine_check, memory_of_others_is_the_kernels)
 {
-	char *anonymous = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 2);
 	long total = counter("machine_checks_total"), poisonings = counter("poisonings_total");
 	uint64_t before = corrupted();
 
@@ -341,11 +337,7 @@ FIXTURE_SETUP(mce_inject)
 	fill(self->memory, self->pages, 1);
 }
 
-/* In the parent, since the memory goes with the process. */
-FIXTURE_TEARDOWN_PARENT(mce_inject)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(mce_inject);
 
 /* Reports machine checks in all @pfns; false if not all were counted. */
 static bool report_machine_checks(const uint64_t *pfns, size_t nr)
@@ -398,8 +390,8 @@ static int fail_allocations(bool fail)
 	free(symbols);
 	return print_to_file(FAILSLAB "require-start", "%#lx", first) ?:
 	       print_to_file(FAILSLAB "require-end", "%#lx", last + PAGE) ?:
-	       write_file(FAILSLAB "ignore-gfp-wait", "N", 1) ?:
-	       write_file(FAILSLAB "verbose", "0", 1) ?:
+	       write_text(FAILSLAB "ignore-gfp-wait", "N") ?:
+	       write_text(FAILSLAB "verbose", "0") ?:
 	       write_file(FAILSLAB "times", "-1", 2) ?:
 	       print_to_file(FAILSLAB "probability", "%d", fail ? 100 : 0);
 }
@@ -461,7 +453,7 @@ struct victim {
 
 static struct victim *start_victim(const char *address)
 {
-	struct victim *victim = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct victim *victim = map_shared(PAGE);
 	cpu_set_t cpus;
 	pid_t pid;
 
@@ -571,7 +563,7 @@ TEST_F(machine_check, action_required)
 
 TEST_F(machine_check, action_required_in_memory_of_others_is_the_kernels)
 {
-	char *anonymous = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 2);
 	long total = counter("machine_checks_total");
 	struct access access;
 

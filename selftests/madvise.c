@@ -2,31 +2,11 @@
 /* madvise() and mlock() of memory of the device do what they do for anonymous memory. */
 #include <sys/syscall.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 64
 
-/* Newer than the C library. */
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED 24
-#endif
-
-FIXTURE(madvise)
-{
-	char *memory;
-};
-
-FIXTURE_SETUP(madvise)
-{
-	self->memory = map_device(PAGES, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, PAGES, 1);
-}
-
-FIXTURE_TEARDOWN_PARENT(madvise)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_ON_DEVICE(madvise, PAGES, true);
 
 static long dontneed_here(void *memory, long pages)
 {
@@ -117,7 +97,7 @@ TEST_F(madvise, dontneed_of_split_vmas)
 
 TEST_F(madvise, dontneed_of_moved_memory)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 
 	ASSERT_EQ(target, mremap(self->memory + 8 * PAGE, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target));
 	ASSERT_EQ(0, madvise(target + PAGE, 2 * PAGE, MADV_DONTNEED));
@@ -318,10 +298,7 @@ FIXTURE_SETUP(sealed)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(sealed)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(sealed);
 
 /* To core mm the device's memory is a file's, so the call may succeed; but it changes nothing. */
 TEST_F(sealed, read_only_memory_is_not_discarded)

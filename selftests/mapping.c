@@ -4,11 +4,11 @@
 #include <sys/mount.h>
 #include <sys/time.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 64
 
-FIXTURE_ON_DEVICE(mapping, PAGES);
+FIXTURE_ON_DEVICE(mapping, PAGES, false);
 
 TEST_F(mapping, new_memory_is_zero)
 {
@@ -347,10 +347,7 @@ FIXTURE_SETUP(partial_munmap)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(partial_munmap)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(partial_munmap);
 
 TEST_F(partial_munmap, frees_exactly_the_range)
 {
@@ -399,10 +396,7 @@ FIXTURE_SETUP(shared_mapping)
 	ASSERT_NE(MAP_FAILED, self->memory);
 }
 
-FIXTURE_TEARDOWN_PARENT(shared_mapping)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(shared_mapping);
 
 TEST_F(shared_mapping, new_memory_is_zero)
 {
@@ -469,7 +463,7 @@ TEST_F(shared_mapping, dontneed_loses_nothing)
 
 TEST_F(shared_mapping, split_and_moved_memory_stays_shared)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 	struct peer *child;
 
 	fill(self->memory, PAGES, 1);

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What a memory cgroup is charged for: pages as for anonymous memory, and all that the driver needs to keep track of them. */
 #include <glob.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "fixture.h"
-#include "proc.h"
+#include "lib/fixture.h"
+#include "lib/memcg.h"
 
 #define MEBIBYTE (1L << 20)
 /* Each CPU may be charged for some pages beforehand. */
@@ -15,13 +13,6 @@
 /* Memory that nobody is charged for. */
 #define UNCHARGED (8 * MEBIBYTE)
 
-#define CGROUPS "/tmp/anon_rmap.cgroup"
-#define GROUP CGROUPS "/test"
-
-static long charged(void)
-{
-	return number_in(GROUP "/memory.current", "");
-}
 
 /* Frees what slabs hold that is empty, and what KASAN keeps of each for a while. */
 static void shrink_slabs(void)
@@ -31,7 +22,7 @@ static void shrink_slabs(void)
 	if (glob("/sys/kernel/slab/[!:]*/shrink", 0, NULL, &found))
 		return;
 	for (size_t i = 0; i < found.gl_pathc; i++)
-		write_file(found.gl_pathv[i], "1", 1);
+		write_text(found.gl_pathv[i], "1");
 	globfree(&found);
 }
 
@@ -42,7 +33,7 @@ static long left(void)
 	char *zones, *found;
 	long pages = 0;
 
-	write_file("/proc/sys/vm/drop_caches", "3", 1);
+	write_text("/proc/sys/vm/drop_caches", "3");
 	shrink_slabs();
 	zones = read_file("/proc/zoneinfo");
 	for (found = zones; found && (found = strstr(found, name)); found++)
@@ -56,20 +47,11 @@ FIXTURE(memory_cgroup)
 	int dummy;
 };
 
-FIXTURE_VARIANT(memory_cgroup)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(memory_cgroup, device) { .device = true };
-FIXTURE_VARIANT_ADD(memory_cgroup, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(memory_cgroup);
 
 FIXTURE_SETUP(memory_cgroup)
 {
-	mkdir(CGROUPS, 0700);
-	if (mount("none", CGROUPS, "cgroup2", 0, NULL))
-		SKIP(return, "no cgroups");
-	if (write_file(CGROUPS "/cgroup.subtree_control", "+memory", 7) || (mkdir(GROUP, 0700) && errno != EEXIST))
+	if (!make_memcg())
 		SKIP(return, "no memory cgroups");
 }
 
@@ -77,16 +59,13 @@ FIXTURE_SETUP(memory_cgroup)
 FIXTURE_TEARDOWN_PARENT(memory_cgroup)
 {
 	EXPECT_STREQ("", leak());
-	for (struct patience patience = patience_for(10); rmdir(GROUP) && errno == EBUSY && !ran_out(&patience);)
-		usleep(10000);
-	umount2(CGROUPS, MNT_DETACH);
-	rmdir(CGROUPS);
+	remove_memcg();
 }
 
 static long join_group(void *unused, long limit)
 {
 	(void)unused;
-	return print_to_file(GROUP "/memory.max", "%ld", limit) ?: print_to_file(GROUP "/cgroup.procs", "%d", getpid());
+	return print_to_file(MEMCG "/memory.max", "%ld", limit) ?: join_memcg(NULL, 0);
 }
 
 /* A process in the group; NULL if that can't be. */
@@ -97,10 +76,11 @@ static struct peer *fork_user(long limit)
 	return user && !peer_call(user, join_group, NULL, limit) ? user : NULL;
 }
 
-static long become_nobody(void *unused, long id)
+static long become_nobody_here(void *unused, long unused_too)
 {
 	(void)unused;
-	return setresgid(id, id, id) || setresuid(id, id, id) ? errno : 0;
+	(void)unused_too;
+	return become_nobody();
 }
 
 static long fill_here(void *memory, long pages)
@@ -123,7 +103,7 @@ static long discard_here(void *memory, long pages)
 	long bytes = (expected_bytes), before = self_before, more;		\
 	struct patience patience = patience_for(5);				\
 										\
-	while (labs((more = charged() - before) - bytes) > TOLERANCE &&		\
+	while (labs((more = memcg_charged() - before) - bytes) > TOLERANCE &&		\
 	       !ran_out(&patience))						\
 		usleep(10000);							\
 	EXPECT_GE(TOLERANCE, labs(more - bytes)) {				\
@@ -141,11 +121,11 @@ TEST_F(memory_cgroup, pages)
 	ASSERT_EQ(0, madvise(memory, BYTES, MADV_NOHUGEPAGE));
 	user = fork_user(4 * BYTES);
 	ASSERT_NE(NULL, user);
-	self_before = charged();
+	self_before = memcg_charged();
 	ASSERT_EQ(0, peer_call(user, fill_here, memory, PAGES));
 	EXPECT_CHARGED(BYTES);
 	/* To core mm they are the driver's. */
-	EXPECT_LE(BYTES - TOLERANCE, number_in(GROUP "/memory.stat", variant->device ? "\nkernel " : "anon "));
+	EXPECT_LE(BYTES - TOLERANCE, number_in(MEMCG "/memory.stat", variant->device ? "\nkernel " : "anon "));
 	child = peer_fork(user);
 	ASSERT_NE(NULL, child);
 	EXPECT_CHARGED(BYTES);
@@ -185,7 +165,7 @@ TEST_F(memory_cgroup, pages_that_another_process_writes)
 	ASSERT_NE(NULL, user);
 	writer = fork_peer();
 	ASSERT_NE(NULL, writer);
-	self_before = charged();
+	self_before = memcg_charged();
 	ASSERT_EQ(0, peer_call(writer, write_there, memory, user->pid));
 	EXPECT_CHARGED(BYTES);
 	end_peer(user);
@@ -207,11 +187,11 @@ TEST_F(memory_cgroup, metadata)
 	ASSERT_NE(MAP_FAILED, memory);
 	user = fork_user(4 * BYTES);
 	ASSERT_NE(NULL, user);
-	before = number_in(GROUP "/memory.stat", "\nslab ");
+	before = number_in(MEMCG "/memory.stat", "\nslab ");
 	ASSERT_EQ(0, peer_call(user, fill_here, memory, PAGES));
 	/* The statistics are brought up to date now and then, and in parts: all of the time has to pass. */
 	for (struct patience patience = patience_for(5); !ran_out(&patience); usleep(10000))
-		taken = number_in(GROUP "/memory.stat", "\nslab ") - before;
+		taken = number_in(MEMCG "/memory.stat", "\nslab ") - before;
 	TH_LOG("%ld.%ld bytes a page", taken / PAGES, taken * 10 / PAGES % 10);
 	EXPECT_GE(limit * PAGES, taken);
 	/* The anon alone. */
@@ -307,8 +287,8 @@ TEST_F_TIMEOUT(memory_cgroup, what_keeps_track_of_them, 900)
 		long before, taken, uncharged;
 
 		ASSERT_NE(NULL, user);
-		ASSERT_EQ(0, peer_call(user, become_nobody, NULL, 65534));
-		before = left() + charged();
+		ASSERT_EQ(0, peer_call(user, become_nobody_here, NULL, 0));
+		before = left() + memcg_charged();
 		if (uses[i].function == map_generations) {
 			begin_peer_call(user, uses[i].function, NULL, uses[i].count / parts);
 			/* Until it pauses. */
@@ -317,13 +297,13 @@ TEST_F_TIMEOUT(memory_cgroup, what_keeps_track_of_them, 900)
 			peer_call(user, uses[i].function, NULL, uses[i].count / parts);
 		}
 		uncharged = left();
-		taken = charged();
+		taken = memcg_charged();
 		uncharged = before - (uncharged + taken);
 		TH_LOG("%ld KiB are charged, %ld KiB are not; %ld VMAs, %ld links", taken >> 10, uncharged >> 10,
 		       counter("vmas"), counter("avcs"));
 		EXPECT_GE(UNCHARGED, uncharged);
 		EXPECT_LT(0, taken);
-		write_file(GROUP "/cgroup.kill", "1", 1);
+		write_text(MEMCG "/cgroup.kill", "1");
 		waitpid(user->pid, NULL, 0);
 		EXPECT_STREQ("", leak());
 		/* What is freed by RCU. */

@@ -5,42 +5,13 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 64
 #define BAD 5
 
 /* What holds for private and for shared memory. */
-FIXTURE(memory_failure)
-{
-	char *memory;
-	/* The page that is going to fail, and its frame. */
-	char *bad;
-	uint64_t pfn;
-};
-
-FIXTURE_VARIANT(memory_failure)
-{
-	int flags;
-};
-
-FIXTURE_VARIANT_ADD(memory_failure, private) { .flags = MAP_PRIVATE };
-FIXTURE_VARIANT_ADD(memory_failure, shared) { .flags = MAP_SHARED };
-
-FIXTURE_SETUP(memory_failure)
-{
-	self->memory = map_device(PAGES, variant->flags);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, PAGES, 1);
-	self->bad = self->memory + BAD * PAGE;
-	self->pfn = pfn_of(self->bad);
-	ASSERT_NE(0, self->pfn);
-}
-
-FIXTURE_TEARDOWN_PARENT(memory_failure)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_WITH_BAD_PAGE(memory_failure, PAGES, BAD);
 
 /* Whether all pages but the bad one are as they were. */
 static bool neighbours_intact(const char *memory)
@@ -349,7 +320,7 @@ TEST_F(memory_failure, poison_stays_where_it_is_when_its_vma_is_split)
 /* Moves 16 pages, the bad one among them, and returns where that is now. */
 static char *move_around(char *bad)
 {
-	char *target = mmap(NULL, 16 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(16);
 
 	return (char *)mremap(bad - 2 * PAGE, 16 * PAGE, 16 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target) + 2 * PAGE;
 }
@@ -397,26 +368,7 @@ TEST_F(memory_failure, poisoned_memory_can_be_unmapped)
 }
 
 /* What differs from shared memory. */
-FIXTURE(private_memory_failure)
-{
-	char *memory, *bad;
-	uint64_t pfn;
-};
-
-FIXTURE_SETUP(private_memory_failure)
-{
-	self->memory = map_device(PAGES, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, PAGES, 1);
-	self->bad = self->memory + BAD * PAGE;
-	self->pfn = pfn_of(self->bad);
-	ASSERT_NE(0, self->pfn);
-}
-
-FIXTURE_TEARDOWN_PARENT(private_memory_failure)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_WITH_BAD_PRIVATE_PAGE(private_memory_failure, PAGES, BAD);
 
 /* Adds what came of a system call to @text. */
 #define SAY(name, call) do {						\
@@ -473,7 +425,7 @@ static void try_system_calls(char *bad, char *text, size_t room)
 
 TEST_F(private_memory_failure, system_calls_fail_as_for_anonymous_memory)
 {
-	char *anonymous = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 1);
 	char ours[2048], theirs[2048];
 	struct access access;
 	volatile int failed = 0;

@@ -5,12 +5,18 @@
  * the address that was touched. `memory_failure_race [INJECTIONS [SEED]]`: that many in each of the first two tests, a
  * tenth in the third.
  */
-#include "anon_rmap.h"
-#include "random.h"
+#include "lib/access.h"
+#include "lib/debugfs.h"
+#include "lib/device.h"
+#include "lib/pagemap.h"
+#include "lib/random.h"
+#include "lib/stats.h"
 #include "kselftest.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MAX_INJECTIONS (1 << 20)
 #define PAGES 32UL
@@ -374,7 +380,7 @@ static void fail_pages_on_the_move(void)
 	pthread_t threads[NR_THREADS];
 
 	for (int i = 0; i < 2; i++)
-		slots[i] = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		slots[i] = reserve(PAGES);
 	map_there(slots[0], PAGES);
 	start(&threads[0], read_slots, 1);
 	start(&threads[1], read_slots, 2);
@@ -526,7 +532,7 @@ int main(int argc, char **argv)
 		ksft_exit_fail_msg("from 1 to %d injections\n", MAX_INJECTIONS - 1);
 	ksft_print_header();
 	ksft_set_plan(4);
-	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	world = map_shared(sizeof(*world));
 	run("pages that are written, split and inherited", fail_pages_in_place, count);
 	run("pages that are moved, unmapped and inherited", fail_pages_on_the_move, count);
 	/* Each takes a while. */

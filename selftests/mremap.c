@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* mremap() of memory of the device gives what it gives for anonymous memory. */
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 64
 
@@ -14,7 +14,7 @@ FIXTURE(mremap)
 FIXTURE_SETUP(mremap)
 {
 	/* With a gap behind it to grow into. */
-	char *area = mmap(NULL, 5 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *area = reserve(5 * PAGES);
 	int fd = open(DEVICE, O_RDWR);
 
 	ASSERT_NE(MAP_FAILED, area);
@@ -26,10 +26,7 @@ FIXTURE_SETUP(mremap)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(mremap)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(mremap);
 
 /* Moves pages of @memory to @target. */
 static char *move(char *memory, size_t pages, char *target)
@@ -77,16 +74,13 @@ FIXTURE_VARIANT_ADD(mremap_of_a_part, end) { .first = 48 };
 
 FIXTURE_SETUP(mremap_of_a_part)
 {
-	self->target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	self->target = reserve(PAGES);
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(mremap_of_a_part)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(mremap_of_a_part);
 
 TEST_F(mremap_of_a_part, moves_it)
 {
@@ -246,7 +240,7 @@ TEST_F(mremap, old_size_0_is_refused)
 
 TEST_F(mremap, old_size_0_of_other_memory_replaces_a_part)
 {
-	char *other = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *other = map_shared(PAGE);
 	char *place = self->memory + 8 * PAGE;
 
 	ASSERT_NE(MAP_FAILED, other);
@@ -325,7 +319,7 @@ TEST_F(mremap, moves_across_page_tables)
 
 	ASSERT_NE(MAP_FAILED, p);
 	fill(p, MANY, 1);
-	target = mmap(NULL, (MANY + 1) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	target = reserve(MANY + 1);
 	ASSERT_NE(MAP_FAILED, target);
 	ASSERT_EQ(target + PAGE, move(p, MANY, target + PAGE));
 	EXPECT_TRUE(moved(target + PAGE, 0, MANY));

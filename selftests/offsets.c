@@ -5,8 +5,8 @@
  */
 #include <sys/syscall.h>
 
-#include "fixture.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 #define PAGES 4UL
 
@@ -29,17 +29,7 @@ static bool shown_at(const void *address, unsigned long *offset, char *name, siz
 /* Lets this process, or the kernel for it, write a word. */
 static int write_word(bool kernel, char *address, uint64_t value)
 {
-	int pipe_fd[2];
-	bool written;
-
-	if (!kernel)
-		return store(address, value).signal;
-	if (pipe(pipe_fd) || write(pipe_fd[1], &value, sizeof(value)) != sizeof(value))
-		return errno;
-	written = read(pipe_fd[0], address, sizeof(value)) == sizeof(value);
-	close(pipe_fd[0]);
-	close(pipe_fd[1]);
-	return written ? 0 : EFAULT;
+	return kernel ? store_by_kernel(address, value) : store(address, value).signal;
 }
 
 FIXTURE(offsets)
@@ -64,7 +54,7 @@ FIXTURE_VARIANT_ADD(offsets, private_touched_by_the_kernel) { .flags = MAP_PRIVA
 
 FIXTURE_SETUP(offsets)
 {
-	char *area = mmap(NULL, 64 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *area = reserve(64);
 
 	ASSERT_NE(MAP_FAILED, area);
 	self->fd = open(DEVICE, O_RDWR);
@@ -77,10 +67,7 @@ FIXTURE_SETUP(offsets)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(offsets)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(offsets);
 
 /* Maps what ends or begins where the memory does, with an offset that continues the memory's. */
 static char *map_neighbour(int fd, char *memory, unsigned long offset, bool below, int flags)

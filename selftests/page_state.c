@@ -3,70 +3,19 @@
  * What others read of the memory beside its content, as of anonymous memory: what is present and resident, and what
  * was written since a point in time (soft-dirty), by which checkpoints and garbage collectors go.
  */
-#include "fixture.h"
-#include "proc.h"
-#include "random.h"
-#include "slow_write.h"
+#include "lib/fixture.h"
+#include "lib/proc.h"
+#include "lib/random.h"
+#include "lib/slow_write.h"
 
 #define PAGES 64
 
 FIXTURE_ON_BOTH(page_state, PAGES, true);
 
-/* For which of the pages `pagemap` says @flag: a bit for each. */
-static uint64_t pages_that_are(uint64_t flag, const char *memory)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entries[PAGES] = {}, pages = 0;
-
-	if (pread(fd, entries, sizeof(entries), (uintptr_t)memory / PAGE * sizeof(*entries)) != sizeof(entries))
-		abort();
-	close(fd);
-	for (size_t i = 0; i < PAGES; i++)
-		if (entries[i] & flag)
-			pages |= 1ULL << i;
-	return pages;
-}
-
-/* Which pages mincore() finds. */
-static uint64_t pages_in_core(char *memory)
-{
-	unsigned char found[PAGES] = {};
-	uint64_t pages = 0;
-
-	mincore(memory, PAGES * PAGE, found);
-	for (size_t i = 0; i < PAGES; i++)
-		if (found[i] & 1)
-			pages |= 1ULL << i;
-	return pages;
-}
-
 static long present_here(void *memory, long unused)
 {
 	(void)unused;
-	return pages_that_are(PAGEMAP_PRESENT, memory);
-}
-
-struct smaps_sum {
-	const char *name;
-	long kilobytes;
-};
-
-static void add_up(const char *line, void *argument)
-{
-	struct smaps_sum *sum = argument;
-	size_t size = strlen(sum->name);
-
-	if (!strncmp(line, sum->name, size) && line[size] == ':')
-		sum->kilobytes += strtol(line + size + 1, NULL, 10);
-}
-
-/* The kilobytes that `smaps` says under @name of the memory. */
-static long smaps(const char *memory, const char *name)
-{
-	struct smaps_sum sum = { name, 0 };
-
-	read_smaps(memory, PAGES, add_up, &sum);
-	return sum.kilobytes;
+	return pages_that_are(PAGEMAP_PRESENT, memory, PAGES);
 }
 
 static void fork_and_wait(void)
@@ -84,17 +33,17 @@ TEST_F(page_state, what_a_fork_leaves)
 {
 	struct peer *child;
 
-	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
-	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
-	EXPECT_EQ(ALL, pages_in_core(self->memory));
-	EXPECT_EQ(PAGES * PAGE / 1024, smaps(self->memory, "Rss"));
-	EXPECT_EQ(PAGES * PAGE / 1024, smaps(self->memory, "Referenced"));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
+	EXPECT_EQ(ALL, pages_in_core(self->memory, PAGES));
+	EXPECT_EQ(PAGES * PAGE / 1024, smaps_kilobytes(self->memory, PAGES, "Rss"));
+	EXPECT_EQ(PAGES * PAGE / 1024, smaps_kilobytes(self->memory, PAGES, "Referenced"));
 	EXPECT_WORD(word(1, 5), peer_load(child, self->memory + 5 * PAGE));
-	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
 	ASSERT_EQ(0, madvise(self->memory, PAGES / 2 * PAGE, MADV_DONTNEED));
-	EXPECT_EQ(PAGES / 2 * PAGE / 1024, smaps(self->memory, "Rss"));
+	EXPECT_EQ(PAGES / 2 * PAGE / 1024, smaps_kilobytes(self->memory, PAGES, "Rss"));
 	EXPECT_WORD(0, load(self->memory));
 	EXPECT_WORD(word(1, 0), peer_load(child, self->memory));
 }
@@ -127,7 +76,7 @@ TEST_F(page_state, generations)
 		EXPECT_WORD(100 + i, peer_store(children[i], self->memory + (i + 1) * PAGE, 100 + i));
 		/* More of them than entries are made read-only for. */
 		if (!variant->device || i < 16) {
-			EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+			EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
 		}
 	}
 	for (size_t i = 0; i < nr; i++) {
@@ -143,16 +92,16 @@ static bool has_soft_dirty(void)
 {
 	char *memory = map_private(false, PAGES);
 
-	write_file("/proc/self/clear_refs", "4", 1);
+	clear_soft_dirty();
 	store(memory, 1);
-	return pages_that_are(PAGEMAP_SOFT_DIRTY, memory) & 1;
+	return pages_that_are(PAGEMAP_SOFT_DIRTY, memory, PAGES) & 1;
 }
 
 /* Pages 3 and 9 are written. */
 #define WRITTEN (1 << 3 | 1 << 9)
 
 #define EXPECT_SOFT_DIRTY(expected_pages) \
-	EXPECT_EQ((uint64_t)(expected_pages), pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory))
+	EXPECT_EQ((uint64_t)(expected_pages), pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory, PAGES))
 
 TEST_F(page_state, soft_dirty)
 {
@@ -161,7 +110,7 @@ TEST_F(page_state, soft_dirty)
 
 	if (!has_soft_dirty())
 		SKIP(return, "the kernel has no soft-dirty bits");
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	/* Reading writes nothing. */
 	for (size_t i = 0; i < PAGES; i++)
 		load(self->memory + i * PAGE);
@@ -174,8 +123,8 @@ TEST_F(page_state, soft_dirty)
 	ASSERT_EQ(0, mprotect(self->memory + 8 * PAGE, 4 * PAGE, PROT_READ));
 	ASSERT_EQ(0, mprotect(self->memory + 8 * PAGE, 4 * PAGE, PROT_READ | PROT_WRITE));
 	/* A split makes new VMAs, whose pages may all have been written. */
-	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory));
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory, PAGES));
+	ASSERT_EQ(0, clear_soft_dirty());
 	EXPECT_SOFT_DIRTY(0);
 	child = fork_peer();
 	ASSERT_NE(NULL, child);
@@ -187,9 +136,9 @@ TEST_F(page_state, soft_dirty)
 	waitpid(child->pid, NULL, 0);
 	store(self->memory + 3 * PAGE, 45);
 	EXPECT_SOFT_DIRTY(WRITTEN);
-	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	moved = reserve(PAGES);
 	ASSERT_EQ(moved, mremap(self->memory, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
-	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PAGEMAP_SOFT_DIRTY, moved));
+	EXPECT_EQ(1 << 3, 1 << 3 & pages_that_are(PAGEMAP_SOFT_DIRTY, moved, PAGES));
 }
 
 /* Memory that is there before it is written can be writable from the start: only as long as nobody asks for the first write. */
@@ -199,11 +148,11 @@ TEST_F(page_state, soft_dirty_of_what_is_locked)
 		SKIP(return, "the kernel has no soft-dirty bits");
 	for (int cleared_before = 0; cleared_before < 2; cleared_before++) {
 		if (cleared_before)
-			ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+			ASSERT_EQ(0, clear_soft_dirty());
 		ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));
 		ASSERT_EQ(0, mlock(self->memory, PAGES * PAGE));
-		EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
-		ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+		EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
+		ASSERT_EQ(0, clear_soft_dirty());
 		EXPECT_SOFT_DIRTY(0);
 		store(self->memory + 3 * PAGE, 42);
 		store(self->memory + 9 * PAGE, 43);
@@ -219,19 +168,19 @@ static int soft_offline(bool device, char *page)
 
 	if (!device)
 		return madvise(page, PAGE, MADV_SOFT_OFFLINE) ? errno : 0;
-	return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn) ?: unpoison_pfn(pfn);
+	return soft_offline_pfn(pfn) ?: unpoison_pfn(pfn);
 }
 
 TEST_F(page_state, soft_dirty_and_soft_offline)
 {
 	if (!has_soft_dirty())
 		SKIP(return, "the kernel has no soft-dirty bits");
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	store(self->memory + 3 * PAGE, 42);
 	store(self->memory + 9 * PAGE, 43);
 	ASSERT_EQ(0, soft_offline(variant->device, self->memory + 3 * PAGE));
 	ASSERT_EQ(0, soft_offline(variant->device, self->memory + 4 * PAGE));
-	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
 	EXPECT_SOFT_DIRTY(WRITTEN);
 	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
 	EXPECT_WORD(word(1, 4), load(self->memory + 4 * PAGE));
@@ -245,7 +194,7 @@ TEST_F(page_state, soft_dirty_and_poison)
 		SKIP(return, "only of the device");
 	if (!has_soft_dirty())
 		SKIP(return, "the kernel has no soft-dirty bits");
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	store(self->memory + 3 * PAGE, 42);
 	store(self->memory + 9 * PAGE, 43);
 	pfn = pfn_of(self->memory + 3 * PAGE);
@@ -253,7 +202,7 @@ TEST_F(page_state, soft_dirty_and_poison)
 	EXPECT_SIGBUS(self->memory + 3 * PAGE, load(self->memory + 3 * PAGE));
 	ASSERT_EQ(0, unpoison_pfn(pfn));
 	/* Who only looks at page tables must find it. */
-	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
 	EXPECT_SOFT_DIRTY(WRITTEN);
 	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
 	EXPECT_SOFT_DIRTY(WRITTEN);
@@ -276,9 +225,9 @@ TEST_F(page_state, present_after_poison)
 	EXPECT_WORD(word(1, 4), peer_load(other, self->memory + 4 * PAGE));
 	pfn = pfn_of(self->memory + 3 * PAGE);
 	ASSERT_EQ(0, poison_pfn(pfn));
-	EXPECT_EQ(ALL & ~(1ULL << 3), pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_EQ(ALL & ~(1ULL << 3), pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
 	ASSERT_EQ(0, unpoison_pfn(pfn));
-	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_PRESENT, self->memory, PAGES));
 	EXPECT_EQ(1 << 3, 1 << 3 & peer_call(child, present_here, self->memory, 0));
 	EXPECT_EQ(0, mprotect(self->memory, PAGE, PROT_NONE));
 }
@@ -294,12 +243,12 @@ TEST_F(page_state, soft_dirty_of_what_is_pinned)
 	memset(data, 0x5a, sizeof(data));
 	ASSERT_EQ(0, begin_slow_write(&writing, self->memory + 3 * PAGE, PAGE));
 	store(self->memory + 9 * PAGE, 43);
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	EXPECT_SOFT_DIRTY(1 << 3);
 	ASSERT_EQ(0, end_slow_write(&writing, data));
 	EXPECT_WORD(0x5a5a5a5a5a5a5a5a, load(self->memory + 3 * PAGE));
 	EXPECT_SOFT_DIRTY(1 << 3);
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	EXPECT_SOFT_DIRTY(0);
 }
 
@@ -310,7 +259,7 @@ TEST_F(page_state, soft_dirty_and_sealed)
 
 	if (!has_soft_dirty())
 		SKIP(return, "the kernel has no soft-dirty bits");
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	store(self->memory + 3 * PAGE, 42);
 	store(self->memory + 9 * PAGE, 43);
 	ASSERT_EQ(0, mprotect(self->memory, PAGES * PAGE, PROT_READ));
@@ -320,15 +269,15 @@ TEST_F(page_state, soft_dirty_and_sealed)
 	EXPECT_EQ(variant->device ? 0 : -1, discarded);
 	EXPECT_WORD(42, load(self->memory + 3 * PAGE));
 	EXPECT_WORD(43, load(self->memory + 9 * PAGE));
-	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory));
+	EXPECT_EQ(WRITTEN, WRITTEN & pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory, PAGES));
 }
 
 static long nobody_finds_in_core(void *memory, long unused)
 {
 	(void)unused;
-	if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
+	if (become_nobody())
 		abort();
-	return pages_in_core(memory);
+	return pages_in_core(memory, PAGES);
 }
 
 /* What is in memory is told also to who is not the one who has mapped it any more. */
@@ -341,7 +290,7 @@ TEST_F(page_state, mincore_without_rights)
 	ASSERT_NE(NULL, child);
 	store(memory + 3 * PAGE, 1);
 	EXPECT_EQ(0, peer_call(child, nobody_finds_in_core, memory, 0));
-	EXPECT_EQ(1 << 3, pages_in_core(memory));
+	EXPECT_EQ(1 << 3, pages_in_core(memory, PAGES));
 	end_peer(child);
 }
 
@@ -356,7 +305,7 @@ TEST_F(page_state, dumps_of_what_was_written)
 		SKIP(return, "the kernel has no soft-dirty bits");
 	for (size_t i = 0; i < PAGES; i++)
 		image[i] = word(1, i);
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	for (size_t round = 0; round < FORKS; round++) {
 		struct peer *child;
 		uint64_t dirty;
@@ -375,12 +324,12 @@ TEST_F(page_state, dumps_of_what_was_written)
 		if (variant->device && round % 3 == 2) {
 			ASSERT_EQ(0, soft_offline(true, self->memory + below(&random, PAGES) * PAGE));
 		}
-		dirty = pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory);
+		dirty = pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory, PAGES);
 		for (size_t i = 0; i < PAGES; i++)
 			if (dirty >> i & 1)
 				image[i] = load(self->memory + i * PAGE).value;
 		EXPECT_NE(ALL, dirty);
-		ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+		ASSERT_EQ(0, clear_soft_dirty());
 	}
 	for (size_t i = 0; i < PAGES; i++)
 		EXPECT_WORD(image[i], load(self->memory + i * PAGE));
@@ -394,12 +343,12 @@ TEST_F(page_state, soft_dirty_of_children_and_of_what_is_moved)
 
 	if (!has_soft_dirty())
 		SKIP(return, "the kernel has no soft-dirty bits");
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
+	ASSERT_EQ(0, clear_soft_dirty());
 	store(self->memory, 7);
 	if (!fork()) {
 		for (size_t i = 0; i < PAGES; i++)
 			load(self->memory + i * PAGE);
-		_exit(!(pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory) & 1));
+		_exit(!(pages_that_are(PAGEMAP_SOFT_DIRTY, self->memory, PAGES) & 1));
 	} else {
 		int status;
 
@@ -412,12 +361,12 @@ TEST_F(page_state, soft_dirty_of_children_and_of_what_is_moved)
 		children[i] = fork_peer();
 		ASSERT_NE(NULL, children[i]);
 	}
-	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4", 1));
-	moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_EQ(0, clear_soft_dirty());
+	moved = reserve(PAGES);
 	ASSERT_EQ(moved, mremap(self->memory, PAGES * PAGE, PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved));
 	for (size_t i = 0; i < PAGES; i++)
 		load(moved + i * PAGE);
-	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_SOFT_DIRTY, moved));
+	EXPECT_EQ(ALL, pages_that_are(PAGEMAP_SOFT_DIRTY, moved, PAGES));
 }
 
 /* The entry of a guard page is nobody's to change. */

@@ -3,8 +3,8 @@
  * Pages that the kernel uses for somebody (pinned for a write to memory, or in a pipe) while they are shared by
  * fork, written, moved or dropped. Each test is done on anonymous memory too, which must pass it as well.
  */
-#include "fixture.h"
-#include "slow_write.h"
+#include "lib/fixture.h"
+#include "lib/slow_write.h"
 
 #define PAGES 16
 /* What is pinned. */
@@ -19,13 +19,7 @@ FIXTURE(pins)
 	int pipe[2];
 };
 
-FIXTURE_VARIANT(pins)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(pins, device) { .device = true };
-FIXTURE_VARIANT_ADD(pins, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(pins);
 
 FIXTURE_SETUP(pins)
 {
@@ -35,10 +29,7 @@ FIXTURE_SETUP(pins)
 	ASSERT_EQ(0, pipe(self->pipe));
 }
 
-FIXTURE_TEARDOWN_PARENT(pins)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(pins);
 
 static struct slow_write writing;
 
@@ -144,7 +135,7 @@ TEST_F(pins, pages_pinned_by_a_child_stay_with_it)
 
 TEST_F(pins, the_write_follows_pages_that_move)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 	struct peer *child;
 
 	fill(self->pinned, PINNED, 1);

@@ -3,7 +3,7 @@
  * A program that knows nothing of the device runs on its memory, by preload/. The program is this one, with the name
  * of what it is to do. Programs of others are in programs/.
  */
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 64
 #define REPORT "/tmp/anon_rmap.preload"

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* How processes with memory of the device begin and end. */
 #include <pthread.h>
-#include <stdatomic.h>
 #include <sys/syscall.h>
 
-#include "fixture.h"
-#include "random.h"
+#include "lib/fixture.h"
+#include "lib/random.h"
 
 #define PAGES 64
 #define NR_THREADS 3
 
-FIXTURE_ON_DEVICE(processes, PAGES);
+FIXTURE_ON_DEVICE(processes, PAGES, false);
 
 TEST_F(processes, the_child_of_vfork_uses_its_parents_memory)
 {
@@ -98,7 +97,7 @@ static void end_while_threads_are_busy(char *memory, enum end end, uint64_t seed
 	for (int i = 0; i < NR_THREADS; i++) {
 		disturbances[i] = (struct disturbance){
 			.memory = memory,
-			.target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+			.target = reserve(PAGES),
 			.seed = next(&random),
 			.fd = open(DEVICE, O_RDWR | O_CLOEXEC),
 		};
@@ -139,10 +138,7 @@ FIXTURE_SETUP(end)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(end)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(end);
 
 TEST_F(end, of_a_process_whose_threads_are_busy)
 {

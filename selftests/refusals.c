@@ -6,7 +6,7 @@
  *
  * refusals [WRITES [SEED [FIRST]]]: so many, from step FIRST on. Without a number as many as there is time for.
  */
-#include "fixture.h"
+#include "lib/fixture.h"
 #include "refusals/effect.h"
 #include "refusals/state.h"
 #include "refusals/text.h"
@@ -177,10 +177,10 @@ static const char *draw_prohibition(struct random *random)
 static void perform_order(const char *prohibition)
 {
 	if (prohibition)
-		write_file(prohibition, "0", 1);
+		write_text(prohibition, "0");
 	call(order->who, perform, NULL, 0);
 	if (prohibition)
-		write_file(prohibition, "1", 1);
+		write_text(prohibition, "1");
 }
 
 /* Looks at the lists before @step. */
@@ -258,8 +258,8 @@ FIXTURE(refusals)
 
 FIXTURE_SETUP(refusals)
 {
-	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	order = mmap(NULL, sizeof(*order), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	world = map_shared(sizeof(*world));
+	order = map_shared(sizeof(*order));
 	ASSERT_NE(MAP_FAILED, world);
 	ASSERT_NE(MAP_FAILED, order);
 	ASSERT_EQ(0, map_anonymous(TEXT, TEXT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED));
@@ -281,10 +281,7 @@ FIXTURE_SETUP(refusals)
 		TH_LOG("NOT TRIED: the kernel has no user namespaces");
 }
 
-FIXTURE_TEARDOWN_PARENT(refusals)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(refusals);
 
 static long seen_by_all(int error)
 {

@@ -4,8 +4,13 @@
  * what /proc/PID/pagemap of all processes says. `rmap_exact [SEED [SEEDS [PAGES]]]` repeats a run: SEEDS
  * seeds from SEED on, each until PAGES pages have been compared.
  */
-#include "anon_rmap.h"
-#include "random.h"
+#include "lib/debugfs.h"
+#include "lib/device.h"
+#include "lib/file.h"
+#include "lib/pagemap.h"
+#include "lib/peer.h"
+#include "lib/random.h"
+#include "lib/stats.h"
 #include "kselftest.h"
 
 #define MAX_DEPTH 6
@@ -65,7 +70,7 @@ static long step(void *unused, long seed)
 		munmap(start, length * PAGE / 4 + 1);
 		break;
 	case 3:
-		target = mmap(NULL, length * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		target = reserve(length);
 		mremap(start, length * PAGE, length * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target);
 		break;
 	case 4:
@@ -167,7 +172,7 @@ static char *expected(const struct entry *entries, size_t count)
 /* Whether `rmap`, asked for @question, answers with @answer. */
 static bool rmap_says(const char *answer, const char *question)
 {
-	int error = write_file(DEBUGFS "rmap", question, strlen(question));
+	int error = write_text(DEBUGFS "rmap", question);
 	char *text = read_file(DEBUGFS "rmap");
 	bool same = !error && text && !strcmp(text, answer);
 

@@ -7,14 +7,23 @@
  * Who calls MADV_HWPOISON is taken for one that is about to use the data (action required). So where nobody is, a process
  * that only shares the page does it, and what that one sees does not count.
  */
-#include "anon_rmap.h"
+#include "lib/access.h"
+#include "lib/debugfs.h"
+#include "lib/device.h"
+#include "lib/file.h"
+#include "lib/hwpoison.h"
+#include "lib/pagemap.h"
+#include "lib/pool.h"
+#include "lib/process.h"
+#include "lib/stats.h"
 #include "kselftest.h"
-#include "pool.h"
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #define POLICY "/proc/sys/vm/memory_failure_early_kill"
-#define HARD_OFFLINE "/sys/devices/system/memory/hard_offline_page"
 #define WORD 0x1234567890abcdefUL
 
 /* Who acts: the threads of a process, the process that it forked, and another one that only shares the page. */
@@ -168,8 +177,8 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 	(void)signal;
 	(void)context;
 	note("%s %s +%#lx %d\n", names[self], code, (char *)info->si_addr - stage->memory, info->si_addr_lsb);
-	if (info->si_code != BUS_MCEERR_AO && access_return)
-		siglongjmp(*access_return, 1);
+	if (info->si_code != BUS_MCEERR_AO && this_attempt.back)
+		siglongjmp(*this_attempt.back, 1);
 }
 
 /* Lets the page fail; 0 or the errno. */
@@ -180,13 +189,13 @@ static int inject(enum way way, char *page)
 	case MADVISE_SOFT:
 		return madvise(page, PAGE, way == MADVISE ? MADV_HWPOISON : MADV_SOFT_OFFLINE) ? errno : 0;
 	case SYSFS:
-		return print_to_file(HARD_OFFLINE, "%#lx", pfn_of(page) << PAGE_SHIFT);
+		return print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn_of(page) << PAGE_SHIFT);
 	case POISON_ADDR:
 		return poison_addr(getpid(), page);
 	case DEBUGFS_HARD:
-		return print_to_file(DEBUGFS "hard_offline", "%#lx", pfn_of(page));
+		return hard_offline_pfn(pfn_of(page));
 	case DEBUGFS_SOFT:
-		return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn_of(page));
+		return soft_offline_pfn(pfn_of(page));
 	}
 	return EINVAL;
 }
@@ -303,8 +312,7 @@ static void perform(const struct row *row, bool device)
 	pid_t child = 0, sharer = 0;
 
 	sigaction(SIGBUS, &action, NULL);
-	stage->memory = device ? map_device(4, MAP_PRIVATE) :
-				 mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	stage->memory = map_private(device, 4);
 	for (int i = 0; i < 4 * PAGE / 8; i++)
 		((uint64_t *)stage->memory)[i] = WORD;
 
@@ -422,9 +430,9 @@ int main(void)
 	bool with_pool = pool(&first_pfn);
 
 	ksft_print_header();
-	if (access(HARD_OFFLINE, W_OK))
-		ksft_exit_skip("no " HARD_OFFLINE ": is CONFIG_MEMORY_FAILURE on?\n");
-	stage = mmap(NULL, sizeof(*stage), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (access(HARD_OFFLINE_PAGE, W_OK))
+		ksft_exit_skip("no " HARD_OFFLINE_PAGE ": is CONFIG_MEMORY_FAILURE on?\n");
+	stage = map_shared(sizeof(*stage));
 	ksft_set_plan(NR_SPECIAL + NR_PRODUCT + 1);
 	for (size_t i = 0; i < NR_SPECIAL + NR_PRODUCT; i++) {
 		struct row row;

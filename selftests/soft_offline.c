@@ -6,20 +6,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
-#include <time.h>
-#include "fixture.h"
-#include "proc.h"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
 
 #define SECONDS 10
 
 static long moves;
 
-static int soft_offline(uint64_t pfn)
-{
-	return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn);
-}
-
-FIXTURE_ON_DEVICE(soft_offline, 16);
+FIXTURE_ON_DEVICE(soft_offline, 16, false);
 
 TEST_F(soft_offline, content_moves_to_another_frame)
 {
@@ -29,7 +23,7 @@ TEST_F(soft_offline, content_moves_to_another_frame)
 	fill(self->memory, self->pages, 1);
 	pfn = pfn_of(self->memory + PAGE);
 	ASSERT_NE(0, pfn);
-	ASSERT_EQ(0, soft_offline(pfn));
+	ASSERT_EQ(0, soft_offline_pfn(pfn));
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
 	EXPECT_NE(pfn, pfn_of(self->memory + PAGE));
 	EXPECT_NE(0, pfn_of(self->memory + PAGE));
@@ -45,10 +39,10 @@ TEST_F(soft_offline, frame_is_not_handed_out_until_unpoisoned)
 
 	fill(self->memory, self->pages, 1);
 	pfn = pfn_of(self->memory);
-	ASSERT_EQ(0, soft_offline(pfn));
+	ASSERT_EQ(0, soft_offline_pfn(pfn));
 	EXPECT_TRUE(is_marked_bad(pfn));
 	EXPECT_EQ(ENXIO, poison_pfn(pfn));
-	EXPECT_EQ(ENXIO, soft_offline(pfn));
+	EXPECT_EQ(ENXIO, soft_offline_pfn(pfn));
 
 	EXPECT_EQ(0, unpoison_pfn(pfn));
 	EXPECT_FALSE(is_marked_bad(pfn));
@@ -68,7 +62,7 @@ TEST_F(soft_offline, sharers_see_the_same_page)
 	EXPECT_WORD(1UL << 32, peer_load(child, self->memory));
 	EXPECT_WORD(1UL << 32, load(self->memory));
 	pfn = pfn_of(self->memory);
-	ASSERT_EQ(0, soft_offline(pfn));
+	ASSERT_EQ(0, soft_offline_pfn(pfn));
 	EXPECT_WORD(1UL << 32, load(self->memory));
 	EXPECT_WORD(1UL << 32, peer_load(child, self->memory));
 	EXPECT_WORD(1UL << 32, peer_load(grandchild, self->memory));
@@ -94,7 +88,7 @@ TEST_F(soft_offline, shared_mapping)
 	ASSERT_NE(NULL, child);
 	EXPECT_WORD(2, peer_store(child, memory, 2));
 	pfn = pfn_of(memory);
-	ASSERT_EQ(0, soft_offline(pfn));
+	ASSERT_EQ(0, soft_offline_pfn(pfn));
 	EXPECT_WORD(3, peer_store(child, memory, 3));
 	EXPECT_WORD(3, load(memory));
 	EXPECT_NE(pfn, pfn_of(memory));
@@ -107,12 +101,12 @@ TEST_F(soft_offline, poison_of_the_new_frame_is_found)
 
 	fill(self->memory, self->pages, 1);
 	old = pfn_of(self->memory);
-	ASSERT_EQ(0, soft_offline(old));
+	ASSERT_EQ(0, soft_offline_pfn(old));
 	load(self->memory);
 	new = pfn_of(self->memory);
 	ASSERT_EQ(0, poison_pfn(new));
 	EXPECT_SIGBUS(self->memory, load(self->memory));
-	EXPECT_EQ(EHWPOISON, soft_offline(new));
+	EXPECT_EQ(EHWPOISON, soft_offline_pfn(new));
 	EXPECT_EQ(0, unpoison_pfn(new));
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
 	EXPECT_EQ(0, unpoison_pfn(old));
@@ -130,11 +124,11 @@ TEST_F(soft_offline, pinned_page_is_busy)
 	/* A pipe holds the page until it is read. */
 	ASSERT_EQ(0, pipe(pipe_fd));
 	ASSERT_EQ(PAGE, vmsplice(pipe_fd[1], &whole, 1, 0));
-	EXPECT_EQ(EBUSY, soft_offline(pfn));
+	EXPECT_EQ(EBUSY, soft_offline_pfn(pfn));
 	EXPECT_EQ(pfn, (load(self->memory), pfn_of(self->memory)));
 	ASSERT_EQ(PAGE, read(pipe_fd[0], content, PAGE));
 	EXPECT_TRUE(filled(content, 0, 1, 1));
-	EXPECT_EQ(0, soft_offline(pfn));
+	EXPECT_EQ(0, soft_offline_pfn(pfn));
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
 	EXPECT_EQ(0, unpoison_pfn(pfn));
 }
@@ -146,7 +140,7 @@ TEST_F(soft_offline, page_locked_in_memory)
 	ASSERT_EQ(0, mlock(self->memory, self->pages * PAGE));
 	fill(self->memory, self->pages, 1);
 	pfn = pfn_of(self->memory);
-	EXPECT_EQ(0, soft_offline(pfn));
+	EXPECT_EQ(0, soft_offline_pfn(pfn));
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
 	EXPECT_NE(pfn, pfn_of(self->memory));
 	EXPECT_EQ(0, unpoison_pfn(pfn));
@@ -154,10 +148,10 @@ TEST_F(soft_offline, page_locked_in_memory)
 
 TEST_F(soft_offline, other_memory_is_refused)
 {
-	char *anonymous = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *anonymous = map_private(false, 1);
 
 	store(anonymous, 1);
-	EXPECT_EQ(ENXIO, soft_offline(pfn_of(anonymous)));
+	EXPECT_EQ(ENXIO, soft_offline_pfn(pfn_of(anonymous)));
 	EXPECT_EQ(ENXIO, unpoison_pfn(pfn_of(anonymous)));
 	EXPECT_EQ(EINVAL, print_to_file(DEBUGFS "soft_offline", "x"));
 }
@@ -206,7 +200,7 @@ TEST_F_TIMEOUT(soft_offline, no_update_is_lost, 1800)
 	}
 	while (moves ? moved < moves : !moved || time(NULL) < end) {
 		uint64_t pfn = pfn_of(self->memory + random() % self->pages * PAGE);
-		int error = pfn ? soft_offline(pfn) : EAGAIN;
+		int error = pfn ? soft_offline_pfn(pfn) : EAGAIN;
 
 		if (!error) {
 			moved++;

@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 128
 /* How long a test goes on. */
@@ -31,14 +31,11 @@ FIXTURE_SETUP(threads)
 {
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->shared = map_shared(sizeof(*self->shared));
 	ASSERT_NE(MAP_FAILED, self->shared);
 }
 
-FIXTURE_TEARDOWN_PARENT(threads)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(threads);
 
 /* What a thread works with. */
 struct work {
@@ -50,10 +47,7 @@ struct work {
 /* Milliseconds since some time. */
 static long now(void)
 {
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+	return now_ns() / 1000000;
 }
 
 /* Forks a process that calls function(work) and ends with 0. */
@@ -250,7 +244,7 @@ FIXTURE_SETUP(threads_touch)
 {
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->shared = map_shared(sizeof(*self->shared));
 	ASSERT_NE(MAP_FAILED, self->shared);
 	for (int i = 0; i < 3; i++) {
 		self->work[i] = (struct work){ self->memory, self->shared, i };
@@ -258,10 +252,7 @@ FIXTURE_SETUP(threads_touch)
 	}
 }
 
-FIXTURE_TEARDOWN_PARENT(threads_touch)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(threads_touch);
 
 /* Lets the threads end, and looks at what has come of them. */
 #define END_THREADS() do {					\
@@ -323,7 +314,7 @@ TEST_F(threads_touch, while_guard_pages_come_and_go)
 
 TEST_F(threads_touch, while_memory_is_moved)
 {
-	char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *target = reserve(PAGES);
 	unsigned int seed = 3;
 
 	for (long end = now() + MILLISECONDS; now() < end;) {
@@ -469,8 +460,7 @@ static void *fork_readers(void *argument)
 static void *read_and_move(void *argument)
 {
 	struct work *work = argument;
-	char *places[2] = { work->memory,
-			    mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) };
+	char *places[2] = { work->memory, reserve(PAGES) };
 
 	for (int at = 0; !work->shared->stop || at; at = !at) {
 		for (size_t i = 0; i < PAGES; i += 8) {
@@ -515,38 +505,35 @@ static void *write_copies(void *argument)
 	return NULL;
 }
 
-FIXTURE(poison_race)
+FIXTURE(threads_poison)
 {
 	char *memory;
 	struct shared *shared;
 };
 
-FIXTURE_VARIANT(poison_race)
+FIXTURE_VARIANT(threads_poison)
 {
 	void *(*worker)(void *argument);
 };
 
-FIXTURE_VARIANT_ADD(poison_race, with_readers) { .worker = read_poisoned_pages };
-FIXTURE_VARIANT_ADD(poison_race, with_splits) { .worker = read_and_split };
-FIXTURE_VARIANT_ADD(poison_race, with_forks) { .worker = fork_readers };
-FIXTURE_VARIANT_ADD(poison_race, with_moves) { .worker = read_and_move };
-FIXTURE_VARIANT_ADD(poison_race, with_copies) { .worker = write_copies };
+FIXTURE_VARIANT_ADD(threads_poison, with_readers) { .worker = read_poisoned_pages };
+FIXTURE_VARIANT_ADD(threads_poison, with_splits) { .worker = read_and_split };
+FIXTURE_VARIANT_ADD(threads_poison, with_forks) { .worker = fork_readers };
+FIXTURE_VARIANT_ADD(threads_poison, with_moves) { .worker = read_and_move };
+FIXTURE_VARIANT_ADD(threads_poison, with_copies) { .worker = write_copies };
 
-FIXTURE_SETUP(poison_race)
+FIXTURE_SETUP(threads_poison)
 {
 	self->memory = map_device(PAGES, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->shared = map_shared(sizeof(*self->shared));
 	ASSERT_NE(MAP_FAILED, self->shared);
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_TEARDOWN_PARENT(poison_race)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(threads_poison);
 
-TEST_F(poison_race, poisoned_content_is_never_served_again)
+TEST_F(threads_poison, poisoned_content_is_never_served_again)
 {
 	struct work work[3];
 	uint64_t pfns[PAGES];
@@ -702,7 +689,7 @@ static void discard_while_the_first_page_fails(struct discard *discard)
 /* A page that is in no page table any more can still be in a TLB. */
 TEST_F(threads, a_failed_page_is_in_no_tlb_while_memory_is_discarded)
 {
-	struct discard *discard = mmap(NULL, sizeof(*discard), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct discard *discard = map_shared(sizeof(*discard));
 	unsigned int seed = 1;
 	long rounds = 0;
 

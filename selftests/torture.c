@@ -190,7 +190,7 @@ int main(int argc, char **argv)
 		if (device_fd < 0)
 			ksft_exit_skip("%s: %s\n", DEVICE, strerror(errno));
 	}
-	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	world = map_shared(sizeof(*world));
 	if (world == MAP_FAILED)
 		ksft_exit_fail_perror("mmap");
 	ksft_set_plan(options.seeds);

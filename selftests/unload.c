@@ -5,8 +5,8 @@
  */
 #include <sys/syscall.h>
 
-#include "fixture.h"
-#include "proc.h"
+#include "lib/fixture.h"
+#include "lib/hwpoison.h"
 
 #define MODULE "/usr/libexec/anon_rmap/anon_rmap.ko"
 #define PAGES 64
@@ -193,7 +193,7 @@ TEST_F_TIMEOUT(unload, bad_frames_stay_out_of_use, 3600)
 
 	for (size_t i = 0; i < FRAMES; i++) {
 		pfns[i] = pfn_of(self->memory + i * PAGE);
-		ASSERT_EQ(0, print_to_file(i % 2 ? DEBUGFS "soft_offline" : DEBUGFS "hard_offline", "%#lx", pfns[i]));
+		ASSERT_EQ(0, i % 2 ? soft_offline_pfn(pfns[i]) : hard_offline_pfn(pfns[i]));
 	}
 	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
 	for (int round = 0; round < rounds; round++) {

@@ -5,13 +5,12 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "fixture.h"
-#include "proc.h"
-#include "random.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/memcg.h"
+#include "lib/random.h"
+#include "lib/watchdog.h"
 
 #define PAGES 16
 
@@ -52,21 +51,7 @@ FIXTURE_SETUP(untouched)
 	}
 }
 
-FIXTURE_TEARDOWN_PARENT(untouched)
-{
-	EXPECT_STREQ("", leak());
-}
-
-/* The frame of the only page that has failed. */
-static uint64_t bad_pfn(void)
-{
-	char *text = read_file(DEBUGFS "poisoned");
-	uint64_t pfn = 0;
-
-	sscanf(text, "pfn=%lx", &pfn);
-	free(text);
-	return pfn;
-}
+FIXTURE_LEAVES_NOTHING(untouched);
 
 TEST_F(untouched, the_first_touch_gets_the_signal)
 {
@@ -90,7 +75,7 @@ TEST_F(untouched, what_is_given_back_is_zeroes)
 
 	ASSERT_EQ(0, poison_addr(getpid(), bad));
 	EXPECT_SIGBUS(bad, load(bad));
-	ASSERT_EQ(0, unpoison_pfn(bad_pfn()));
+	ASSERT_EQ(0, unpoison_pfn(poisoned_pfn()));
 	EXPECT_TRUE(zeroed(bad, 1));
 	EXPECT_WORD(7, store(bad, 7));
 	EXPECT_WORD(7, load(bad));
@@ -102,16 +87,16 @@ TEST_F(untouched, nobody_is_hit_and_the_page_has_its_name)
 	struct poisoned page;
 
 	ASSERT_EQ(0, poison_addr(getpid(), bad + 100));
-	ASSERT_TRUE(read_poisoned(bad_pfn(), &page));
+	ASSERT_TRUE(read_poisoned(poisoned_pfn(), &page));
 	EXPECT_STREQ("poison_addr", page.source);
 	EXPECT_EQ(0, page.hit);
 	snprintf(name, sizeof(name), " pids= pid=%d address=%p\n", getpid(), bad);
 	text = read_file(DEBUGFS "poisoned");
 	EXPECT_NE(NULL, strstr(text, name)) TH_LOG("%s", text);
 	/* And by that name it fails again. */
-	ASSERT_EQ(0, unpoison_pfn(bad_pfn()));
+	ASSERT_EQ(0, unpoison_pfn(poisoned_pfn()));
 	EXPECT_WORD(0, load(bad));
-	ASSERT_EQ(0, write_file(DEBUGFS "replay", text, strlen(text)));
+	ASSERT_EQ(0, write_text(DEBUGFS "replay", text));
 	EXPECT_SIGBUS(bad, load(bad));
 	free(text);
 }
@@ -224,7 +209,7 @@ TEST_F_TIMEOUT(untouched, nobody_reads_it_whatever_threads_do, 3600)
 			int error;
 
 			ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
-			self->memory = mmap(NULL, 2 * PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			self->memory = reserve(2 * PAGES);
 			ASSERT_NE(MAP_FAILED, self->memory);
 			int device = open(DEVICE, O_RDWR | O_CLOEXEC);
 
@@ -246,7 +231,7 @@ TEST_F_TIMEOUT(untouched, nobody_reads_it_whatever_threads_do, 3600)
 			for (int i = 0; i < WAYS; i++)
 				pthread_join(threads[i], NULL);
 			read += pwrite(file, self->memory + BAD * PAGE, 8, 0) == 8;
-			in_advance += read_poisoned(bad_pfn(), &page) && !page.hit;
+			in_advance += read_poisoned(poisoned_pfn(), &page) && !page.hit;
 			ASSERT_EQ(0, munmap(self->memory, 2 * PAGES * PAGE));
 			self->memory = map_device(PAGES, variant->flags);
 		}
@@ -255,15 +240,6 @@ TEST_F_TIMEOUT(untouched, nobody_reads_it_whatever_threads_do, 3600)
 	}
 }
 
-#define CGROUPS "/tmp/anon_rmap.untouched"
-#define GROUP CGROUPS "/victim"
-
-static long join_group(void *unused, long unused_too)
-{
-	(void)unused;
-	(void)unused_too;
-	return print_to_file(GROUP "/cgroup.procs", "%d", getpid());
-}
 
 static long map_here(void *address, long pages)
 {
@@ -274,26 +250,24 @@ static long map_here(void *address, long pages)
 TEST(the_memory_cgroup_of_the_victim_is_charged)
 {
 	const long pages = 2048;
-	char **memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char **memory = map_shared(PAGE);
 	struct peer *victim = fork_peer();
 	long before, after, refused = 0;
 
-	mkdir(CGROUPS, 0700);
-	if (mount("none", CGROUPS, "cgroup2", 0, NULL) || write_file(CGROUPS "/cgroup.subtree_control", "+memory", 7) ||
-	    mkdir(GROUP, 0700))
+	if (!make_memcg())
 		SKIP(return, "no memory cgroups");
-	ASSERT_EQ(0, peer_call(victim, join_group, NULL, 0));
+	ASSERT_EQ(0, peer_call(victim, join_memcg, NULL, 0));
 	peer_call(victim, map_here, memory, pages);
-	before = number_in(GROUP "/memory.current", "");
+	before = memcg_charged();
 	for (long i = 0; i < pages / 2; i++)
 		ASSERT_EQ(0, poison_addr(victim->pid, *memory + i * PAGE));
-	after = number_in(GROUP "/memory.current", "");
+	after = memcg_charged();
 	EXPECT_LE(pages / 2 * (long)PAGE, after - before);
 	/* With what keeps track of them. */
 	EXPECT_GE(pages * (long)PAGE, after - before);
 
 	/* At its limit, it is refused; nobody is killed for it. */
-	ASSERT_EQ(0, print_to_file(GROUP "/memory.max", "%ld", after + 64 * (long)PAGE));
+	ASSERT_EQ(0, print_to_file(MEMCG "/memory.max", "%ld", after + 64 * (long)PAGE));
 	for (long i = pages / 2; i < pages; i++) {
 		int error = poison_addr(victim->pid, *memory + i * PAGE);
 
@@ -302,13 +276,10 @@ TEST(the_memory_cgroup_of_the_victim_is_charged)
 			EXPECT_EQ(0, error);
 	}
 	EXPECT_LT(0, refused);
-	EXPECT_EQ(0, number_in(GROUP "/memory.events", "oom_kill "));
+	EXPECT_EQ(0, memcg_killed());
 	end_peer(victim);
 	EXPECT_STREQ("", leak());
-	for (struct patience patience = patience_for(10); rmdir(GROUP) && errno == EBUSY && !ran_out(&patience);)
-		usleep(10000);
-	umount2(CGROUPS, MNT_DETACH);
-	rmdir(CGROUPS);
+	remove_memcg();
 }
 
 int main(int argc, char **argv)

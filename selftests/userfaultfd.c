@@ -9,8 +9,8 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-#include "fixture.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 #define PAGES 16
 
@@ -19,13 +19,7 @@ FIXTURE(userfaultfd)
 	char *memory;
 };
 
-FIXTURE_VARIANT(userfaultfd)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(userfaultfd, device) { .device = true };
-FIXTURE_VARIANT_ADD(userfaultfd, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(userfaultfd);
 
 /* Untouched, so that nothing of it is shared with the watched process. */
 FIXTURE_SETUP(userfaultfd)
@@ -36,16 +30,10 @@ FIXTURE_SETUP(userfaultfd)
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
 		SKIP(return, "no userfaultfd with asynchronous write protection");
 	close(uffd);
-	self->memory = map_private(variant->device, PAGES);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	/* Else the kernel would make one huge page of it. */
-	madvise(self->memory, PAGES * PAGE, MADV_NOHUGEPAGE);
+	ASSERT_MAPPED(PAGES);
 }
 
-FIXTURE_TEARDOWN_PARENT(userfaultfd)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(userfaultfd);
 
 /* Registers memory for write protection; the userfaultfd, or -1. */
 static int register_async(char *memory)
@@ -111,20 +99,6 @@ static bool touched(char *memory, size_t first, uint64_t seed)
 	return true;
 }
 
-/* Lets the kernel write a word. */
-static bool write_by_kernel(char *memory, uint64_t value)
-{
-	int pipe_fd[2];
-	bool written;
-
-	if (pipe(pipe_fd) || write(pipe_fd[1], &value, sizeof(value)) != sizeof(value))
-		return false;
-	written = read(pipe_fd[0], memory, sizeof(value)) == sizeof(value);
-	close(pipe_fd[0]);
-	close(pipe_fd[1]);
-	return written;
-}
-
 TEST_F(userfaultfd, untouched_memory_that_is_protected_is_written)
 {
 	WATCHED(SECONDS_OF_A_STEP) {
@@ -160,7 +134,7 @@ TEST_F(userfaultfd, untouched_memory_that_is_protected_is_written_by_the_kernel)
 
 		ASSERT_LE(0, uffd);
 		ASSERT_EQ(0, protect(uffd, self->memory));
-		ASSERT_TRUE(write_by_kernel(self->memory, 7));
+		ASSERT_EQ(0, store_by_kernel(self->memory, 7));
 		EXPECT_WORD(7, load(self->memory));
 		EXPECT_EQ(1, nr_written(self->memory));
 	}
@@ -189,7 +163,7 @@ TEST_F(userfaultfd, touched_memory_that_is_protected_is_written_by_the_kernel)
 		touch_all(self->memory, 1);
 		ASSERT_LE(0, register_async(self->memory));
 		EXPECT_EQ(PAGES, nr_written(self->memory));
-		ASSERT_TRUE(write_by_kernel(self->memory, 7));
+		ASSERT_EQ(0, store_by_kernel(self->memory, 7));
 		EXPECT_WORD(7, load(self->memory));
 		EXPECT_TRUE(touched(self->memory, 1, 1));
 		EXPECT_EQ(1, nr_written(self->memory));
@@ -276,7 +250,7 @@ TEST_F(userfaultfd, a_protected_page_is_soft_offlined)
 		EXPECT_EQ(PAGES, nr_written(self->memory));
 		pfn = pfn_of(self->memory);
 		if (variant->device) {
-			ASSERT_EQ(0, print_to_file(DEBUGFS "soft_offline", "%#lx", pfn));
+			ASSERT_EQ(0, soft_offline_pfn(pfn));
 		} else if (madvise(self->memory, PAGE, MADV_SOFT_OFFLINE)) {
 			SKIP(return, "no soft offline of anonymous memory");
 		}
@@ -401,7 +375,7 @@ TEST_F(userfaultfd, protected_memory_is_written_after_it_was_discarded)
 TEST_F(userfaultfd, protected_memory_is_written_after_it_was_moved)
 {
 	WATCHED(SECONDS_OF_A_STEP) {
-		char *target = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *target = reserve(PAGES);
 
 		ASSERT_NE(MAP_FAILED, target);
 		touch_all(self->memory, 1);

@@ -8,20 +8,16 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-#include "fixture.h"
-#include "watchdog.h"
-
-static int soft_offline(uint64_t pfn)
-{
-	return print_to_file(DEBUGFS "soft_offline", "%#lx", pfn);
-}
+#include "lib/fixture.h"
+#include "lib/memcg.h"
+#include "lib/watchdog.h"
 
 /*
  * Soft offline of a page that is in use: by many readers and, in one process, by a writer, by the kernel for it, and by
@@ -73,10 +69,7 @@ FIXTURE_SETUP(used_page)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(used_page)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(used_page);
 
 struct user {
 	char *memory;
@@ -162,7 +155,7 @@ TEST_F_TIMEOUT(used_page, is_moved_or_busy_in_time, 3600)
 
 			if (!pfn)
 				continue;
-			error = soft_offline(pfn);
+			error = soft_offline_pfn(pfn);
 			EXPECT_GE(SECONDS_OF_A_COMMAND * 1000L, stop_stopwatch(&stopwatch));
 			EXPECT_TRUE(!error || error == EBUSY);
 			if (!error)
@@ -274,7 +267,7 @@ static const char *trace(struct stuck *stuck)
 /* A page of anonymous memory that a userfaultfd has to provide, which nobody does. */
 static char *map_missing(int *uffd)
 {
-	char *memory = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory = map_private(false, 1);
 	struct uffdio_register range = {
 		.range = { (uintptr_t)memory, PAGE },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
@@ -406,8 +399,6 @@ static const char *dump_core_to_a_pipe(struct stuck *stuck)
  * page fault. One thread populates memory, with the lock held for reading, and another waits for it for writing, so
  * that nobody else gets it for reading, either.
  */
-#define CGROUPS "/tmp/anon_rmap.cgroups"
-#define CGROUP CGROUPS "/waiting"
 #define POPULATED (1UL << 14)
 
 static sem_t is_throttled;
@@ -429,7 +420,7 @@ static void hold_lock(struct stuck *stuck)
 	sem_init(&is_throttled, 0, 0);
 	/* From when it is in the cgroup, whatever needs memory takes long. */
 	is_ready(stuck);
-	if (pthread_create(&thread, NULL, populate, memory) || print_to_file(CGROUP "/cgroup.procs", "%d", getpid()))
+	if (pthread_create(&thread, NULL, populate, memory) || join_memcg(NULL, 0))
 		_exit(1);
 	sem_post(&is_throttled);
 	usleep(100000);
@@ -460,11 +451,7 @@ static const char *hold_the_mmap_lock(struct stuck *stuck)
 {
 	struct patience patience;
 
-	mkdir(CGROUPS, 0700);
-	if (mount("none", CGROUPS, "cgroup2", 0, NULL))
-		return "no cgroups";
-	if (print_to_file(CGROUPS "/cgroup.subtree_control", "+memory") || (mkdir(CGROUP, 0700) && errno != EEXIST) ||
-	    print_to_file(CGROUP "/memory.high", "0"))
+	if (!make_memcg() || print_to_file(MEMCG "/memory.high", "0"))
 		return "no memory cgroups";
 	if (!fork_stuck(stuck, hold_lock))
 		return "no process";
@@ -511,7 +498,7 @@ FIXTURE_SETUP(relative)
 
 	if (pattern)
 		snprintf(self->core_pattern, sizeof(self->core_pattern), "%s", pattern);
-	self->stuck = mmap(NULL, sizeof(*self->stuck), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->stuck = map_shared(sizeof(*self->stuck));
 	ASSERT_NE(MAP_FAILED, self->stuck);
 	self->memory = map_device(1, MAP_PRIVATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
@@ -522,9 +509,7 @@ FIXTURE_TEARDOWN_PARENT(relative)
 {
 	if (*self->core_pattern)
 		print_to_file(CORE_PATTERN, "%s", self->core_pattern);
-	rmdir(CGROUP);
-	umount(CGROUPS);
-	rmdir(CGROUPS);
+	remove_memcg();
 	EXPECT_STREQ("", leak());
 }
 
@@ -582,7 +567,7 @@ TEST_F(relative, does_not_hold_up_soft_offline)
 
 		GET_STUCK();
 		pfn = pfn_of(self->memory);
-		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, variant->pinned ? EBUSY : 0, soft_offline(pfn));
+		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, variant->pinned ? EBUSY : 0, soft_offline_pfn(pfn));
 		EXPECT_WORD(1, load(self->memory));
 		EXPECT_EQ(variant->pinned, pfn == pfn_of(self->memory));
 		if (!variant->pinned)
@@ -598,7 +583,7 @@ TEST_F(relative, does_not_hold_up_what_is_asked_about_the_page)
 
 		GET_STUCK();
 		pfn = pfn_of(self->memory);
-		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0, print_to_file(DEBUGFS "rmap", "%#lx", pfn));
+		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0, ask_rmap(pfn));
 		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0, print_to_file(DEBUGFS "dry_run", "%#lx", pfn));
 		END_STUCK();
 	}

@@ -6,10 +6,9 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/resource.h>
 
-#include "fixture.h"
-#include "watchdog.h"
+#include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 /* So many mappings, in so many processes. */
 static unsigned long nr_mappings = 4000, nr_processes = 40;
@@ -62,15 +61,12 @@ FIXTURE_SETUP(places)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(places)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(places);
 
 /* Moves a page to and fro for ever. */
 __attribute__((noreturn)) static void move_for_ever(char *memory)
 {
-	char *area = mmap(NULL, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *area = reserve(1);
 	char *places[2] = { memory, area };
 
 	for (int at = 0;; at = !at)
@@ -192,10 +188,7 @@ FIXTURE_SETUP(many_mappings)
 		SKIP(return, "vm.max_map_count can't be raised");
 }
 
-FIXTURE_TEARDOWN_PARENT(many_mappings)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(many_mappings);
 
 TEST_F_TIMEOUT(many_mappings, a_failure_is_seen_by_all, 7200)
 {
@@ -290,12 +283,8 @@ TEST_F_TIMEOUT(many_mappings, a_failure_is_seen_by_all, 7200)
 
 static char *map_huge(bool device)
 {
-	int fd = device ? open(DEVICE, O_RDWR | O_CLOEXEC) : -1;
-	char *memory = mmap(NULL, HUGE, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_NORESERVE | (device ? 0 : MAP_ANONYMOUS), fd, 0);
+	char *memory = map_memory(device, HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE);
 
-	if (fd >= 0)
-		close(fd);
 	if (memory == MAP_FAILED)
 		return memory;
 	madvise(memory, HUGE, MADV_NOHUGEPAGE);
@@ -310,22 +299,13 @@ FIXTURE(huge)
 {
 };
 
-FIXTURE_VARIANT(huge)
-{
-	bool device;
-};
-
-FIXTURE_VARIANT_ADD(huge, device) { .device = true };
-FIXTURE_VARIANT_ADD(huge, anonymous) { .device = false };
+FIXTURE_VARIANTS_ON_BOTH(huge);
 
 FIXTURE_SETUP(huge)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(huge)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(huge);
 
 static pid_t fork_reader(const char *address, uint64_t value)
 {
@@ -373,7 +353,7 @@ TEST_F(huge, memory_is_moved)
 {
 	WATCHED(SECONDS_OF_A_STEP) {
 		char *memory = map_huge(variant->device), *moved;
-		char *target = mmap(NULL, MIDDLE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		char *target = reserve(MIDDLE / PAGE);
 
 		ASSERT_NE(MAP_FAILED, memory);
 		ASSERT_NE(MAP_FAILED, target);
@@ -409,10 +389,7 @@ FIXTURE_SETUP(huge_device)
 {
 }
 
-FIXTURE_TEARDOWN_PARENT(huge_device)
-{
-	EXPECT_STREQ("", leak());
-}
+FIXTURE_LEAVES_NOTHING(huge_device);
 
 TEST_F(huge_device, memory_is_listed)
 {
@@ -446,7 +423,7 @@ TEST_F(huge_device, a_page_is_found_in_one_place)
 		ASSERT_NE(MAP_FAILED, memory);
 		ASSERT_EQ(0, mprotect(memory + MIDDLE, PAGE, PROT_READ));
 		snprintf(expected, sizeof(expected), "pid=%d address=%p\n", getpid(), last);
-		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0, print_to_file(DEBUGFS "rmap", "%#lx", pfn_of(last)));
+		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0, ask_rmap(pfn_of(last)));
 		EXPECT_STREQ(expected, read_file(DEBUGFS "rmap"));
 		/* Everywhere. */
 		EXPECT_IN_TIME(SECONDS_OF_A_COMMAND, 0,

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "patience.h"
+#include "lib/patience.h"
 
 int main(int argc, char **argv)
 {

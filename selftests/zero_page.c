@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-#include "fixture.h"
+#include "lib/fixture.h"
 
 #define PAGES 64
 
@@ -105,7 +105,7 @@ TEST_F(zero_page, by_the_kernel)
 /* Zeroes stay what they are when protections change, and when they are moved. */
 TEST_F(zero_page, protected_and_moved)
 {
-	char *moved = mmap(NULL, PAGES * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *moved = reserve(PAGES);
 
 	EXPECT_TRUE(zeroed(self->memory, PAGES));
 	ASSERT_EQ(0, mprotect(self->memory, PAGES * PAGE, PROT_READ));
@@ -126,12 +126,7 @@ TEST_F(zero_page, populated_or_locked)
 {
 	EXPECT_TRUE(zeroed(self->memory, PAGES / 2));
 	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
-	if (variant->device) {
-		self->memory = map_device(PAGES, MAP_PRIVATE | MAP_POPULATE);
-	} else {
-		self->memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	}
+	self->memory = map_memory(variant->device, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_POPULATE);
 	ASSERT_NE(MAP_FAILED, self->memory);
 	EXPECT_EQ(PAGES, own_frames(self->memory));
 	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));

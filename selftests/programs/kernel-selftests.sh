@@ -16,7 +16,7 @@
 #   write_to_hugetlbfs ksm_*       huge pages and KSM
 #   hmm-tests                      needs a driver of its own (CONFIG_TEST_HMM)
 #   on-fault-limit                 not as root
-#   mlock-random-test              needs a library (libcap); what it does, madvise.c and differential.c do
+#   mlock-random-test              needs a library (libcap); what it does, madvise.c and random_program.c do
 #   protection_keys pkey_sighandler_tests
 #                                  go on in the background when they have ended
 #   va_high_addr_switch            needs 5-level page tables, which guests have switched off

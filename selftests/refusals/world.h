@@ -7,13 +7,21 @@
 #ifndef REFUSALS_WORLD_H
 #define REFUSALS_WORLD_H
 
-#include "../await.h"
-#include "../proc.h"
-#include "../process_group.h"
-#include "../random.h"
+#include "../lib/debugfs.h"
+#include "../lib/device.h"
+#include "../lib/file.h"
+#include "../lib/hwpoison.h"
+#include "../lib/pagemap.h"
+#include "../lib/patience.h"
+#include "../lib/peer.h"
+#include "../lib/proc.h"
+#include "../lib/process_group.h"
+#include "../lib/random.h"
+#include "../lib/stats.h"
 #include <linux/capability.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -368,7 +376,7 @@ __attribute__((noreturn)) static void live(struct actor *actor, const struct nat
 		_exit(1);
 	if (nature->is_nobody) {
 		prctl(PR_SET_KEEPCAPS, 1);
-		if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
+		if (become_nobody())
 			_exit(1);
 		regain_capabilities();
 	}
@@ -720,13 +728,13 @@ static bool damage(enum who who, int place)
 		/* Costs a frame for good. */
 		if (!is_chosen || fate(TESTER, LOSES_FRAME, 8))
 			return true;
-		error = print_to_file(DEBUGFS "hard_offline", "%#lx", frame->pfn);
+		error = hard_offline_pfn(frame->pfn);
 		frame->state = BY_HARDWARE;
 		break;
 	case OWN_MOVED:
 		if (!is_chosen)
 			return true;
-		error = print_to_file(DEBUGFS "soft_offline", "%#lx", frame->pfn);
+		error = soft_offline_pfn(frame->pfn);
 		world->asides[world->nr_asides++] = (struct aside){ frame->pfn, .is_ours = true };
 		frame->pfn = held_frame(actor, place);
 		break;

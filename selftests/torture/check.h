@@ -88,7 +88,7 @@ static void describe_place(enum arena arena, unsigned int page, char *text, size
 	char *listed = NULL;
 
 	if (!world->anonymous && entry & PAGEMAP_PRESENT &&
-	    !print_to_file(DEBUGFS "rmap", "%#lx", entry & PAGEMAP_FRAME))
+	    !ask_rmap(entry & PAGEMAP_FRAME))
 		listed = read_file(DEBUGFS "rmap");
 	snprintf(text, size, "process %d, %s, page %u, pagemap %#lx, rmap: %.200s", getpid(),
 		 arena == SHARED ? "shared" : "private", page, entry, listed ?: "(none)");
@@ -198,7 +198,7 @@ static void check_rmap(struct random *random)
 
 			if (!(entry & PAGEMAP_PRESENT))
 				continue;
-			error = print_to_file(DEBUGFS "rmap", "%#lx", entry & PAGEMAP_FRAME);
+			error = ask_rmap(entry & PAGEMAP_FRAME);
 			/* The kernel's page of zeroes is not the device's. */
 			if (error == ENXIO && looks[arena][page].digest == digest_of(zeroes))
 				continue;

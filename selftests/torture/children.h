@@ -59,7 +59,7 @@ static void live_sealed(const struct actor *parent, struct random *random)
 	elsewhere = (struct range){ range.arena, (range.page + LANE) % ARENA_PAGES, 1 };
 	for (unsigned int i = 0; i < range.pages; i++)
 		write_word(child, range.arena, range.page + i, random_mode(random));
-	if (mprotect(start, size_of(&range), PROT_READ) || syscall(__NR_mseal, start, size_of(&range), 0)) {
+	if (mprotect(start, size_of(&range), PROT_READ) || syscall(SYS_mseal, start, size_of(&range), 0)) {
 		fail("mseal at %p: %s", start, strerror(errno));
 		return;
 	}

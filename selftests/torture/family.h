@@ -167,7 +167,7 @@ static void tell(struct member *member, enum command command, unsigned int argum
 	sem_post(&member->request);
 }
 
-static void await(struct member *member)
+static void await_member(struct member *member)
 {
 	while (sem_trywait(&member->reply))
 		wait_a_moment();
@@ -203,7 +203,7 @@ static void grow_family(struct random *random)
 		prepare_member(child);
 		child->alive = false;
 		tell(parent, FORK, child - world->members);
-		await(parent);
+		await_member(parent);
 		child->alive = true;
 	}
 }
@@ -229,7 +229,7 @@ static void check_family(void)
 		if (!world->members[i].alive)
 			continue;
 		tell(&world->members[i], CHECK, 0);
-		await(&world->members[i]);
+		await_member(&world->members[i]);
 	}
 	if (!world->anonymous)
 		verify();
@@ -257,9 +257,9 @@ static void end_round(void)
 {
 	for (unsigned int i = 0; i < world->processes; i++)
 		if (world->members[i].alive && &world->members[i] != doomed)
-			await(&world->members[i]);
+			await_member(&world->members[i]);
 	if (world->enabled >> FIRST_INJECTION)
-		await(&world->injector);
+		await_member(&world->injector);
 	if (doomed && doom)
 		doom = 1;
 	while (doomed)

@@ -98,7 +98,7 @@ static void inject_soft_offline(struct random *random, struct note *note)
 
 	if (!target.pfn || world->nr_offlined == MAX_OFFLINED)
 		return;
-	note->error = EXPECT_ERRORS("soft_offline", print_to_file(DEBUGFS "soft_offline", "%#lx", target.pfn), EBUSY, ENXIO,
+	note->error = EXPECT_ERRORS("soft_offline", soft_offline_pfn(target.pfn), EBUSY, ENXIO,
 				    EHWPOISON);
 	if (!note->error)
 		add_frame(target.pfn);

@@ -5,10 +5,6 @@
 
 #include "access.h"
 
-#ifndef __NR_mseal
-#define __NR_mseal 462
-#endif
-
 /* Numbers of operations: the first two are done in each round. */
 enum { ALWAYS = 3, FORK_OPERATION = 13, SEAL = 15, OFFSETS };
 

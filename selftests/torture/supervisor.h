@@ -5,7 +5,7 @@
 
 #include "family.h"
 #include "kselftest.h"
-#include "../process_group.h"
+#include "../lib/process_group.h"
 
 static void show_worker(const char *name, unsigned int number, unsigned int thread, const struct worker *worker)
 {

@@ -8,9 +8,19 @@
 #ifndef TORTURE_WORLD_H
 #define TORTURE_WORLD_H
 
-#include "../anon_rmap.h"
-#include "../random.h"
+#include "../lib/access.h"
+#include "../lib/debugfs.h"
+#include "../lib/device.h"
+#include "../lib/file.h"
+#include "../lib/pagemap.h"
+#include "../lib/patience.h"
+#include "../lib/process.h"
+#include "../lib/random.h"
+#include "../lib/stats.h"
+#include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define MAX_PROCESSES 6

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the kernel itself knows of failed frames and does to them: its marks, counts and traces, and what lets a frame fail. */
+#ifndef HWPOISON_H
+#define HWPOISON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Takes an address. */
+#define HARD_OFFLINE_PAGE "/sys/devices/system/memory/hard_offline_page"
+/* These take a frame number. */
+#define HWPOISON_CORRUPT_PFN "/sys/kernel/debug/hwpoison/corrupt-pfn"
+#define HWPOISON_UNPOISON_PFN "/sys/kernel/debug/hwpoison/unpoison-pfn"
+
+/* Whether these two are there; loads the module, if need be. */
+bool has_hwpoison_inject(void);
+
+/* How much memory the kernel knows to be bad, in kilobytes. */
+long corrupted(void);
+
+/* Whether the kernel has marked frame @pfn as bad. Device memory is not in there. */
+bool is_marked_bad(uint64_t pfn);
+
+/* What the kernel has counted of failures. */
+struct counts {
+	/* Kilobytes. */
+	long corrupted;
+	long total;
+	long recovered;
+	long failed;
+	long ignored;
+};
+
+/* What it has counted by now. */
+struct counts counts(void);
+
+/* Since @before, that many frames have failed, and that many failures were recovered from: no others are counted. */
+#define EXPECT_COUNTED(before, frames, recoveries) do {				\
+	struct counts now = counts();							\
+											\
+	EXPECT_EQ((before).corrupted + 4 * (frames), now.corrupted);			\
+	EXPECT_EQ((before).total + (recoveries), now.total);				\
+	EXPECT_EQ((before).recovered + (recoveries), now.recovered);			\
+	EXPECT_EQ((before).failed, now.failed);						\
+	EXPECT_EQ((before).ignored, now.ignored);					\
+} while (0)
+
+/* Has the trace tell of failures; false if it can't. */
+bool begin_trace(void);
+
+/* How many failures of frame @pfn are in the trace, and of these, those with @result. */
+int traced(uint64_t pfn, const char *result);
+
+#endif
