@@ -172,14 +172,17 @@ bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf)
 
 /*
  * Whether a page that nobody else has may be mapped writable at the fault's
- * address before it is written, as do_swap_page() does: unless somebody wants
- * to know of the first write.
+ * address before it is written: in memory that is locked and so is there from
+ * the start, as for anonymous memory, unless somebody wants to know of the
+ * first write. Elsewhere mlock() and MAP_POPULATE look like vmsplice(), whose
+ * reader must not see what is written later.
  */
 bool anon_rmap_vmf_may_map_writable(const struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 
-	return (vma->vm_flags & VM_WRITE) && !userfaultfd_wp(vma) &&
+	return (vma->vm_flags & (VM_WRITE | VM_LOCKED | VM_LOCKONFAULT)) == (VM_WRITE | VM_LOCKED) &&
+	       !userfaultfd_wp(vma) &&
 	       (!pgtable_supports_soft_dirty() || (vma->vm_flags & VM_SOFTDIRTY));
 }
 

@@ -276,7 +276,7 @@ impl Fault<'_> {
             return need;
         }
         match self.put(&mut slots, anon.clone(), reservation) {
-            // Who has asked for memory (`mlock()`, `MAP_POPULATE`) is going to write to it.
+            // Who has asked for memory (`mlock()`) is going to write to it.
             Ok(_) => {
                 let is_private = amap.sharing() == Sharing::Private;
                 let write = self.write || (is_private && self.vmf.may_map_writable());
