@@ -296,11 +296,11 @@ impl<T> RadixTree<T> {
 
     /// The leaf of `first`, if it has something in [first, last]: O(h).
     fn leaf_at(&self, first: u64, last: u64) -> Option<Leaf<'_, T>> {
+        let mut node = self.root.as_ref()?;
         let mut span = Span::root(self.height);
         if first > span.last() {
             return None;
         }
-        let mut node = self.root.as_ref()?;
         let mut unshared = true;
         loop {
             unshared &= node.is_unique();
@@ -320,10 +320,12 @@ impl<T> RadixTree<T> {
     /// The first leaf that has something in [first, last]: O(h).
     fn first_leaf(&self, first: u64, last: u64) -> Option<Leaf<'_, T>> {
         // Most often that of `first`.
-        self.leaf_at(first, last).or_else(|| {
-            let root = self.root.as_ref()?;
-            seek(root, Span::root(self.height), (first, last), true, false)
-        })
+        let leaf = self.leaf_at(first, last);
+        if leaf.is_some() || first >> BITS == last >> BITS {
+            return leaf;
+        }
+        let root = self.root.as_ref()?;
+        seek(root, Span::root(self.height), (first, last), true, false)
     }
 
     /// The leaves that have something in [first, last], in order.

@@ -440,7 +440,7 @@ impl Fault<'_> {
         let Some(links) = self.state.links(slots) else {
             return;
         };
-        let mut around = self.vmf.around();
+        let mut around = None;
         let address = self.vmf.address();
         // Aligned in addresses, so that the page table is the fault's.
         let window = (AROUND as usize) << PAGE_SHIFT;
@@ -478,7 +478,9 @@ impl Fault<'_> {
                 continue;
             }
             // As in `map`; the address has the page table of the fault's.
-            around.insert_page(address, content.page());
+            around
+                .get_or_insert_with(|| self.vmf.around())
+                .insert_page(address, content.page());
         }
     }
 }
