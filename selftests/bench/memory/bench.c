@@ -132,8 +132,9 @@ int main(int argc, char **argv)
 			if (!is_wanted(it, argv + 1 + check) || (check && !it->check))
 				continue;
 			ran++;
-			printf("{\"case\": \"%s\", \"unit\": \"%s\", \"goal\": %g, \"of\": \"%s\", \"figure\": \"%s\"}\n",
-			       it->name, it->unit, it->goal, it->of, it->figure == RATIO ? "ratio" : "difference");
+			printf("{\"case\": \"%s\", \"unit\": \"%s\", \"goal\": %g, \"goal_from\": %ld, \"of\": \"%s\", "
+			       "\"figure\": \"%s\"}\n",
+			       it->name, it->unit, it->goal, it->goal_from, it->of, it->figure == RATIO ? "ratio" : "difference");
 			if (check) {
 				ok &= measure(it, it->check, 3);
 				continue;

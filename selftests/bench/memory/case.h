@@ -19,6 +19,8 @@ struct bench_case {
 	/* What the sizes are numbers of. */
 	const char *of;
 	long sizes[4];
+	/* The least of them that the goal is for. Smaller ones show how it grows. */
+	long goal_from;
 	void (*run)(struct run *run);
 	enum figure figure;
 	/* How often it is run, if not as often as the others. */

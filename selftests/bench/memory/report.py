@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 
-"""report.py DIR [profile|check|keep] reads what the programs have printed (DIR/memory/*.json), prints a table, the worst first, and
-writes DIR/bench.json, DIR/bench.md and DIR/bench.svg.
+"""report.py DIR [profile|check|keep] reads what the programs have printed (DIR/memory/*.json), prints a table, the worst first,
+and writes DIR/bench.json, DIR/bench.md and DIR/bench.svg.
 
-With `profile`, also DIR/profile.txt: in which functions the instructions went. With `keep`, the ratios are written to figures.json
-beside this file; with `check`, they are compared with it."""
+With `profile`, also DIR/profile.txt: in which functions the instructions went. With `keep`, the ratios go to ../figures.json and
+nowhere else; with `check`, they are compared with those.
+"""
 
 import bisect
 import collections
@@ -20,9 +21,9 @@ import sys
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-import figures
+import charts
 
-KEPT = HERE / "figures.json"
+KEPT = HERE.parent / "figures.json"
 # What a ratio may be worse than the one that is kept.
 MARGIN = 1.05
 SERIES = {"ours": ("the device", "#0b6e4f"), "linux": ("anonymous memory", "#d1495b")}
@@ -108,10 +109,15 @@ def entries(measured):
                 "unit": case["unit"],
                 # Of bytes beside a page, the difference is what matters: the page itself is in both.
                 "ratio": round(a - b if case["figure"] == "difference" else a / b, 4),
-                "goal": case["goal"],
+                # Smaller ones show how it grows.
+                "goal": case["goal"] if size >= case.get("goal_from", 0) else None,
                 "size": size,
-                "spread": round(max(figures.spread(ours), figures.spread(linux)), 1),
+                "spread": round(max(charts.spread(ours), charts.spread(linux)), 1),
             }
+
+
+def by_goal(entry):
+    return entry["ratio"] / entry["goal"] if entry["goal"] else 0
 
 
 def number(value):
@@ -130,17 +136,17 @@ def table(measured, results):
     rows = []
     for name, entries in by_case.items():
         entries.sort(key=lambda entry: entry["size"])
-        worst = max(entries, key=lambda entry: entry["ratio"])
+        worst = max(entries, key=by_goal)
         spread = max(entry["spread"] for entry in entries)
         rows.append(
             (
-                worst["ratio"] / worst["goal"],
+                by_goal(worst),
                 [
                     name,
-                    f"{', '.join(figures.short(entry['size']) for entry in entries)} {measured.cases[name]['of']}",
+                    f"{', '.join(charts.short(entry['size']) for entry in entries)} {measured.cases[name]['of']}",
                     " / ".join(number(entry["ratio"]) for entry in entries),
                     number(worst["goal"]),
-                    number(worst["ratio"] / worst["goal"]),
+                    number(by_goal(worst)),
                     f"{number(worst['ours'])} / {number(worst['linux'])} {worst['unit']}",
                     exponent(measured.growth(name, True)),
                     exponent(measured.growth(name, False)),
@@ -173,7 +179,7 @@ def plot(measured, results):
             panels.append((f"{name}, {case['of']}", lines))
     if not panels:
         return None
-    return figures.plot(
+    return charts.plot(
         "Instructions (memory: bytes) of one run over its size", SERIES, panels, 5, "", own_scale=True
     )
 
@@ -246,15 +252,15 @@ def check(results):
     for entry in results:
         was = kept.get(key(entry))
         if was is None:
-            print(f"{key(entry)}: no ratio is kept: selftests/bench/memory/run --keep")
+            print(f"{key(entry)}: no ratio is kept: selftests/bench/memory/run --keep", file=sys.stderr)
             ok = False
         elif entry["ratio"] > was * MARGIN:
-            print(f"{key(entry)}: the ratio is {entry['ratio']}, {was} is kept")
+            print(f"{key(entry)}: the ratio is {entry['ratio']}, {was} is kept", file=sys.stderr)
             ok = False
         elif entry["ratio"] * MARGIN < was:
-            print(f"{key(entry)}: the ratio is {entry['ratio']}, better than {was}: selftests/bench/memory/run --keep")
+            print(f"{key(entry)}: the ratio is {entry['ratio']}, better than {was}: selftests/bench/memory/run --keep", file=sys.stderr)
     for missing in kept.keys() - {key(entry) for entry in results}:
-        print(f"{missing}: a ratio is kept, and was not measured")
+        print(f"{missing}: a ratio is kept, and was not measured", file=sys.stderr)
         ok = False
     return ok
 
@@ -264,12 +270,13 @@ def main():
     mode = sys.argv[2] if len(sys.argv) > 2 else ""
     measured = Measured(directory / "memory")
     results = list(entries(measured))
-    results.sort(key=lambda entry: -entry["ratio"] / entry["goal"])
+    results.sort(key=by_goal, reverse=True)
     text = table(measured, results)
     print(text)
     for failure in measured.failures:
         kind = "the device" if failure["device"] else "anonymous memory"
-        print(f"FAILED {failure['case']}, {failure['size']} {measured.cases[failure['case']]['of']}, {kind}: {failure['failure']}")
+        of = measured.cases[failure["case"]]["of"]
+        print(f"FAILED {failure['case']}, {failure['size']} {of}, {kind}: {failure['failure']}", file=sys.stderr)
     ok = not measured.failures
     if mode == "check":
         ok &= check(results)

@@ -10,7 +10,7 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-import figures
+import charts
 
 CASES = ["insert", "remove", "update", "move", "stab", "walk", "build", "memory"]
 SHAPES = ["disjoint", "nested", "shared"]
@@ -56,7 +56,7 @@ def print_table(title, references, data):
 
 def cell(values):
     text = f"{statistics.median(values):.1f}"
-    return text if len(values) < 2 else f"{text} ±{figures.spread(values):.0f}%"
+    return text if len(values) < 2 else f"{text} ±{charts.spread(values):.0f}%"
 
 
 def ours_by_theirs(ours, theirs):
@@ -140,7 +140,7 @@ def plot(data):
         for case in ["insert", "remove", "update", "stab"]
         for shape in SHAPES
     ]
-    return figures.plot("Nanoseconds per operation over the number of intervals", series, panels, len(SHAPES), "ns")
+    return charts.plot("Nanoseconds per operation over the number of intervals", series, panels, len(SHAPES), "ns")
 
 
 def main():
