@@ -121,6 +121,8 @@ def by_goal(entry):
 
 
 def number(value):
+    if value is None:
+        return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

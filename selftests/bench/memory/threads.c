@@ -8,8 +8,10 @@
 #include <pthread.h>
 #include <sched.h>
 
-#define PAGES 2048
-#define ROUNDS 30
+#define PAGES 512
+/* Rounds go on until then, but for at least so many. */
+#define SECONDS 60
+#define ROUNDS 5
 #define MAX_THREADS 4
 
 static const struct threads_case {
@@ -100,6 +102,7 @@ static bool choose(bool wanted[2], char **patterns)
 int main(int argc, char **argv)
 {
 	static const int numbers[] = { 1, 2, 4 };
+	uint64_t begin = now_ns();
 	const char *kind;
 	bool wanted[2];
 
@@ -117,7 +120,7 @@ int main(int argc, char **argv)
 			       "\"of\": \"threads\", \"figure\": \"scaling\"}\n", cases[k].name);
 	}
 	/* In turns: the host has others to run, and not all the time as many. */
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < ROUNDS || now_ns() - begin < SECONDS * NS_PER_SECOND; round++) {
 		for (int i = 0; i < 3 * 2 * 2; i++) {
 			int k = i / 6, threads = numbers[i / 2 % 3];
 			bool device = i & 1;
