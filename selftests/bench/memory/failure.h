@@ -54,10 +54,22 @@ static uint64_t *frames_of(struct run *run, const char *memory, long pages)
 	return frames;
 }
 
-/* Pages are on the lists where the kernel expects those that fail, and not on a processor's way there. */
-static void drain(struct run *run)
+/*
+ * Pages are on the lists where the kernel expects those that fail, and not on a processor's way there. And a page of no interest
+ * fails first: with it the kernel gives back what free pages a processor has set aside, as many as there happen to be.
+ */
+static void prepare_kernel(struct run *run)
 {
+	char *scrap = map_anonymous(run, 1);
+	uint64_t frame;
+
+	write_pages(scrap, 1);
+	frame = pfn_of(scrap);
 	CHECK(run, !write_file("/proc/sys/vm/drop_caches", "1", 1));
+	CHECK(run, !print_to_file(KERNEL "corrupt-pfn", "%lu", frame));
+	CHECK(run, is_marked_bad(frame));
+	CHECK(run, !print_to_file(KERNEL "unpoison-pfn", "%lu", frame));
+	CHECK(run, !is_marked_bad(frame));
 }
 
 /* All frames fail, by one write each. */
@@ -65,7 +77,7 @@ static void poison_frames(struct run *run, const uint64_t *frames, long pages, b
 {
 	struct door it = poison_door(run);
 
-	drain(run);
+	prepare_kernel(run);
 	for (long page = 0; page < pages; page++) {
 		name(&it, frames[page]);
 		if (is_measured)
@@ -174,7 +186,7 @@ static void by_command(struct run *run, const char *file, const char *command)
 		else
 			size = snprintf(text, sizeof(text), command, getpid(), run->size);
 		CHECK(run, it.fd >= 0);
-		drain(run);
+		prepare_kernel(run);
 		start(run);
 		CHECK(run, write(it.fd, text, size) == size);
 		stop(run, run->size);
