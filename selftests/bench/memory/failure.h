@@ -221,7 +221,7 @@ static void unpoison(struct run *run)
 	CHECK(run, !run->device || written(memory, run->size));
 }
 
-#define PER_PAGE .unit = "instructions a page", .of = "pages", .sizes = { 16, 64, 256, 1024 }, .check = 64
+#define PER_PAGE .unit = "instructions a page", .of = "pages", .sizes = { 16, 64, 256, 1024 }, .check = 256
 
 static const struct bench_case failure_cases[] = {
 	{ "poison of a page with sharers", .goal = 0.5, .run = of_sharers, .unit = "instructions", .of = "sharers",
