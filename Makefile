@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 
-.PHONY: help demo test host-test programs bench-tree modules selftests shell rustfmtcheck lint rustdoc rust-analyzer \
+.PHONY: help demo test host-test programs bench bench-check bench-tree modules selftests shell rustfmtcheck lint rustdoc rust-analyzer \
 	clean distclean
 
 help:
@@ -8,6 +8,10 @@ help:
 	@echo 'make test          run all tests: on the host, and in guests with the stock and the debug kernel'
 	@echo 'make host-test     run the tests that need no kernel; as any user who has cargo'
 	@echo 'make programs      run python3, redis-server, stress-ng and tests of the kernel on memory of the device, in a guest'
+	@echo 'make bench         measure the device beside anonymous memory, in guests; results in build/bench/'
+	@echo 'make bench CASE=TEXT PROFILE=1'
+	@echo '                   only cases with TEXT in their names; PROFILE=1 says in which functions the instructions went'
+	@echo 'make bench-check   is any ratio worse than the one kept? two minutes of it; in make test, too'
 	@echo 'make bench-tree    measure the interval tree, on the host and in a guest; results in build/bench/'
 	@echo 'make shell         an interactive guest with the module loaded'
 	@echo 'make modules       build anon_rmap.ko for the stock Debian kernel, in build/stock/'
@@ -34,6 +38,12 @@ host-test:
 
 programs:
 	@qemu/programs $(PROGRAMS)
+
+bench:
+	@selftests/bench/memory/run $(if $(PROFILE),--profile) $${CASE:+"$$CASE"}
+
+bench-check:
+	@selftests/bench/memory/run --check
 
 bench-tree:
 	@selftests/bench/tree/run

@@ -4,10 +4,13 @@
 """report.py DIR prints the tables of DIR/native.json and DIR/guest.json; writes DIR/tree.json, DIR/tree.svg and DIR/tree.md."""
 
 import json
-import math
 import pathlib
 import statistics
 import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import charts
 
 CASES = ["insert", "remove", "update", "move", "stab", "walk", "build", "memory"]
 SHAPES = ["disjoint", "nested", "shared"]
@@ -34,14 +37,6 @@ def samples(path, unit):
     return dict(sorted(result.items(), key=lambda kv: (kv[0][0], CASES.index(kv[0][2]), SHAPES.index(kv[0][1]))))
 
 
-def spread(values):
-    """Half the distance of the quartiles, in percent of the median."""
-    if len(values) < 2:
-        return 0
-    low, median, high = statistics.quantiles(values, n=4)
-    return 50 * (high - low) / median
-
-
 def print_table(title, references, data):
     print(title)
     print(f"{'n':>8} {'case':8} {'shape':9} {'ours':>10}", end="")
@@ -61,7 +56,7 @@ def print_table(title, references, data):
 
 def cell(values):
     text = f"{statistics.median(values):.1f}"
-    return text if len(values) < 2 else f"{text} ±{spread(values):.0f}%"
+    return text if len(values) < 2 else f"{text} ±{charts.spread(values):.0f}%"
 
 
 def ours_by_theirs(ours, theirs):
@@ -136,57 +131,16 @@ def entries(suite, unit, data):
             }
 
 
-def short(n):
-    for unit, letter in (1_000_000, "M"), (1_000, "k"):
-        if n % unit == 0:
-            return f"{n // unit}{letter}"
-    return str(n)
-
-
 def plot(data):
-    """Nanoseconds over n, both logarithmic: a panel for each case and shape."""
-    cases = ["insert", "remove", "update", "stab"]
-    width, height, left, top = 250, 180, 60, 70
+    """Nanoseconds over n: a panel for each case and shape."""
     sizes = sorted({n for n, _, _ in data})
-    values = [
-        statistics.median(v) for (_, _, case), trees in data.items() if case in cases for v in trees.values()
+    series = {tree: (name, COLOURS[tree]) for tree, name in NAMES.items()}
+    panels = [
+        (f"{case}, {shape}", {tree: [(n, statistics.median(data[n, shape, case][tree])) for n in sizes] for tree in NAMES})
+        for case in ["insert", "remove", "update", "stab"]
+        for shape in SHAPES
     ]
-    low, high = math.log10(min(values)), math.log10(max(values))
-
-    def place(n, ns):
-        across = math.log10(n / sizes[0]) / (math.log10(sizes[-1] / sizes[0]) or 1)
-        up = (math.log10(ns) - low) / (high - low or 1)
-        return 10 + across * (width - 40), 20 + (1 - up) * (height - 50)
-
-    svg = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width * 3 + 10}" '
-        f'height="{top + height * len(cases) + 10}" font-family="sans-serif" font-size="11">',
-        '<rect width="100%" height="100%" fill="white"/>',
-        f'<text x="{left}" y="20" font-size="15">Nanoseconds per operation over the number of intervals</text>',
-    ]
-    for i, (tree, name) in enumerate(NAMES.items()):
-        svg.append(f'<rect x="{left + i * 230}" y="34" width="14" height="4" fill="{COLOURS[tree]}"/>')
-        svg.append(f'<text x="{left + 20 + i * 230}" y="40">{name}</text>')
-    for row, case in enumerate(cases):
-        for column, shape in enumerate(SHAPES):
-            svg.append(f'<g transform="translate({left + column * width},{top + row * height})">')
-            svg.append(f'<text x="10" y="10" font-weight="bold">{case}, {shape}</text>')
-            for power in range(math.ceil(low), math.floor(high) + 1):
-                _, y = place(sizes[0], 10**power)
-                svg.append(f'<line x1="10" x2="{width - 30}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-                if column == 0:
-                    svg.append(f'<text x="4" y="{y + 4:.1f}" text-anchor="end">{10**power} ns</text>')
-            for n in sizes:
-                x, _ = place(n, 10**low)
-                svg.append(f'<text x="{x:.1f}" y="{height - 14}" text-anchor="middle">{short(n)}</text>')
-            for tree, colour in COLOURS.items():
-                points = [place(n, statistics.median(data[n, shape, case][tree])) for n in sizes]
-                line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-                svg.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-                svg += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in points]
-            svg.append("</g>")
-    svg.append("</svg>\n")
-    return "\n".join(svg)
+    return charts.plot("Nanoseconds per operation over the number of intervals", series, panels, len(SHAPES), "ns")
 
 
 def main():
