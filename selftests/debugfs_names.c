@@ -365,6 +365,60 @@ TEST_F(debugfs_names, a_number_that_is_another_process_by_now_is_not_printed)
 	end_peer(parent);
 }
 
+static long execute_here(void *unused, long unused_too)
+{
+	(void)unused;
+	(void)unused_too;
+	execl("/bin/sleep", "sleep", "1000", NULL);
+	return errno;
+}
+
+static bool is_sleep(uint64_t pid)
+{
+	char path[64], *name;
+	bool is;
+
+	snprintf(path, sizeof(path), "/proc/%lu/comm", pid);
+	name = read_file(path);
+	is = name && !strcmp(name, "sleep\n");
+	free(name);
+	return is;
+}
+
+/* The name would mean memory of the other program, or none. */
+TEST_F(debugfs_names, a_process_that_has_executed_another_program_is_not_printed)
+{
+	struct peer *parent = fork_peer(), *child, *grandchild;
+	uint64_t pfn;
+
+	/* Both have a page of the parent's. */
+	ASSERT_NE(NULL, parent);
+	peer_call(parent, fill_here, self->memory, 2);
+	child = peer_fork(parent);
+	ASSERT_NE(NULL, child);
+	EXPECT_WORD(word(2, 0), peer_load(child, self->memory));
+	ASSERT_EQ(0, poison_addr(parent->pid, self->memory));
+	pfn = number_in_line(DEBUGFS "poisoned", "source=", "pfn=");
+	EXPECT_TRUE(says(DEBUGFS "poisoned", " pid=%d address=%p\n", parent->pid, self->memory));
+
+	begin_peer_call(parent, execute_here, NULL, 0);
+	ASSERT_TRUE(await(is_sleep, parent->pid));
+	EXPECT_TRUE(says(DEBUGFS "poisoned", " pid=%d address=%p\n", child->pid, self->memory));
+
+	/* Who comes later has the page, and was not hit. */
+	grandchild = peer_fork(child);
+	ASSERT_NE(NULL, grandchild);
+	EXPECT_SIGBUS(self->memory, peer_load(grandchild, self->memory));
+	begin_peer_call(child, execute_here, NULL, 0);
+	ASSERT_TRUE(await(is_sleep, child->pid));
+	EXPECT_EQ(1, counter("poisoned"));
+	EXPECT_EQ(0, number_in_line(DEBUGFS "poisoned", "pfn=", " pid="));
+
+	ASSERT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_WORD(word(2, 0), peer_load(grandchild, self->memory));
+	end_peer(parent);
+}
+
 /* Processes that share memory, of which each has copied some pages: in two pid namespaces, some with a dead leader. */
 enum { OUTER, OUTER_CHILD, INNER, INNER_CHILD, MEMBERS };
 #define NR_NAMESPACES 2

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The journal: what was done to pages and who was hit, as it happens, also if nobody was looking. */
+#include <linux/userfaultfd.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+
 #include "lib/fixture.h"
+#include "lib/watchdog.h"
 
 #define PAGES 16
 /* As many records are kept. */
@@ -197,6 +203,120 @@ TEST_F(events, counts_what_is_overwritten)
 		has_last = true;
 	}
 	EXPECT_TRUE(was_lost);
+}
+
+static volatile bool has_ended;
+
+static void *drill_on_and_on(void *page)
+{
+	uint64_t pfn = pfn_of(page);
+
+	while (!has_ended) {
+		poison_pfn(pfn);
+		unpoison_pfn(pfn);
+	}
+	return NULL;
+}
+
+/* Two at once record what they do. */
+TEST_F(events, are_in_the_order_of_time)
+{
+	struct patience patience = patience_for(3);
+	FILE *journal = fdopen(self->fd, "r");
+	long lines = 0, earlier = 0;
+	pthread_t threads[2];
+	char *line = NULL;
+	size_t room = 0;
+	double last = 0;
+
+	ASSERT_NE(NULL, journal);
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, drill_on_and_on, self->memory + i * PAGE));
+	do {
+		double time;
+
+		if (getline(&line, &room, journal) < 0) {
+			clearerr(journal);
+			usleep(1000);
+		} else if (sscanf(line, "number=%*u time=%lf", &time) == 1) {
+			lines++;
+			earlier += time < last;
+			last = time;
+		}
+	} while (!ran_out(&patience));
+	has_ended = true;
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	free(line);
+	EXPECT_LT(0, lines);
+	EXPECT_EQ(0, earlier) {
+		TH_LOG("of %ld lines", lines);
+	}
+}
+
+struct reader {
+	int fd;
+	/* Where whoever writes waits for a userfaultfd. */
+	char *absent;
+};
+
+static void *read_there(void *argument)
+{
+	struct reader *reader = argument;
+	ssize_t unused = read(reader->fd, reader->absent, PAGE);
+
+	(void)unused;
+	return NULL;
+}
+
+/* The userfaultfd that resolves page faults of the kernel in that memory, too; -1 if that can't be. */
+static int register_missing(char *memory)
+{
+	struct uffdio_register range = {
+		.range = { (uintptr_t)memory, PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	int uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) || ioctl(uffd, UFFDIO_REGISTER, &range))
+		return -1;
+	return uffd;
+}
+
+static bool has_userfaultfd(void)
+{
+	char *memory = map_private(false, 1);
+	int uffd = register_missing(memory);
+
+	close(uffd);
+	munmap(memory, PAGE);
+	return uffd >= 0;
+}
+
+/* Who reads waits for a page fault that never ends; who polls does not wait, and both can be killed. */
+TEST_F(events, a_poll_does_not_wait_for_who_reads)
+{
+	uint64_t pfn = pfn_of(self->memory);
+
+	if (!has_userfaultfd())
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(0, poison_pfn(pfn));
+	ASSERT_EQ(0, unpoison_pfn(pfn));
+	WATCHED(SECONDS_OF_A_COMMAND) {
+		struct reader reader = { .fd = self->fd, .absent = map_private(false, 1) };
+		struct pollfd fault = { .fd = register_missing(reader.absent), .events = POLLIN };
+		struct pollfd wait = { .fd = self->fd, .events = POLLIN };
+		pthread_t thread;
+
+		EXPECT_LE(0, fault.fd);
+		EXPECT_EQ(0, pthread_create(&thread, NULL, read_there, &reader));
+		EXPECT_EQ(1, poll(&fault, 1, -1));
+		/* Nothing of it is read yet. */
+		EXPECT_EQ(1, poll(&wait, 1, 0));
+		EXPECT_TRUE(wait.revents & POLLIN);
+	}
+	READ_ON();
 }
 
 TEST_HARNESS_MAIN

@@ -36,6 +36,33 @@ static bool is_bad_hardware(uint64_t pfn)
 	return read_poisoned(pfn, &page) && !strcmp(page.kind, "hardware");
 }
 
+/* Open files of debugfs that have been read once: to read them again the driver needs no memory. */
+static int open_stats = -1, open_poisoned = -1;
+
+/* What is in one of them now. */
+static const char *reread(int fd)
+{
+	static char text[1 << 16];
+	size_t length = 0;
+	ssize_t part;
+
+	lseek(fd, 0, SEEK_SET);
+	while ((part = read(fd, text + length, sizeof(text) - 1 - length)) > 0)
+		length += part;
+	text[length] = '\0';
+	return text;
+}
+
+static long counter_now(const char *name)
+{
+	return open_stats < 0 ? counter(name) : counter_in(reread(open_stats), name);
+}
+
+static bool is_counted(uint64_t machine_checks)
+{
+	return counter_now("machine_checks_total") == (long)machine_checks;
+}
+
 /* Whether the kernel counts more than @kilobytes of bad memory. */
 static bool corrupted_more_than(uint64_t kilobytes)
 {
@@ -67,6 +94,103 @@ FIXTURE_SETUP(machine_check)
 }
 
 FIXTURE_LEAVES_NOTHING(machine_check);
+
+/* The kernel undoes drills, until it is told that the hardware has failed. */
+static int undo_by_kernel(uint64_t pfn)
+{
+	return print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
+}
+
+/* Whether it does, tried on a frame that nobody uses. */
+static bool can_undo(void)
+{
+	char *memory = map_private(false, 1);
+	bool undone = false;
+	uint64_t pfn;
+
+	if (memory == MAP_FAILED)
+		return false;
+	store(memory, 1);
+	pfn = pfn_of(memory);
+	if (has_hwpoison_inject() && !madvise(memory, PAGE, MADV_SOFT_OFFLINE))
+		undone = !undo_by_kernel(pfn);
+	munmap(memory, PAGE);
+	return undone;
+}
+
+static bool is_never_undone(uint64_t pfn)
+{
+	return undo_by_kernel(pfn) == EOPNOTSUPP;
+}
+
+static bool is_marked_and_taken_away(uint64_t pfn)
+{
+	return is_marked_bad(pfn) && is_taken_away(pfn);
+}
+
+/* The frame is marked already, and the kernel has yet to hear of the hardware: which it can only once, so this test is the first. */
+TEST_F(machine_check, takes_the_place_of_a_drill_of_the_kernel)
+{
+	uint64_t pfn = pfn_of(self->memory);
+	struct poisoned page;
+	long before;
+
+	if (has_pool())
+		SKIP(return, "the kernel asks the driver");
+	if (!can_undo())
+		SKIP(return, "no hwpoison-inject, or real hardware has failed");
+	before = corrupted();
+	print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
+	ASSERT_TRUE(await(is_marked_and_taken_away, pfn));
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_STREQ("simulated", page.kind);
+	EXPECT_STREQ("memory_failure", page.source);
+	EXPECT_EQ(before + 4, corrupted());
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_bad_hardware, pfn));
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_STREQ("machine_check", page.source);
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	EXPECT_TRUE(await(is_never_undone, pfn));
+	EXPECT_EQ(before + 4, corrupted());
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+	/* Nor when nobody has it. */
+	ASSERT_EQ(0, munmap(self->memory, self->pages * PAGE));
+	EXPECT_EQ(EOPNOTSUPP, undo_by_kernel(pfn));
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	EXPECT_TRUE(is_marked_bad(pfn));
+	EXPECT_EQ(before + 4, corrupted());
+}
+
+/* Nor does the kernel know that from a mark of the driver's. */
+TEST_F(machine_check, takes_the_place_of_a_hard_offline)
+{
+	long before = corrupted(), total = counter("machine_checks_total");
+	uint64_t pfn = pfn_of(self->memory);
+	struct poisoned page;
+
+	if (has_pool())
+		SKIP(return, "the kernel asks the driver");
+	ASSERT_EQ(0, hard_offline_pfn(pfn));
+	EXPECT_TRUE(is_marked_bad(pfn));
+	EXPECT_EQ(before + 4, corrupted());
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_counted, total + 1));
+	if (has_hwpoison_inject()) {
+		EXPECT_TRUE(await(is_never_undone, pfn));
+	}
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_STREQ("hardware", page.kind);
+	EXPECT_EQ(before + 4, corrupted());
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	EXPECT_SIGBUS(self->memory, load(self->memory));
+	ASSERT_EQ(0, munmap(self->memory, self->pages * PAGE));
+	if (has_hwpoison_inject()) {
+		EXPECT_EQ(EOPNOTSUPP, undo_by_kernel(pfn));
+	}
+	EXPECT_TRUE(is_marked_bad(pfn));
+	EXPECT_EQ(before + 4, corrupted());
+}
 
 /* Who had the page is listed when it has been taken away. */
 static bool has_hit_two(uint64_t pfn)
@@ -183,33 +307,6 @@ TEST_F(machine_check, frame_of_the_pool_that_nobody_uses)
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 	EXPECT_TRUE(zeroed(self->memory, 1));
 	EXPECT_NE(pfn, pfn_of(self->memory));
-}
-
-/* Open files of debugfs that have been read once: to read them again the driver needs no memory. */
-static int open_stats = -1, open_poisoned = -1;
-
-/* What is in one of them now. */
-static const char *reread(int fd)
-{
-	static char text[1 << 16];
-	size_t length = 0;
-	ssize_t part;
-
-	lseek(fd, 0, SEEK_SET);
-	while ((part = read(fd, text + length, sizeof(text) - 1 - length)) > 0)
-		length += part;
-	text[length] = '\0';
-	return text;
-}
-
-static long counter_now(const char *name)
-{
-	return open_stats < 0 ? counter(name) : counter_in(reread(open_stats), name);
-}
-
-static bool is_counted(uint64_t machine_checks)
-{
-	return counter_now("machine_checks_total") == (long)machine_checks;
 }
 
 TEST_F(machine_check, frame_that_soft_offline_has_put_aside)

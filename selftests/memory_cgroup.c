@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include "lib/fixture.h"
+#include "lib/hwpoison.h"
 #include "lib/memcg.h"
 
 #define MEBIBYTE (1L << 20)
@@ -12,7 +13,6 @@
 #define TOLERANCE (4 * MEBIBYTE)
 /* Memory that nobody is charged for. */
 #define UNCHARGED (8 * MEBIBYTE)
-
 
 /* Frees what slabs hold that is empty, and what KASAN keeps of each for a while. */
 static void shrink_slabs(void)
@@ -170,6 +170,78 @@ TEST_F(memory_cgroup, pages_that_another_process_writes)
 	EXPECT_CHARGED(BYTES);
 	end_peer(user);
 	end_peer(writer);
+}
+
+#define FAILED 1024L
+
+static uint64_t *failed_pfns;
+
+/* Lets the kernel inject a failure into the page at @page. Returns 0, or the errno if it injects none. */
+static int fail_page(char *page)
+{
+	struct access access = {};
+	int error = 0;
+
+	/* Of anonymous memory the process gets a signal at once. */
+	ATTEMPT(access, error = madvise(page, PAGE, MADV_HWPOISON) ? errno : 0);
+	return error == EINVAL || error == EPERM ? error : 0;
+}
+
+static long fail_here(void *memory, long pages)
+{
+	int error = 0;
+
+	for (long i = 0; !error && i < pages; i++) {
+		failed_pfns[i] = pfn_of((char *)memory + i * PAGE);
+		error = fail_page((char *)memory + i * PAGE);
+	}
+	return error;
+}
+
+/* Frames out of use are nobody's, when who had them has ended. */
+TEST_F(memory_cgroup, pages_that_have_failed)
+{
+	const long bytes = FAILED * (long)PAGE;
+	char *memory = map_private(variant->device, FAILED);
+	long before, quarantined = counter("quarantined"), kilobytes = corrupted(), marked = 0;
+	struct patience patience;
+	struct peer *user;
+
+	if (!has_hwpoison_inject())
+		SKIP(return, "no hwpoison-inject");
+	ASSERT_NE(MAP_FAILED, memory);
+	ASSERT_EQ(0, madvise(memory, bytes, MADV_NOHUGEPAGE));
+	failed_pfns = map_shared(FAILED * sizeof(*failed_pfns));
+	user = fork_user(4 * bytes);
+	ASSERT_NE(NULL, user);
+	before = memcg_charged();
+	ASSERT_EQ(0, peer_call(user, fill_here, memory, FAILED));
+	EXPECT_LE(before + bytes, memcg_charged());
+	if (peer_call(user, fail_here, memory, FAILED))
+		SKIP(return, "the kernel injects no failures");
+	end_peer(user);
+	patience = patience_for(5);
+	/* Each CPU may be charged for some pages beforehand. */
+	while (memcg_charged() - before > bytes / 2 && !ran_out(&patience))
+		usleep(10000);
+	EXPECT_GE(bytes / 2, memcg_charged() - before);
+	EXPECT_EQ(kilobytes + bytes / 1024, corrupted());
+	for (long i = 0; i < FAILED; i++)
+		marked += is_marked_bad(failed_pfns[i]);
+	EXPECT_EQ(FAILED, marked);
+	if (variant->device) {
+		EXPECT_TRUE(await(is_quarantined, quarantined + FAILED));
+	}
+	for (long i = 0; i < FAILED; i++) {
+		int error = variant->device ? unpoison_pfn(failed_pfns[i]) :
+					      print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", failed_pfns[i]);
+
+		/* After a failure of real hardware the kernel undoes nothing. */
+		if (error == EOPNOTSUPP)
+			SKIP(return, "real hardware has failed");
+		EXPECT_EQ(0, error);
+	}
+	EXPECT_EQ(kilobytes, corrupted());
 }
 
 /* What keeps track of pages that are written one after the other: bytes for each. */

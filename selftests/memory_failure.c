@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* A poisoned page is refused to all who share it, and nothing else is. */
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -571,6 +572,60 @@ TEST_F(private_memory_failure, the_old_place_is_good_after_mremap_dontunmap)
 	EXPECT_TRUE(zeroed(self->memory, PAGES));
 	EXPECT_SIGBUS(moved + BAD * PAGE, load(moved + BAD * PAGE));
 	EXPECT_TRUE(neighbours_intact(moved));
+}
+
+/* Each of these has the page, and is found when it fails. */
+#define HOLDERS 100
+
+static volatile bool has_ended;
+
+static void *fail_on_and_on(void *pfn)
+{
+	while (!has_ended)
+		poison_pfn((uintptr_t)pfn);
+	return NULL;
+}
+
+static void *undo_on_and_on(void *pfn)
+{
+	while (!has_ended)
+		unpoison_pfn((uintptr_t)pfn);
+	return NULL;
+}
+
+/* The page is good again, and fails again, while the holders of the failure before are being listed. */
+TEST_F(private_memory_failure, only_the_holders_of_the_last_failure_are_listed)
+{
+	void *(*const functions[])(void *) = { fail_on_and_on, fail_on_and_on, undo_on_and_on };
+	enum { THREADS = sizeof(functions) / sizeof(*functions) };
+	struct peer *holders[HOLDERS];
+	struct poisoned page;
+
+	for (int i = 0; i < HOLDERS; i++) {
+		holders[i] = fork_peer();
+		ASSERT_NE(NULL, holders[i]);
+		EXPECT_WORD(word(1, BAD), peer_load(holders[i], self->bad));
+	}
+	for (int round = 0; round < 20; round++) {
+		pthread_t threads[THREADS];
+
+		has_ended = false;
+		for (int i = 0; i < THREADS; i++)
+			ASSERT_EQ(0, pthread_create(&threads[i], NULL, functions[i], (void *)self->pfn));
+		usleep(50000);
+		has_ended = true;
+		for (int i = 0; i < THREADS; i++)
+			pthread_join(threads[i], NULL);
+		if (!is_poisoned(self->pfn)) {
+			ASSERT_EQ(0, poison_pfn(self->pfn));
+		}
+		ASSERT_TRUE(read_poisoned(self->pfn, &page));
+		EXPECT_EQ(HOLDERS + 1, page.hit);
+		ASSERT_EQ(0, unpoison_pfn(self->pfn));
+		EXPECT_WORD(word(1, BAD), load(self->bad));
+	}
+	for (int i = 0; i < HOLDERS; i++)
+		end_peer(holders[i]);
 }
 
 TEST_HARNESS_MAIN

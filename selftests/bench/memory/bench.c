@@ -3,7 +3,6 @@
  * Counts instructions of the device beside those of anonymous memory, in a guest where one cycle is one instruction. Prints one
  * JSON object a line: of each case what it is, and of each run what was counted. ./run reads them.
  */
-#include "../../proc.h"
 #include "failure.h"
 #include "fault.h"
 #include "fork.h"
@@ -53,7 +52,7 @@ static bool run_once(const struct bench_case *it, bool device, long size)
 	if (status && !*run->failure)
 		snprintf(run->failure, sizeof(run->failure), "status %#x", status);
 	if (*leak() && !*run->failure)
-		snprintf(run->failure, sizeof(run->failure), "left over: %s", left_over());
+		snprintf(run->failure, sizeof(run->failure), "left over: %s", leak());
 	if (!run->operations && !*run->failure)
 		snprintf(run->failure, sizeof(run->failure), "nothing was measured");
 	return !*run->failure;

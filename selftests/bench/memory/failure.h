@@ -4,7 +4,6 @@
 #define FAILURE_H
 
 #include "case.h"
-#include "../../proc.h"
 
 #define KERNEL "/sys/kernel/debug/hwpoison/"
 

@@ -3,7 +3,27 @@
 #ifndef RUN_H
 #define RUN_H
 
-#include "../../anon_rmap.h"
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../lib/access.h"
+#include "../../lib/debugfs.h"
+#include "../../lib/device.h"
+#include "../../lib/file.h"
+#include "../../lib/hwpoison.h"
+#include "../../lib/pagemap.h"
+#include "../../lib/peer.h"
+#include "../../lib/proc.h"
+#include "../../lib/process.h"
+#include "../../lib/stats.h"
 
 /* How often a short operation is done in a run. */
 #define TIMES 16

@@ -4,7 +4,17 @@
  * Each thread writes as many fresh pages, so that the time of one is what any number of them would take at best. Prints lines as
  * main.c does.
  */
-#include "../../anon_rmap.h"
+#include "../../lib/access.h"
+#include "../../lib/debugfs.h"
+#include "../../lib/device.h"
+#include "../../lib/file.h"
+#include "../../lib/patience.h"
+#include "../../lib/hwpoison.h"
+#include "../../lib/pagemap.h"
+#include "../../lib/peer.h"
+#include "../../lib/proc.h"
+#include "../../lib/process.h"
+#include "../../lib/stats.h"
 #include <pthread.h>
 #include <sched.h>
 
