@@ -23,18 +23,21 @@ pub(super) fn quarantine(pfn: u64) {
 /// What is left to be done when the page of `anon` in frame `pfn` has been taken away because of a machine
 /// check.
 pub(super) fn finish(anon: &Anon, pfn: u64) {
-    let is_gone = {
+    let (is_here, is_unused);
+    {
         let content = anon.lock();
-        // If somebody else has poisoned the page, it may still be being unmapped.
-        content.pfn() == pfn
-            && content.poison() == Some(Poison::Hardware)
+        is_here = content.pfn() == pfn;
+        // If somebody else has poisoned the page, it may still be being unmapped. Besides the anon's reference there is that of the
+        // mark: else a pipe may have the page, and somebody go on to read it.
+        is_unused = content.poison() == Some(Poison::Hardware)
             && content.mapcount() == 0
-    };
-    if is_gone {
-        // SAFETY: The page is poisoned for good, and not mapped.
-        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
-    } else {
-        // It may have left the frame.
+            && content.page().count() <= 2;
+    }
+    if !is_here {
+        // A soft offline has moved the page.
         quarantine(pfn);
+    } else if is_unused {
+        // SAFETY: The page is poisoned for good, and nobody uses it.
+        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
     }
 }
