@@ -150,7 +150,7 @@ int main(int unused, char **argv)
 		for (const struct bench_case *it = subjects[i]; it->name; it++) {
 			long runs = it->runs ? it->runs : RUNS;
 
-			if (!is_wanted(it, argv))
+			if (!is_wanted(it, argv) || (check && !it->check))
 				continue;
 			ran++;
 			runs = runs < most_runs ? runs : most_runs;

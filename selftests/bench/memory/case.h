@@ -25,7 +25,7 @@ struct bench_case {
 	enum figure figure;
 	/* How often it is run, if not as often as the others. */
 	int runs;
-	/* The size that `--check` runs. */
+	/* The size that `--check` runs; 0: it leaves the case out. */
 	long check;
 };
 

@@ -220,7 +220,8 @@ static void unpoison(struct run *run)
 	CHECK(run, !run->device || written(memory, run->size));
 }
 
-#define PER_PAGE .unit = "instructions a page", .of = "pages", .sizes = { 16, 64, 256, 1024 }, .check = 256
+/* Not in the check: what the kernel gives back of free pages, for each one again, differs by a tenth from boot to boot. */
+#define PER_PAGE .unit = "instructions a page", .of = "pages", .sizes = { 16, 64, 256, 1024 }
 
 static const struct bench_case failure_cases[] = {
 	{ "poison of a page with sharers", .goal = 0.5, .run = of_sharers, .unit = "instructions", .of = "sharers",

@@ -89,18 +89,25 @@ class Measured:
         for size in self.sizes(case):
             runs = self.runs[case, size, device]
             # Where one run does as many operations whatever the size is, this is its cost; else that of all operations.
-            points.append((math.log(size), math.log(max(1, statistics.median(self.total(run) for run in runs)))))
+            total = figure(self.cases[case], [self.total(run) for run in runs])
+            points.append((math.log(size), math.log(max(1, total))))
         if len(points) < 3:
             return None
         mean_x, mean_y = (statistics.mean(values) for values in zip(*points))
         return sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
 
 
+def figure(case, values):
+    """What stands for some runs: the least number of instructions, as whatever else runs can only add to it; of bytes, to which
+    others can add or leave some, the median."""
+    return statistics.median(values) if case["unit"].startswith("bytes") else min(values)
+
+
 def entries(measured):
     for name, case in measured.cases.items():
         for size in measured.sizes(name):
             ours, linux = (measured.values(name, size, device) for device in (True, False))
-            a, b = statistics.median(ours), statistics.median(linux)
+            a, b = figure(case, ours), figure(case, linux)
             yield {
                 "case": name,
                 "variant": f"{size} {case['of']}",
@@ -174,7 +181,7 @@ def plot(measured, results):
         lines = {}
         for key, device in ("ours", True), ("linux", False):
             lines[key] = [
-                (size, statistics.median(measured.total(run) for run in measured.runs[name, size, device]))
+                (size, figure(case, [measured.total(run) for run in measured.runs[name, size, device]]))
                 for size in measured.sizes(name)
             ]
         if any(value > 0 for line in lines.values() for _, value in line):
