@@ -8,38 +8,38 @@
 #define KERNEL "/sys/kernel/debug/hwpoison/"
 
 /* A file that a frame's number is written to. */
-struct door {
+struct command {
 	int fd;
 	char text[32];
 	int size;
 };
 
-static struct door door(struct run *run, const char *of_device, const char *of_kernel)
+static struct command command(struct run *run, const char *of_device, const char *of_kernel)
 {
-	struct door it = { .fd = open(run->device ? of_device : of_kernel, O_WRONLY | O_CLOEXEC) };
+	struct command it = { .fd = open(run->device ? of_device : of_kernel, O_WRONLY | O_CLOEXEC) };
 
 	CHECK(run, it.fd >= 0);
 	return it;
 }
 
-static struct door poison_door(struct run *run)
+static struct command poison_command(struct run *run)
 {
-	return door(run, DEBUGFS "poison_pfn", KERNEL "corrupt-pfn");
+	return command(run, DEBUGFS "poison_pfn", KERNEL "corrupt-pfn");
 }
 
-static struct door unpoison_door(struct run *run)
+static struct command unpoison_command(struct run *run)
 {
-	return door(run, DEBUGFS "unpoison_pfn", KERNEL "unpoison-pfn");
+	return command(run, DEBUGFS "unpoison_pfn", KERNEL "unpoison-pfn");
 }
 
-static void name(struct door *door, uint64_t pfn)
+static void name(struct command *command, uint64_t pfn)
 {
-	door->size = snprintf(door->text, sizeof(door->text), "%lu", pfn);
+	command->size = snprintf(command->text, sizeof(command->text), "%lu", pfn);
 }
 
-static bool push(const struct door *door)
+static bool push(const struct command *command)
 {
-	return write(door->fd, door->text, door->size) == door->size;
+	return write(command->fd, command->text, command->size) == command->size;
 }
 
 static uint64_t *frames_of(struct run *run, const char *memory, long pages)
@@ -74,7 +74,7 @@ static void prepare_kernel(struct run *run)
 /* All frames fail, by one write each. */
 static void poison_frames(struct run *run, const uint64_t *frames, long pages, bool is_measured)
 {
-	struct door it = poison_door(run);
+	struct command it = poison_command(run);
 
 	prepare_kernel(run);
 	for (long page = 0; page < pages; page++) {
@@ -90,7 +90,7 @@ static void poison_frames(struct run *run, const uint64_t *frames, long pages, b
 /* They are given back, as otherwise they'd be lost. */
 static void unpoison_frames(struct run *run, const uint64_t *frames, long pages, bool is_measured)
 {
-	struct door it = unpoison_door(run);
+	struct command it = unpoison_command(run);
 
 	for (long page = 0; page < pages; page++) {
 		name(&it, frames[page]);
@@ -176,7 +176,7 @@ static void by_command(struct run *run, const char *file, const char *command)
 	write_pages(memory, run->size);
 	frames = frames_of(run, memory, run->size);
 	if (run->device) {
-		struct door it = { .fd = open(file, O_WRONLY | O_CLOEXEC) };
+		struct command it = { .fd = open(file, O_WRONLY | O_CLOEXEC) };
 		char text[128];
 		ssize_t size;
 
