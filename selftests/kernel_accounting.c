@@ -13,32 +13,10 @@
 
 static long drills = 100;
 
-static int undo_by_kernel(uint64_t pfn)
-{
-	return print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
-}
-
 static long undo(void *unused, long pfn)
 {
 	(void)unused;
 	return unpoison_pfn(pfn);
-}
-
-/* After a failure of real hardware the kernel undoes nothing. */
-static bool can_undo(void)
-{
-	char *memory = map_private(false, 1);
-	bool undone = false;
-	uint64_t pfn;
-
-	if (memory == MAP_FAILED)
-		return false;
-	store(memory, 1);
-	pfn = pfn_of(memory);
-	if (has_hwpoison_inject() && !madvise(memory, PAGE, MADV_SOFT_OFFLINE))
-		undone = !undo_by_kernel(pfn);
-	munmap(memory, PAGE);
-	return undone;
 }
 
 FIXTURE(kernel_accounting)

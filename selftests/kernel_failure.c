@@ -44,11 +44,6 @@ static bool is_refused(uint64_t address)
 	return load((void *)address).signal == SIGBUS;
 }
 
-static int undo_by_kernel(uint64_t pfn)
-{
-	return print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
-}
-
 #define EXPECT_FAILED(page, pfn) do {							\
 	char *failed = self->memory + (page) * PAGE;					\
 	struct peer *newcomer;								\

@@ -95,29 +95,6 @@ FIXTURE_SETUP(machine_check)
 
 FIXTURE_LEAVES_NOTHING(machine_check);
 
-/* The kernel undoes drills, until it is told that the hardware has failed. */
-static int undo_by_kernel(uint64_t pfn)
-{
-	return print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
-}
-
-/* Whether it does, tried on a frame that nobody uses. */
-static bool can_undo(void)
-{
-	char *memory = map_private(false, 1);
-	bool undone = false;
-	uint64_t pfn;
-
-	if (memory == MAP_FAILED)
-		return false;
-	store(memory, 1);
-	pfn = pfn_of(memory);
-	if (has_hwpoison_inject() && !madvise(memory, PAGE, MADV_SOFT_OFFLINE))
-		undone = !undo_by_kernel(pfn);
-	munmap(memory, PAGE);
-	return undone;
-}
-
 static bool is_never_undone(uint64_t pfn)
 {
 	return undo_by_kernel(pfn) == EOPNOTSUPP;

@@ -2,10 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "access.h"
+#include "device.h"
 #include "file.h"
 #include "hwpoison.h"
+#include "pagemap.h"
 #include "tracefs.h"
 
 #define EVENT TRACEFS "events/memory_failure/memory_failure_event/enable"
@@ -15,6 +19,27 @@
 bool has_hwpoison_inject(void)
 {
 	return !access(HWPOISON_UNPOISON_PFN, F_OK) || (!system("modprobe hwpoison-inject") && !access(HWPOISON_UNPOISON_PFN, F_OK));
+}
+
+int undo_by_kernel(uint64_t pfn)
+{
+	return print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", pfn);
+}
+
+bool can_undo(void)
+{
+	char *memory = map_private(false, 1);
+	bool undone = false;
+	uint64_t pfn;
+
+	if (memory == MAP_FAILED)
+		return false;
+	store(memory, 1);
+	pfn = pfn_of(memory);
+	if (has_hwpoison_inject() && !madvise(memory, PAGE, MADV_SOFT_OFFLINE))
+		undone = !undo_by_kernel(pfn);
+	munmap(memory, PAGE);
+	return undone;
 }
 
 long corrupted(void)

@@ -15,6 +15,12 @@
 /* Whether these two are there; loads the module, if need be. */
 bool has_hwpoison_inject(void);
 
+/* Has the kernel undo the failure of frame @pfn. Returns 0 or the errno. */
+int undo_by_kernel(uint64_t pfn);
+
+/* Whether it undoes drills, tried on a frame that nobody uses: nothing once the hardware has failed. */
+bool can_undo(void);
+
 /* How much memory the kernel knows to be bad, in kilobytes. */
 long corrupted(void);
 
