@@ -4,6 +4,9 @@
  * files, for anonymous memory by the kernel's own.
  * With a number as its argument, that many drills.
  */
+#include <linux/io_uring.h>
+#include <sys/syscall.h>
+
 #include "lib/fixture.h"
 #include "lib/hwpoison.h"
 #include "lib/pool.h"
@@ -38,7 +41,11 @@ FIXTURE_SETUP(kernel_accounting)
 	fill(self->memory, PAGES, 1);
 }
 
-FIXTURE_LEAVES_NOTHING(kernel_accounting);
+FIXTURE_TEARDOWN_PARENT(kernel_accounting)
+{
+	print_to_file(HWPOISON_FILTER, "0");
+	EXPECT_STREQ("", leak());
+}
 
 static int take_offline(bool device, char *page)
 {
@@ -254,6 +261,98 @@ TEST_F(kernel_accounting, undone_once)
 	EXPECT_EQ(before.corrupted, corrupted());
 	for (size_t i = 0; i < UNDOERS; i++)
 		end_peer(undoers[i]);
+}
+
+/* Whether the kernel has taken frame @pfn for memory of its own, which stays until the process ends. */
+static bool becomes_the_kernels(uint64_t pfn)
+{
+	static const off_t parts[] = { IORING_OFF_SQ_RING, IORING_OFF_SQES };
+
+	for (int i = 0; i < 32; i++) {
+		struct io_uring_params params = {};
+		int fd = syscall(SYS_io_uring_setup, 1, &params);
+
+		if (fd < 0)
+			break;
+		for (size_t part = 0; part < 2; part++) {
+			char *page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, parts[part]);
+
+			if (page != MAP_FAILED && pfn_of(page) == pfn)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* A frame that the kernel has taken back and given to somebody else may fail there. */
+TEST_F(kernel_accounting, a_failure_of_who_has_the_frame_now_is_not_of_the_device)
+{
+	long quarantined = counter("quarantined");
+	struct counts before = counts();
+	unsigned long cpu = 1;
+	char line[32], *list;
+	bool found = false;
+	uint64_t pfn;
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	/* Who frees a frame is the next to get it. */
+	ASSERT_LE(0, syscall(SYS_sched_setaffinity, 0, sizeof(cpu), &cpu));
+	for (size_t i = 0; !found && i < PAGES; i++) {
+		pfn = pfn_of(self->memory + i * PAGE);
+		ASSERT_EQ(0, soft_offline_pfn(pfn));
+		ASSERT_EQ(0, undo_by_kernel(pfn));
+		found = becomes_the_kernels(pfn);
+	}
+	if (!found)
+		SKIP(return, "no frame was to be had");
+	/* It is counted and marked. No more can be done about memory of the kernel's. */
+	print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
+	EXPECT_TRUE(is_marked_bad(pfn));
+	EXPECT_EQ(before.corrupted + 4, corrupted());
+	list = read_file(DEBUGFS "quarantine");
+	ASSERT_NE(NULL, list);
+	snprintf(line, sizeof(line), "pfn=%#lx ", pfn);
+	EXPECT_EQ(NULL, strstr(list, line));
+	free(list);
+	EXPECT_EQ(quarantined, counter("quarantined"));
+	EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
+	EXPECT_TRUE(is_marked_bad(pfn));
+}
+
+/* The kernel marks and counts nothing that its filter keeps from it, so it must not take back what the driver has marked. */
+TEST_F(kernel_accounting, a_filter_leaves_the_counts_right)
+{
+	long quarantined = counter("quarantined");
+	struct counts before = counts();
+	uint64_t soft = pfn_of(self->memory), hard = pfn_of(self->memory + PAGE);
+
+	if (print_to_file(HWPOISON_FILTER_MEMCG, "999999") || print_to_file(HWPOISON_FILTER, "1"))
+		SKIP(return, "the kernel has no filter by memory cgroup");
+	if (!variant->device) {
+		EXPECT_EQ(EOPNOTSUPP, take_offline(false, self->memory));
+		EXPECT_EQ(soft, pfn_of(self->memory));
+		EXPECT_COUNTED(before, 0, 0);
+		return;
+	}
+	ASSERT_EQ(0, soft_offline_pfn(soft));
+	ASSERT_EQ(0, hard_offline_pfn(hard));
+	EXPECT_TRUE(filled(self->memory, 0, 1, 1));
+	EXPECT_SIGBUS(self->memory + PAGE, load(self->memory + PAGE));
+	EXPECT_EQ(EBUSY, undo_by_kernel(hard));
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	ASSERT_EQ(0, print_to_file(HWPOISON_FILTER, "0"));
+	EXPECT_EQ(quarantined + 2, counter("quarantined"));
+	EXPECT_EQ(EBUSY, undo_by_kernel(soft));
+	EXPECT_EQ(EBUSY, undo_by_kernel(hard));
+	EXPECT_EQ(EPERM, unpoison_pfn(hard));
+	EXPECT_COUNTED(before, 0, 0);
+	EXPECT_EQ(0, unpoison_pfn(soft));
+	EXPECT_FALSE(is_marked_bad(soft));
+	EXPECT_TRUE(is_marked_bad(hard));
+	EXPECT_EQ(quarantined + 1, counter("quarantined"));
+	EXPECT_EQ(ENXIO, unpoison_pfn(soft));
+	EXPECT_COUNTED(before, 0, 0);
 }
 
 #define VM "/proc/sys/vm/"

@@ -278,11 +278,16 @@ impl Drop for Content {
             return;
         };
         let has_reference = self.poison() == Some(Poison::Hardware) || self.is_kernels_drill();
-        if !self.is_marked() {
+        let mark = match self.is_marked() {
             // Nobody has had memory, or a place, to handle the failure.
-            page.set_mark();
-        }
-        quarantine::keep(page, kind, has_reference);
+            false => quarantine::mark_at_once(&page),
+            true if has_reference => quarantine::Mark::Counted,
+            true => {
+                quarantine::take_reference(&page);
+                quarantine::Mark::Counted
+            }
+        };
+        quarantine::keep(page, kind, mark);
     }
 }
 

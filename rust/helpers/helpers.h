@@ -153,16 +153,24 @@ bool anon_rmap_may_take_offline(void);
 bool anon_rmap_early_kill(void);
 
 /* quarantine.c */
+
+/* Why a frame is out of use: one of the first two, with the third added if the kernel has not counted the frame. */
+enum anon_rmap_quarantine_kind {
+	ANON_RMAP_SOFTWARE = 1,
+	ANON_RMAP_HARDWARE = 2,
+	ANON_RMAP_UNCOUNTED = 4,
+};
+
 int anon_rmap_quarantine_init(void);
 void anon_rmap_quarantine_exit(void);
 void anon_rmap_quarantine_add(unsigned long pfn, int kind);
 void anon_rmap_quarantine_try_add(unsigned long pfn, int kind);
-void anon_rmap_quarantine_remove(struct page *page);
 int anon_rmap_quarantine_find(unsigned long *pfn);
+bool anon_rmap_quarantine_set_hardware(unsigned long pfn);
+int anon_rmap_quarantine_release(unsigned long pfn);
 void anon_rmap_quarantine_sign(struct page *page, int kind);
-void anon_rmap_quarantine_sign_marked(struct page *page, int kind);
 void anon_rmap_quarantine_add_signed(void);
-void anon_rmap_mark_bad(struct page *page, bool simulated);
+bool anon_rmap_mark_bad(struct page *page, bool simulated);
 int anon_rmap_unmark_bad(struct page *page);
 
 /* device_memory.c */

@@ -15,15 +15,18 @@
 
 #include "helpers.h"
 
-/* The frames, each with its kind as the value. */
+/* The frames. The value of each is its kind, with ANON_RMAP_UNCOUNTED and ANON_RMAP_GIVEN_UP added. */
 static DEFINE_XARRAY(anon_rmap_frames);
+
+/* Nobody has the frame any more but its mark: it is signed. */
+#define ANON_RMAP_GIVEN_UP 8
 
 /* The file in whose page cache a frame is while memory_failure() handles it. */
 static struct file *anon_rmap_failing;
 
-/* In `private` of a frame that nobody has any more, with the kind: the next module to be loaded knows it by that. */
+/* In `private` of a frame that was given up, with the value: the next module to be loaded knows it by that. */
 #define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
-#define ANON_RMAP_KIND_MASK 0xffUL
+#define ANON_RMAP_VALUE_MASK 0xffUL
 
 /* Called by memory_failure(), which then looks whether anybody has a reference but itself: ours goes until it is done. */
 static int anon_rmap_error_remove_folio(struct address_space *mapping, struct folio *folio)
@@ -72,44 +75,107 @@ void anon_rmap_quarantine_exit(void)
 	xa_destroy(&anon_rmap_frames);
 }
 
-/* Adds a frame, or changes its kind. Does not fail. Sleeps. */
+/* Adds a frame that somebody has, or changes its kind. Does not fail. Sleeps. */
 void anon_rmap_quarantine_add(unsigned long pfn, int kind)
 {
 	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_KERNEL | __GFP_NOFAIL);
 }
 
-/* The same without waiting for memory; what finds none is found when the module is loaded again. */
+/* The same without waiting for memory; a frame that was given up and finds none is found when the module is loaded again. */
 void anon_rmap_quarantine_try_add(unsigned long pfn, int kind)
 {
 	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_NOWAIT | __GFP_NOWARN);
 }
 
-/* Forgets the frame of @page, unless it is marked as bad. */
-void anon_rmap_quarantine_remove(struct page *page)
+/*
+ * Whether frame @pfn is out of use for the reason that @value says. Its owner may have let the kernel undo that; and what was given
+ * up, and given back by the kernel, can have failed as somebody else's.
+ */
+static bool anon_rmap_is_kept(unsigned long pfn, unsigned long value)
 {
-	xa_lock(&anon_rmap_frames);
-	/* It is marked before it is added. */
+	struct page *page = pfn_to_page(pfn);
+
 	if (!PageHWPoison(page))
-		__xa_erase(&anon_rmap_frames, page_to_pfn(page));
-	xa_unlock(&anon_rmap_frames);
+		return false;
+	return !(value & ANON_RMAP_GIVEN_UP) || page_private(page) == (ANON_RMAP_SIGN | value);
 }
 
-/* The kind of the first frame from *@pfn on, which is put there; negative if there is none. */
+/* The value of the first frame from *@pfn on that is out of use, which is put there; 0 if there is none. Forgets what no longer is. */
+static unsigned long anon_rmap_find_locked(unsigned long *pfn, unsigned long last)
+{
+	void *entry;
+
+	while ((entry = xa_find(&anon_rmap_frames, pfn, last, XA_PRESENT))) {
+		unsigned long value = xa_to_value(entry);
+
+		if (anon_rmap_is_kept(*pfn, value))
+			return value;
+		__xa_erase(&anon_rmap_frames, *pfn);
+	}
+	return 0;
+}
+
+/* The kind of the first frame from *@pfn on that is out of use, which is put there; 0 if there is none. */
 int anon_rmap_quarantine_find(unsigned long *pfn)
 {
-	void *entry = xa_find(&anon_rmap_frames, pfn, ULONG_MAX, XA_PRESENT);
+	unsigned long value;
 
-	return entry ? xa_to_value(entry) : -1;
+	xa_lock(&anon_rmap_frames);
+	value = anon_rmap_find_locked(pfn, ULONG_MAX);
+	xa_unlock(&anon_rmap_frames);
+	return value & (ANON_RMAP_SOFTWARE | ANON_RMAP_HARDWARE);
 }
 
-/* Signs a frame with another kind, unless the kernel has taken it back meanwhile. */
-void anon_rmap_quarantine_sign_marked(struct page *page, int kind)
+/* Notes that the hardware has failed under frame @pfn. False if it is not out of use. */
+bool anon_rmap_quarantine_set_hardware(unsigned long pfn)
 {
-	if (!get_page_unless_zero(page))
-		return;
-	if (PageHWPoison(page) && (page_private(page) & ~ANON_RMAP_KIND_MASK) == ANON_RMAP_SIGN)
-		set_page_private(page, ANON_RMAP_SIGN | kind);
+	unsigned long value;
+
+	xa_lock(&anon_rmap_frames);
+	value = anon_rmap_find_locked(&pfn, pfn);
+	if (value) {
+		struct page *page = pfn_to_page(pfn);
+
+		value &= ~ANON_RMAP_SOFTWARE;
+		value |= ANON_RMAP_HARDWARE;
+		/* The entry is there: no memory is needed. */
+		__xa_store(&anon_rmap_frames, pfn, xa_mk_value(value), GFP_NOWAIT);
+		/* With a reference the kernel does not take it back meanwhile. */
+		if (value & ANON_RMAP_GIVEN_UP && get_page_unless_zero(page)) {
+			if (PageHWPoison(page))
+				set_page_private(page, ANON_RMAP_SIGN | value);
+			put_page(page);
+		}
+	}
+	xa_unlock(&anon_rmap_frames);
+	return value;
+}
+
+/*
+ * Takes frame @pfn, which was given up, into use again. -ENXIO if it is not out of use, -EPERM if the hardware has failed, -EBUSY if
+ * somebody has a reference; other errors as those of unpoison_memory(). One caller at a time.
+ */
+int anon_rmap_quarantine_release(unsigned long pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+	unsigned long value;
+
+	xa_lock(&anon_rmap_frames);
+	value = anon_rmap_find_locked(&pfn, pfn);
+	xa_unlock(&anon_rmap_frames);
+	if (!value)
+		return -ENXIO;
+	if (value & ANON_RMAP_HARDWARE)
+		return -EPERM;
+	if (!(value & ANON_RMAP_UNCOUNTED))
+		return unpoison_memory(pfn);
+	/* The references of the mark are two. */
+	if (page_count(page) > 2)
+		return -EBUSY;
+	ClearPageHWPoison(page);
 	put_page(page);
+	put_page(page);
+	return 0;
 }
 
 /* Adds the frames that were signed, by whatever module of this name. Looks at all there are. */
@@ -130,8 +196,8 @@ void anon_rmap_quarantine_add_signed(void)
 				continue;
 			}
 			/* What is marked is nobody's else. */
-			if (PageHWPoison(page) && (page_private(page) & ~ANON_RMAP_KIND_MASK) == ANON_RMAP_SIGN)
-				anon_rmap_quarantine_add(pfn, page_private(page) & ANON_RMAP_KIND_MASK);
+			if (PageHWPoison(page) && (page_private(page) & ~ANON_RMAP_VALUE_MASK) == ANON_RMAP_SIGN)
+				anon_rmap_quarantine_add(pfn, page_private(page) & ANON_RMAP_VALUE_MASK);
 		}
 	}
 }
@@ -142,7 +208,8 @@ static void anon_rmap_uncharge(struct page *page, gfp_t gfp)
 #ifdef CONFIG_MEMCG
 	struct page *other;
 
-	if (!page->memcg_data)
+	/* As a page of the file, which a filter has left on the LRU, it is the kernel's until it is freed. */
+	if (!PageMemcgKmem(page))
 		return;
 	/* With the charge of another page that is freed. */
 	other = alloc_page(gfp);
@@ -156,8 +223,11 @@ static void anon_rmap_uncharge(struct page *page, gfp_t gfp)
 /* Signs a frame that is given up, for anon_rmap_quarantine_add_signed(), and gives back what it is charged to. Does not reclaim. */
 void anon_rmap_quarantine_sign(struct page *page, int kind)
 {
+	unsigned long value = kind | ANON_RMAP_GIVEN_UP;
+
 	anon_rmap_uncharge(page, GFP_NOWAIT | __GFP_NOWARN);
-	set_page_private(page, ANON_RMAP_SIGN | kind);
+	set_page_private(page, ANON_RMAP_SIGN | value);
+	anon_rmap_quarantine_try_add(page_to_pfn(page), value);
 }
 
 /*
@@ -165,13 +235,17 @@ void anon_rmap_quarantine_sign(struct page *page, int kind)
  * stays that belongs to the mark, which unpoison_memory() drops. To memory_failure() it is a page of a file that
  * nobody maps. The caller has a reference before and after; it is the only one, or somebody uses what is in the
  * frame, which is counted as a failure that was not recovered from. `private`, `index` and `mapping` are lost. Sleeps.
+ *
+ * False if the kernel has not counted it: a filter (hwpoison-inject) has kept it from being marked but by us. A second reference
+ * stays then for a failure that is @simulated: unpoison_memory(), which would take back what was never counted, leaves it alone.
  */
-void anon_rmap_mark_bad(struct page *page, bool simulated)
+bool anon_rmap_mark_bad(struct page *page, bool simulated)
 {
 	struct address_space *mapping = anon_rmap_failing->f_mapping;
 	struct folio *folio = page_folio(page);
 	unsigned long pfn = page_to_pfn(page);
 	loff_t start = (loff_t)pfn << PAGE_SHIFT;
+	bool is_counted;
 
 	folio->private = NULL;
 	anon_rmap_uncharge(page, GFP_KERNEL | __GFP_NOFAIL);
@@ -182,13 +256,18 @@ void anon_rmap_mark_bad(struct page *page, bool simulated)
 	if (!folio->private) {
 		/* It was not truncated. */
 		truncate_inode_pages_range(mapping, start, start + PAGE_SIZE - 1);
-		/* A filter (hwpoison-inject) can have kept it from being marked. */
+	}
+	is_counted = PageHWPoison(page);
+	if (!is_counted) {
+		if (simulated)
+			folio_get(folio);
 		SetPageHWPoison(page);
 	}
 	/* Ours, or that of the mark. */
 	folio_get(folio);
 	folio->private = NULL;
 	WRITE_ONCE(folio->mapping, NULL);
+	return is_counted;
 }
 
 /*

@@ -17,14 +17,10 @@ use crate::{
     helpers,
     loading::Loading,
     page::{
-        Frame,
         OwnedPage,
         Page, //
     },
-    pool::{
-        device_memory::DeviceMemory,
-        frame_at, //
-    }, //
+    pool::device_memory::DeviceMemory, //
 };
 use core::fmt;
 use kernel::{
@@ -47,18 +43,16 @@ global_lock! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A soft offline has moved its page, or it has failed in a drill of the kernel's own.
-    Software = 1,
+    Software = helpers::ANON_RMAP_SOFTWARE as isize,
     /// The hardware has failed, or was said to have.
-    Hardware = 2,
+    Hardware = helpers::ANON_RMAP_HARDWARE as isize,
 }
 
 impl Kind {
     fn from_raw(kind: c_int) -> Option<Self> {
-        match kind {
-            1 => Some(Self::Software),
-            2 => Some(Self::Hardware),
-            _ => None,
-        }
+        [Self::Software, Self::Hardware]
+            .into_iter()
+            .find(|known| *known as c_int == kind)
     }
 }
 
@@ -124,27 +118,49 @@ pub(crate) fn marking() -> Marking {
     Marking(MARKING.lock())
 }
 
+/// What is behind a frame's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The kernel has counted it, and can undo that.
+    Counted,
+    /// Nobody has: it is the driver's to undo, and has a reference more, which keeps the kernel from that.
+    Uncounted,
+}
+
 /// Marks the frame of `page`, which nobody maps, as bad, with all that the kernel does about such a frame; if it is marked
 /// already, only the reference that belongs to the mark is taken. In system RAM, afterwards there is that reference beside the
 /// owner's, and the page is remembered as nobody's, see [`frame`](super::frame).
 ///
 /// Sleeps; the caller must hold no lock.
-pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) {
+pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) -> Mark {
+    let mut made = Mark::Counted;
     if DeviceMemory::get().is_some() {
         page.set_mark();
     } else if page.is_marked() {
         OwnedPage::into_raw(page.into());
     } else {
         // SAFETY: The page is the driver's, and no lock is held.
-        unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), cause == Cause::Software) };
+        if !unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), cause == Cause::Software) } {
+            made = Mark::Uncounted;
+        }
     }
     add(page.pfn(), kind);
+    made
 }
 
-/// Counts the frame `pfn`, which is marked, among those that are out of use. Sleeps.
-pub(crate) fn add(pfn: u64, kind: Kind) {
-    // SAFETY: The caller may sleep.
-    unsafe { helpers::anon_rmap_quarantine_add(pfn as usize, kind as c_int) };
+/// Takes the reference that belongs to the mark of `page`.
+pub(crate) fn take_reference(page: &Page) {
+    if DeviceMemory::get().is_none() {
+        OwnedPage::into_raw(page.into());
+    }
+}
+
+/// As [`mark`], but does not wait, and the kernel gets to know nothing.
+pub(crate) fn mark_at_once(page: &Page) -> Mark {
+    take_reference(page);
+    take_reference(page);
+    page.set_mark();
+    Mark::Uncounted
 }
 
 /// As [`add`], but does not wait for memory: what finds none is counted when the module is loaded again.
@@ -153,30 +169,34 @@ fn try_add(pfn: u64, kind: Kind) {
     unsafe { helpers::anon_rmap_quarantine_try_add(pfn as usize, kind as c_int) };
 }
 
+/// Counts the frame `pfn`, which is marked, among those that are out of use. Sleeps.
+pub(crate) fn add(pfn: u64, kind: Kind) {
+    // SAFETY: The caller may sleep.
+    unsafe { helpers::anon_rmap_quarantine_add(pfn as usize, kind as c_int) };
+}
+
 /// Takes the frame of `page`, which is nobody's, out of use for a reason that can be undone. Sleeps; the caller must hold no lock.
 pub(crate) fn quarantine(page: OwnedPage) {
     let marking = marking();
-    mark(&page, Cause::Software, Kind::Software, &marking);
-    keep(page, Kind::Software, true);
+    let mark = mark(&page, Cause::Software, Kind::Software, &marking);
+    keep(page, Kind::Software, mark);
 }
 
-/// Gives up `page`, whose frame is out of use, in favour of the mark; with `has_reference`, that has a reference already.
+/// Gives up `page`, whose frame is out of use, in favour of its `mark`, which has its references.
 ///
 /// Does not reclaim memory.
-pub(crate) fn keep(page: OwnedPage, kind: Kind, has_reference: bool) {
-    try_add(page.pfn(), kind);
+pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark) {
     if DeviceMemory::get().is_some() {
+        try_add(page.pfn(), kind);
         // Marked as it is, it is not handed out again.
-        drop(page);
         return;
     }
+    let kind = match mark {
+        Mark::Counted => kind as c_int,
+        Mark::Uncounted => kind as c_int | helpers::ANON_RMAP_UNCOUNTED as c_int,
+    };
     // SAFETY: The page is ours, and nobody looks for an anon in it any more.
-    unsafe { helpers::anon_rmap_quarantine_sign(page.as_ptr(), kind as c_int) };
-    if has_reference {
-        drop(page);
-    } else {
-        OwnedPage::into_raw(page);
-    }
+    unsafe { helpers::anon_rmap_quarantine_sign(page.as_ptr(), kind) };
 }
 
 /// Why the frame `pfn`, which holds no anon, is out of use; `None` if it is in use.
@@ -189,17 +209,9 @@ pub(crate) fn kind(pfn: u64) -> Option<Kind> {
 /// The first frame from `pfn` on that is out of use. Forgets those that the kernel's own `unpoison-pfn` has taken back.
 pub(crate) fn next(pfn: u64) -> Option<(u64, Kind)> {
     let mut pfn = pfn as usize;
-    loop {
-        // SAFETY: The number is valid for reads and writes.
-        let kind = Kind::from_raw(unsafe { helpers::anon_rmap_quarantine_find(&mut pfn) })?;
-        if let Some(frame) = frame_at(pfn as u64) {
-            if frame.is_marked() {
-                return Some((pfn as u64, kind));
-            }
-            remove(frame);
-        }
-        pfn = pfn.checked_add(1)?;
-    }
+    // SAFETY: The number is valid for reads and writes.
+    let kind = Kind::from_raw(unsafe { helpers::anon_rmap_quarantine_find(&mut pfn) })?;
+    Some((pfn as u64, kind))
 }
 
 /// How many frames are out of use. Takes the time of looking at each.
@@ -221,22 +233,16 @@ pub(crate) fn count() -> u64 {
 /// * [`EPERM`]: the hardware has failed; or that of any frame of the system has, whereupon the kernel undoes nothing.
 /// * [`EBUSY`]: somebody still has a reference.
 pub(crate) fn release(pfn: u64) -> Result {
+    let _marking = marking();
+    let Some(pool) = DeviceMemory::get() else {
+        // SAFETY: Any number is allowed, and `_marking` excludes other callers.
+        let result = unsafe { helpers::anon_rmap_quarantine_release(pfn as usize) };
+        return to_result(result).map_err(why);
+    };
     match kind(pfn).ok_or(ENXIO)? {
-        Kind::Hardware => return Err(EPERM),
-        Kind::Software => (),
+        Kind::Hardware => Err(EPERM),
+        Kind::Software => pool.release(pfn),
     }
-    match DeviceMemory::get() {
-        Some(pool) => {
-            let _marking = marking();
-            pool.release(pfn)?
-        }
-        // SAFETY: No requirements.
-        None => to_result(unsafe { bindings::unpoison_memory(pfn as usize) }).map_err(why)?,
-    }
-    if let Some(frame) = frame_at(pfn) {
-        remove(frame);
-    }
-    Ok(())
 }
 
 /// Undoes [`mark`], or what the kernel has done on its own, for the page `page` in system RAM, with its content: there are its
@@ -249,21 +255,13 @@ pub(crate) fn release(pfn: u64) -> Result {
 /// As for [`release`].
 pub(crate) fn unmark(page: &Page, _marking: &Marking) -> Result {
     // SAFETY: The page is valid, and no lock is held.
-    to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) }).map_err(why)?;
-    remove(page);
-    Ok(())
+    to_result(unsafe { helpers::anon_rmap_unmark_bad(page.as_ptr()) }).map_err(why)
 }
 
 /// Tells the kernel that the hardware has failed under frame `pfn`, which is marked already: it undoes nothing from then on.
 pub(crate) fn tell_hardware_failed(pfn: u64) {
     // SAFETY: Any number is allowed, and the caller may sleep.
     unsafe { bindings::memory_failure(pfn as usize, 0) };
-}
-
-/// Forgets `frame`, unless it is marked.
-fn remove(frame: &Frame) {
-    // SAFETY: It is a `struct page`.
-    unsafe { helpers::anon_rmap_quarantine_remove(frame.as_ptr()) };
 }
 
 /// What an error of `unpoison_memory()` means.
@@ -278,14 +276,6 @@ fn why(error: Error) -> Error {
 
 /// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. False if it is in use.
 pub(crate) fn set_hardware(pfn: u64) -> bool {
-    let Some(frame) = kind(pfn).and_then(|_| frame_at(pfn)) else {
-        return false;
-    };
-    add(pfn, Kind::Hardware);
-    if DeviceMemory::get().is_none() {
-        let kind = Kind::Hardware as c_int;
-        // SAFETY: It is a `struct page`, and only signed if it is marked once we have a reference, so that nobody takes it back.
-        unsafe { helpers::anon_rmap_quarantine_sign_marked(frame.as_ptr(), kind) };
-    }
-    true
+    // SAFETY: Any number is allowed.
+    unsafe { helpers::anon_rmap_quarantine_set_hardware(pfn as usize) }
 }

@@ -8,11 +8,14 @@
 
 /* Takes an address. */
 #define HARD_OFFLINE_PAGE "/sys/devices/system/memory/hard_offline_page"
-/* These take a frame number. */
+/* These two take a frame number. */
 #define HWPOISON_CORRUPT_PFN "/sys/kernel/debug/hwpoison/corrupt-pfn"
 #define HWPOISON_UNPOISON_PFN "/sys/kernel/debug/hwpoison/unpoison-pfn"
+/* Whether only some frames can be made to fail, and the number of the memory cgroup of which they have to be. */
+#define HWPOISON_FILTER "/sys/kernel/debug/hwpoison/corrupt-filter-enable"
+#define HWPOISON_FILTER_MEMCG "/sys/kernel/debug/hwpoison/corrupt-filter-memcg"
 
-/* Whether these two are there; loads the module, if need be. */
+/* Whether the first two are there; loads the module, if need be. */
 bool has_hwpoison_inject(void);
 
 /* Has the kernel undo the failure of frame @pfn. Returns 0 or the errno. */
