@@ -29,7 +29,7 @@ use crate::{
     },
     helpers,
     index::Index,
-    interval_tree::Interval,
+    index::Indices,
     radix_tree::{
         NodeReservation,
         RadixTree,
@@ -170,14 +170,16 @@ impl Amap {
     /// # Errors
     ///
     /// [`ENOMEM`]; nothing has changed then.
-    pub(crate) fn remove_range(&self, range: Interval) -> Result<RemovedRange<Share>> {
+    pub(crate) fn remove_range(&self, range: Indices) -> Result<RemovedRange<Share>> {
         let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
             if let Ok(removed) = slots.remove_range(range, &mut reservation) {
                 return Ok(removed);
             }
-            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
+            let needed = slots
+                .anons
+                .nodes_for_remove(range.first().0, range.last().0);
             drop(slots);
             reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
         }
@@ -185,7 +187,7 @@ impl Amap {
 
     /// As [`Self::remove_range`], but it must not reclaim memory, and does not fail: what finds no memory is left for
     /// [`Self::finish_discards`]. `None` then.
-    pub(crate) fn discard(&self, range: Interval) -> Option<RemovedRange<Share>> {
+    pub(crate) fn discard(&self, range: Indices) -> Option<RemovedRange<Share>> {
         let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
@@ -193,7 +195,9 @@ impl Amap {
             if let Ok(removed) = slots.remove_range(range, &mut reservation) {
                 return Some(removed);
             }
-            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
+            let needed = slots
+                .anons
+                .nodes_for_remove(range.first().0, range.last().0);
             drop(slots);
             if reserve_more(&mut reservation, needed, GFP_ATOMIC | __GFP_NOWARN).is_err() {
                 break;
@@ -218,7 +222,9 @@ impl Amap {
                 drop(removed);
                 continue;
             }
-            let needed = slots.anons.nodes_for_remove(range.start(), range.last());
+            let needed = slots
+                .anons
+                .nodes_for_remove(range.first().0, range.last().0);
             drop(slots);
             reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
         }
@@ -228,14 +234,14 @@ impl Amap {
     ///
     /// Takes O(log n) for the whole range and allocates only at its borders. On error, [`ENOMEM`],
     /// nothing has changed. The caller excludes faults and other changes in `range`, in both.
-    pub(crate) fn share_range(&self, range: Interval, to: &Self) -> Result {
+    pub(crate) fn share_range(&self, range: Indices, to: &Self) -> Result {
         let mut reservation = NodeReservation::new();
         // Two amaps are never locked at the same time. Nobody looks for anything in the place that
         // the tree leaves for a moment: the caller excludes faults.
         let mut target = core::mem::take(&mut to.lock().anons);
         let result = loop {
             let source = self.lock();
-            let (first, last) = (range.start(), range.last());
+            let (first, last) = (range.first().0, range.last().0);
             let shared = source
                 .anons
                 .share_range(first, last, &mut target, &mut reservation);
@@ -287,11 +293,11 @@ impl Slots {
     /// Takes everything in `range` out, with the memory in `reservation`; [`ENOMEM`] if that does not do.
     pub(crate) fn remove_range(
         &mut self,
-        range: Interval,
+        range: Indices,
         reservation: &mut NodeReservation<Share>,
     ) -> Result<RemovedRange<Share>> {
         self.anons
-            .remove_range(range.start(), range.last(), reservation)
+            .remove_range(range.first().0, range.last().0, reservation)
             .map_err(|_| ENOMEM)
     }
 

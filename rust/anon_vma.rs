@@ -8,8 +8,8 @@
 //! touches it is in no tree.
 
 use crate::{
+    index::Indices,
     interval_tree::{
-        Interval,
         IntervalTree,
         IntervalTreeLink,
         IntervalTreeNode,
@@ -50,7 +50,7 @@ impl Avc {
 /// A place where pages may be mapped: a VMA, and its indices of those asked for.
 pub(crate) struct Mapping {
     pub(crate) vma: Arc<RmapVma>,
-    pub(crate) indices: Interval,
+    pub(crate) indices: Indices,
 }
 
 /// A walk through a tree, in portions: it holds the tree's lock for one at a time, and needs no memory but this.
@@ -58,7 +58,7 @@ pub(crate) struct Mapping {
 /// Each link that is there from the first portion to the last is found once, or once more when its VMA has been split
 /// meanwhile: what covers an index only moves forward in the order of a tree.
 pub(crate) struct Walk {
-    range: Interval,
+    range: Indices,
     position: Option<Position>,
     portion: [Option<Mapping>; Self::PORTION],
     /// Tree nodes visited so far.
@@ -78,7 +78,7 @@ impl Walk {
     const PORTION: usize = 32;
 
     /// A walk that is to find what covers a part of `range`.
-    pub(crate) fn new(range: Interval) -> Self {
+    pub(crate) fn new(range: Indices) -> Self {
         stats::WALKS.inc();
         Self {
             range,
@@ -112,7 +112,9 @@ impl Walk {
             for place in &mut self.portion {
                 *place = found.next().map(|(covered, avc)| Mapping {
                     vma: avc.vma.clone(),
-                    indices: part(covered, self.range),
+                    indices: Indices::from(covered)
+                        .common(self.range)
+                        .unwrap_or(self.range),
                 });
                 self.mappings += u64::from(place.is_some());
                 self.is_over = place.is_none();
@@ -124,12 +126,6 @@ impl Walk {
         }
         self.portion.iter_mut().map_while(Option::take)
     }
-}
-
-/// What `covered` has of `range`, with which it overlaps.
-fn part(covered: Interval, range: Interval) -> Interval {
-    let first = covered.start().max(range.start());
-    Interval::new(first, covered.last().min(range.last())).unwrap_or(covered)
 }
 
 /// What anons point to so that their mappings can be found.
@@ -209,9 +205,9 @@ impl Link {
 
 /// The links of one VMA, guarded by the lock of its amap.
 ///
-/// All intervals are the same: what the VMA covers.
+/// The interval of each is what the VMA covers.
 pub(crate) struct Links {
-    interval: Interval,
+    indices: Indices,
     links: KVVec<Link>,
 }
 
@@ -254,10 +250,10 @@ impl LinksReservation {
 }
 
 impl Links {
-    /// No links, of a VMA that covers `interval`.
-    pub(crate) fn new(interval: Interval) -> Self {
+    /// No links, of a VMA that covers `indices`.
+    pub(crate) fn new(indices: Indices) -> Self {
         Self {
-            interval,
+            indices,
             links: KVVec::new(),
         }
     }
@@ -268,8 +264,8 @@ impl Links {
     }
 
     /// What the VMA covers, as far as the rmap knows.
-    pub(crate) fn interval(&self) -> Interval {
-        self.interval
+    pub(crate) fn indices(&self) -> Indices {
+        self.indices
     }
 
     /// Whether the VMA is in the tree of `anon_vma`. Looks at the newest links first.
@@ -297,7 +293,10 @@ impl Links {
             }
             self.links = reservation.room;
         }
-        let (avc, _surplus) = anon_vma.tree.lock().insert(reservation.avc, self.interval);
+        let (avc, _surplus) = anon_vma
+            .tree
+            .lock()
+            .insert(reservation.avc, self.indices.into());
         stats::AVCS.inc();
         // There is room: made above.
         let _ = self
@@ -370,11 +369,11 @@ impl Links {
         }
     }
 
-    /// Lets the VMA cover `interval` from now on. Takes O(log n) a link.
-    pub(crate) fn resize(&mut self, interval: Interval) {
-        self.interval = interval;
+    /// Lets the VMA cover `indices` from now on. Takes O(log n) a link.
+    pub(crate) fn resize(&mut self, indices: Indices) {
+        self.indices = indices;
         for link in &mut self.links {
-            let updated = link.anon_vma.tree.lock().update(&link.avc, interval);
+            let updated = link.anon_vma.tree.lock().update(&link.avc, indices.into());
             // The link is one of this tree.
             warn_on!(updated.is_err());
         }
@@ -387,19 +386,19 @@ impl Links {
     /// Gives the reservation back if it is for fewer links than there are.
     pub(crate) fn split_off(
         &mut self,
-        new: Interval,
-        rest: Interval,
+        new: Indices,
+        rest: Indices,
         reservation: LinksReservation,
     ) -> Result<Self, LinksReservation> {
         let copy = self.copy_with(new, reservation, |link, tree| {
             if link.used[Part::Rest as usize] {
                 // The link is one of this tree.
-                warn_on!(tree.update(&link.avc, rest).is_err());
+                warn_on!(tree.update(&link.avc, rest.into()).is_err());
             }
             link.used[Part::New as usize]
         })?;
         self.prune();
-        self.interval = rest;
+        self.indices = rest;
         Ok(copy)
     }
 
@@ -409,16 +408,16 @@ impl Links {
     /// Gives the reservation back if it is for fewer links than there are.
     pub(crate) fn copy(
         &mut self,
-        new: Interval,
+        new: Indices,
         reservation: LinksReservation,
     ) -> Result<Self, LinksReservation> {
         self.copy_with(new, reservation, |_, _| true)
     }
 
-    /// Links another VMA, with the interval `new`, into the trees for which `is_wanted`.
+    /// Links another VMA, that covers `new`, into the trees for which `is_wanted`.
     fn copy_with(
         &mut self,
-        new: Interval,
+        new: Indices,
         reservation: LinksReservation,
         mut is_wanted: impl FnMut(&Link, &mut IntervalTree<Avc>) -> bool,
     ) -> Result<Self, LinksReservation> {
@@ -431,14 +430,14 @@ impl Links {
             if !is_wanted(link, &mut tree) {
                 continue;
             }
-            let (avc, _surplus) = tree.insert(reserved, new);
+            let (avc, _surplus) = tree.insert(reserved, new.into());
             drop(tree);
             stats::AVCS.inc();
             // There is room: both vectors were reserved for the same number of links.
             let _ = room.push_within_capacity(Link::new(link.anon_vma.clone(), avc));
         }
         Ok(Self {
-            interval: new,
+            indices: new,
             links: room,
         })
     }

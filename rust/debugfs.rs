@@ -8,7 +8,10 @@ use crate::{
         Poison, //
     },
     helpers,
-    interval_tree::Interval,
+    index::{
+        Index,
+        Indices, //
+    },
     loading::Loading,
     memory_failure::{
         inject::{
@@ -265,7 +268,10 @@ impl Question for Rmap {
     fn answer(question: &[u8]) -> Result<Answer<Self>> {
         let (pfn, indices) = match numbers_in(question, &[1, 3])? {
             ([pfn, _, _], 1) => (pfn, None),
-            ([pfn, first, last], _) => (pfn, Some(Interval::new(first, last).ok_or(EINVAL)?)),
+            ([pfn, first, last], _) => (
+                pfn,
+                Some(Indices::new(Index(first), Index(last)).ok_or(EINVAL)?),
+            ),
         };
         inject::mapped_at(pfn, indices)
     }

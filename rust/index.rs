@@ -5,7 +5,11 @@
 use crate::interval_tree::Interval;
 use core::{
     fmt,
-    ops::Range, //
+    ops::{
+        Bound,
+        Range,
+        RangeBounds, //
+    }, //
 };
 use kernel::{
     page::{
@@ -27,6 +31,145 @@ impl fmt::Display for Index {
         write!(f, "{}", self.0)
     }
 }
+
+/// Indices from a first to a last one; never none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Indices(Interval);
+
+impl Indices {
+    /// Those from `first` to `last`; `None` if there are none.
+    pub(crate) fn new(first: Index, last: Index) -> Option<Self> {
+        Interval::new(first.0, last.0).map(Self)
+    }
+
+    /// One.
+    pub(crate) fn one(index: Index) -> Self {
+        Self(Interval::point(index.0))
+    }
+
+    /// The first.
+    pub(crate) fn first(self) -> Index {
+        Index(self.0.start())
+    }
+
+    /// The last.
+    pub(crate) fn last(self) -> Index {
+        Index(self.0.last())
+    }
+
+    /// Whether `index` is one of them.
+    pub(crate) fn contain(self, index: Index) -> bool {
+        self.0.contains(Interval::point(index.0))
+    }
+
+    /// Those that are behind `index`; `None` if there are none.
+    pub(crate) fn behind(self, index: Index) -> Option<Self> {
+        Self::new(Index(index.0.checked_add(1)?), self.last())
+    }
+
+    /// Those that are among `others`, too; `None` if there are none.
+    pub(crate) fn common(self, others: Self) -> Option<Self> {
+        Self::new(
+            self.first().max(others.first()),
+            self.last().min(others.last()),
+        )
+    }
+}
+
+/// Page numbers of addresses, from a first to a last one; never none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pages(Interval);
+
+impl Pages {
+    /// All.
+    pub(crate) const ALL: Self = Self(Interval::ALL);
+
+    /// Those of `addresses`; [`EINVAL`] if there are none.
+    pub(crate) fn of(addresses: Range<usize>) -> Result<Self> {
+        if addresses.is_empty() {
+            return Err(EINVAL);
+        }
+        let first = addresses.start >> PAGE_SHIFT;
+        let last = (addresses.end - 1) >> PAGE_SHIFT;
+        Interval::new(first as u64, last as u64)
+            .map(Self)
+            .ok_or(EINVAL)
+    }
+
+    /// Those from `first` on.
+    pub(crate) fn from_first(first: u64) -> Self {
+        Interval::new(first, u64::MAX).map_or(Self::ALL, Self)
+    }
+
+    /// The one of `address`.
+    pub(crate) fn at(address: usize) -> Self {
+        Self(Interval::point((address >> PAGE_SHIFT) as u64))
+    }
+
+    /// The first.
+    pub(crate) fn first(self) -> u64 {
+        self.0.start()
+    }
+
+    /// The last.
+    pub(crate) fn last(self) -> u64 {
+        self.0.last()
+    }
+
+    /// Their addresses.
+    pub(crate) fn addresses(self) -> Range<usize> {
+        (self.first() as usize) << PAGE_SHIFT..(self.last() as usize + 1) << PAGE_SHIFT
+    }
+
+    /// Whether that of `address` is one of them.
+    pub(crate) fn contain(self, address: usize) -> bool {
+        self.0.contains(Self::at(address).0)
+    }
+
+    /// Those that are among `others`, too; `None` if there are none.
+    pub(crate) fn common(self, others: Self) -> Option<Self> {
+        let (first, last) = (
+            self.first().max(others.first()),
+            self.last().min(others.last()),
+        );
+        Interval::new(first, last).map(Self)
+    }
+
+    /// Those that are behind all of `others`; `None` if there are none.
+    pub(crate) fn behind(self, others: Self) -> Option<Self> {
+        Interval::new(others.last().checked_add(1)?, self.last()).map(Self)
+    }
+}
+
+/// An interval tree is asked by them.
+macro_rules! impl_interval {
+    ($type:ident) => {
+        impl From<$type> for Interval {
+            fn from(from: $type) -> Self {
+                from.0
+            }
+        }
+
+        impl From<Interval> for $type {
+            fn from(interval: Interval) -> Self {
+                Self(interval)
+            }
+        }
+
+        impl RangeBounds<u64> for $type {
+            fn start_bound(&self) -> Bound<&u64> {
+                self.0.start_bound()
+            }
+
+            fn end_bound(&self) -> Bound<&u64> {
+                self.0.end_bound()
+            }
+        }
+    };
+}
+
+impl_interval!(Indices);
+impl_interval!(Pages);
 
 /// Where a VMA puts its indices: the (possibly virtual) address of index 0.
 ///
@@ -52,28 +195,16 @@ impl Base {
     }
 
     /// The addresses of the pages with `indices`.
-    pub(crate) fn addresses(self, indices: Interval) -> Range<usize> {
-        let start = self.address(Index(indices.start()));
-        start..self.address(Index(indices.last())).wrapping_add(PAGE_SIZE)
+    pub(crate) fn addresses(self, indices: Indices) -> Range<usize> {
+        let start = self.address(indices.first());
+        start..self.address(indices.last()).wrapping_add(PAGE_SIZE)
     }
 
-    /// The indices that `[start, end)` covers; [`EINVAL`] if it is empty.
-    pub(crate) fn interval(self, start: usize, end: usize) -> Result<Interval> {
-        if start >= end {
+    /// The indices of `addresses`; [`EINVAL`] if there are none.
+    pub(crate) fn indices(self, addresses: Range<usize>) -> Result<Indices> {
+        if addresses.is_empty() {
             return Err(EINVAL);
         }
-        Interval::new(self.index(start).0, self.index(end - 1).0).ok_or(EINVAL)
+        Indices::new(self.index(addresses.start), self.index(addresses.end - 1)).ok_or(EINVAL)
     }
-}
-
-/// Page numbers of the addresses `[start, end)`; [`EINVAL`] if there are none.
-pub(crate) fn pages(start: usize, end: usize) -> Result<Interval> {
-    if start >= end {
-        return Err(EINVAL);
-    }
-    Interval::new(
-        (start >> PAGE_SHIFT) as u64,
-        ((end - 1) >> PAGE_SHIFT) as u64,
-    )
-    .ok_or(EINVAL)
 }

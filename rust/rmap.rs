@@ -32,7 +32,7 @@ use crate::{
     failure::Place,
     helpers,
     index::Index,
-    interval_tree::Interval,
+    index::Indices,
     process,
     stats,
     vma::VmaState, //
@@ -68,7 +68,7 @@ pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Wal
     // It stays what it is, by the state that the caller has set.
     let pfn = anon.lock().pfn();
     let anon_vma = anon.anon_vma();
-    let mut walk = Walk::new(Interval::point(index.0));
+    let mut walk = Walk::new(Indices::one(index));
     let mut was_soft_dirty = false;
     while !walk.is_over {
         let family = anon_vma.family();
@@ -159,7 +159,7 @@ impl Unflushed {
 /// # Errors
 ///
 /// [`ENOMEM`]; [`EINTR`] if the current task is being killed.
-pub(crate) fn mapped_at(anon: &Anon, range: Interval) -> Result<RBTree<Place, ()>> {
+pub(crate) fn mapped_at(anon: &Anon, range: Indices) -> Result<RBTree<Place, ()>> {
     let pfn = anon.lock().pfn();
     let anon_vma = anon.anon_vma();
     let mut places = RBTree::new();
@@ -208,7 +208,7 @@ pub(crate) fn holders(
     mut examine: impl FnMut(&Arc<RmapMm>, Place) -> Result,
 ) -> Result {
     let index = anon.index();
-    let mut walk = Walk::new(Interval::point(index.0));
+    let mut walk = Walk::new(Indices::one(index));
     // What is made after that did not hold the page when this began.
     while !walk.is_over && !walk.is_chasing() {
         for Mapping { vma, .. } in walk.next(anon.anon_vma()) {

@@ -14,10 +14,9 @@ use crate::{
     },
     failure::Place,
     index::{
-        pages,
-        Index, //
+        Index,
+        Pages, //
     },
-    interval_tree::Interval,
     process,
     radix_tree::NodeReservation,
     rmap,
@@ -35,8 +34,7 @@ use kernel::{
         MmWithUser, //
     },
     page::{
-        PAGE_MASK,
-        PAGE_SHIFT, //
+        PAGE_MASK, //
     },
     prelude::*,
     sync::{
@@ -68,9 +66,9 @@ impl Spot {
     pub(crate) fn at(process: process::Id, address: usize) -> Result<Self> {
         let mm = process.mm()?;
         let state = MmState::of(&mm).and_then(|mm_state| {
-            let page = Interval::point((address >> PAGE_SHIFT) as u64);
+            let page = Pages::at(address);
             let vmas = mm_state.vmas().lock();
-            let mut here = vmas.by_page.overlapping(page);
+            let mut here = vmas.overlapping(page);
             here.next().map(|(_, state)| state.clone())
         });
         match state {
@@ -101,30 +99,31 @@ impl Spot {
         let mm_state = MmState::of(&mm).ok_or(ENXIO)?;
         let mut spots = KVVec::new();
         let mut error = ENXIO;
-        let mut rest = pages(range.start, range.end).ok();
+        let mut rest = Pages::of(range.start..range.end).ok();
         while let Some(wanted) = rest {
             if process::is_current_killed() {
                 return Err(EINTR);
             }
             let next = {
                 let vmas = mm_state.vmas().lock();
-                let mut here = vmas.by_page.overlapping(wanted);
+                let mut here = vmas.overlapping(wanted);
                 here.next().map(|(covered, state)| (covered, state.clone()))
             };
             let Some((covered, state)) = next else {
                 break;
             };
-            let start = covered.start().max(wanted.start());
-            let last = covered.last().min(wanted.last());
+            let Some(part) = covered.common(wanted) else {
+                break;
+            };
             // Nothing of it if it has changed since.
-            let Some((pages, last)) = Self::add_good(process, &state, (start, last), &mut spots)?
+            let Some((pages, looked_at)) = Self::add_good(process, &state, part, &mut spots)?
             else {
                 continue;
             };
             if error != EHWPOISON {
                 error = if pages > 0 { EHWPOISON } else { ENODATA };
             }
-            rest = Interval::new(last + 1, wanted.last());
+            rest = wanted.behind(looked_at);
         }
         match spots.is_empty() {
             false => Ok(spots),
@@ -134,32 +133,31 @@ impl Spot {
         }
     }
 
-    /// Adds to `spots` the good pages of a VMA at the page numbers [start, last]. Returns how many pages it has there, and the last
-    /// page number that it has; `None` if it does not have the first one any more. [`ENOMEM`].
+    /// Adds to `spots` the good pages of a VMA at `pages`. Returns how many pages it has there, and what it covers of that; `None` if it does not have the first one any more. [`ENOMEM`].
     fn add_good(
         process: &process::Id,
         state: &Arc<VmaState>,
-        (start, last): (u64, u64),
+        pages: Pages,
         spots: &mut KVVec<Self>,
-    ) -> Result<Option<(u64, u64)>> {
-        let addresses = (start as usize) << PAGE_SHIFT..(last as usize + 1) << PAGE_SHIFT;
-        let wanted = state.base().interval(addresses.start, addresses.end)?;
+    ) -> Result<Option<(u64, Pages)>> {
+        let wanted = state.base().indices(pages.addresses())?;
         loop {
             let slots = state.amap().lock();
             let Some(links) = state.links(&slots) else {
                 return Ok(None);
             };
-            if !links.interval().contains(Interval::point(wanted.start())) {
+            let indices = wanted.common(links.indices());
+            let Some(indices) = indices.filter(|indices| indices.first() == wanted.first()) else {
                 return Ok(None);
-            }
-            let indices = (wanted.start(), wanted.last().min(links.interval().last()));
-            let pages = slots.anons.count_range(indices.0, indices.1);
-            if spots.capacity() - spots.len() < pages as usize {
+            };
+            let (first, last) = (indices.first().0, indices.last().0);
+            let count = slots.anons.count_range(first, last);
+            if spots.capacity() - spots.len() < count as usize {
                 drop(slots);
-                spots.reserve(pages as usize, GFP_KERNEL_ACCOUNT)?;
+                spots.reserve(count as usize, GFP_KERNEL_ACCOUNT)?;
                 continue;
             }
-            for (index, slot) in slots.anons.iter_range(indices.0, indices.1) {
+            for (index, slot) in slots.anons.iter_range(first, last) {
                 if slot.value.lock().poison().is_none() {
                     // There is room: checked above.
                     let _ = spots.push_within_capacity(Self {
@@ -169,7 +167,8 @@ impl Spot {
                     });
                 }
             }
-            return Ok(Some((pages, start + (indices.1 - indices.0))));
+            let looked_at = Pages::of(state.base().addresses(indices))?;
+            return Ok(Some((count, looked_at)));
         }
     }
 

@@ -16,11 +16,8 @@ use crate::{
     },
     failure::Place,
     helpers,
-    index::Index,
-    interval_tree::{
-        Interval,
-        Violation, //
-    },
+    index::Pages,
+    interval_tree::Violation,
     memory_failure,
     process,
     vma::{
@@ -31,7 +28,6 @@ use crate::{
 use core::ops::ControlFlow;
 use kernel::{
     mm::MmWithUser,
-    page::PAGE_SHIFT,
     prelude::*,
     rbtree::RBTree,
     sync::Arc, //
@@ -115,7 +111,7 @@ pub(crate) fn check() -> Result<Report> {
             }
             report.avcs += 1;
             if !has_vma(tree, avc) {
-                let place = avc.vma.place(Index(avc.interval.start()));
+                let place = avc.vma.place(avc.indices.first());
                 report.add(Wrong::Avc(place))?;
             }
             Ok(())
@@ -127,10 +123,10 @@ pub(crate) fn check() -> Result<Report> {
 /// Checks the page table entries of one VMA.
 fn check_entries(state: &VmaState, report: &mut Report) -> Result {
     let vma = state.rmap_vma();
-    let Some((start, end)) = state.range() else {
+    let Some(addresses) = state.range() else {
         return Ok(());
     };
-    let mut rest = Some(state.base().interval(start, end)?);
+    let mut rest = Some(state.base().indices(addresses)?);
     while let Some(indices) = rest {
         if process::is_current_killed() {
             return Err(EINTR);
@@ -197,23 +193,23 @@ fn check_links(mm_state: &MmState, state: &VmaState, trees: &mut Trees) -> Resul
     Ok(state
         .range()
         .filter(|_| right == Some(false))
-        .map(|(address, _)| Place::in_mm(mm_state.mm(), address)))
+        .map(|addresses| Place::in_mm(mm_state.mm(), addresses.start)))
 }
 
 /// Whether the links of a VMA have its interval; `None` if it has been closed. Adds their trees to `trees`.
 fn links_are_right(state: &VmaState, trees: &mut Trees) -> Result<Option<bool>> {
-    let Some((start, end)) = state.range() else {
+    let Some(addresses) = state.range() else {
         return Ok(None);
     };
-    let indices = state.base().interval(start, end)?;
+    let indices = state.base().indices(addresses)?;
     let right = {
         let slots = state.amap().lock();
         let Some(links) = state.links(&slots) else {
             return Ok(None);
         };
         // A VMA that has grown is known to have when it maps something there.
-        let known = links.interval();
-        known.start() == indices.start()
+        let known = links.indices();
+        known.first() == indices.first()
             && known.last() <= indices.last()
             && links.are_right(state.rmap_vma())
     };
@@ -255,10 +251,10 @@ fn has_vma(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
 }
 
 fn has_vma_now(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
-    let first = avc.vma.base().address(Index(avc.interval.start())) >> PAGE_SHIFT;
+    let first = avc.vma.base().address(avc.indices.first());
     let state = MmState::of(avc.vma.mm()).and_then(|mm_state| {
         let vmas = mm_state.vmas().lock();
-        let mut here = vmas.by_page.overlapping(Interval::point(first as u64));
+        let mut here = vmas.overlapping(Pages::at(first));
         let state = here.find(|(_, state)| Arc::ptr_eq(state.rmap_vma(), &avc.vma));
         state.map(|(_, state)| state.clone())
     });
@@ -266,6 +262,6 @@ fn has_vma_now(tree: &Arc<AnonVma>, avc: &SeenAvc) -> bool {
         let slots = state.amap().lock();
         state
             .links(&slots)
-            .is_some_and(|links| links.interval() == avc.interval && links.contains(tree))
+            .is_some_and(|links| links.indices() == avc.indices && links.contains(tree))
     })
 }

@@ -28,12 +28,12 @@ use crate::{
     commit_charge::Charge,
     contract,
     index::{
-        pages,
         Base,
-        Index, //
+        Index,
+        Indices,
+        Pages, //
     },
     interval_tree::{
-        Interval,
         IntervalTreeLink,
         IntervalTreeNode,
         Surplus, //
@@ -49,7 +49,6 @@ use core::{
 use kernel::{
     bindings,
     mm::virt,
-    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         atomic::{
@@ -181,23 +180,15 @@ impl VmaState {
 
     /// The addresses that the VMA covers, with what it has grown by; `None` if it has been closed. In the middle of a split or a
     /// move they can be those of before or after.
-    pub(crate) fn range(&self) -> Option<(usize, usize)> {
+    pub(crate) fn range(&self) -> Option<Range<usize>> {
         let vmas = self.mm_state.vmas().lock();
         let now = VmaOpen::of(self, &vmas)?.range();
         let place = self.registration.access(&vmas).place.as_ref()?;
-        let known = vmas.by_page.interval(place).ok()?;
-        let (start, end) = (
-            (known.start() as usize) << PAGE_SHIFT,
-            (known.last() as usize + 1) << PAGE_SHIFT,
-        );
-        Some((
-            start,
-            if now.start == start {
-                end.max(now.end)
-            } else {
-                end
-            },
-        ))
+        let mut known = Pages::from(vmas.by_page.interval(place).ok()?).addresses();
+        if now.start == known.start {
+            known.end = known.end.max(now.end);
+        }
+        Some(known)
     }
 
     /// Whether mremap is moving page table entries here, and the amap does not have the pages yet.
@@ -214,12 +205,11 @@ impl VmaState {
     }
 
     /// Whether the current task is zapping page table entries of `pages` for the driver's own ends.
-    pub(crate) fn is_own_zap(&self, pages: Interval) -> bool {
+    pub(crate) fn is_own_zap(&self, pages: Pages) -> bool {
         if self.rmap.family().is_walked_by_current() {
             return true;
         }
-        let (start, end) = (pages.start() as usize, pages.last() as usize + 1);
-        let indices = self.base().interval(start << PAGE_SHIFT, end << PAGE_SHIFT);
+        let indices = self.base().indices(pages.addresses());
         indices.is_ok_and(|indices| self.amap().lock().replacing.has_own(indices))
     }
 
@@ -242,7 +232,7 @@ impl VmaState {
     /// Whether the VMA covers `index`, as the rmap knows it. Guarded by the amap's lock.
     pub(crate) fn covers(&self, slots: &Slots, index: Index) -> bool {
         let links = self.links(slots);
-        links.is_some_and(|links| links.interval().contains(Interval::point(index.0)))
+        links.is_some_and(|links| links.indices().contain(index))
     }
 
     /// Notes that somebody uses the VMA, who can have waited for a flush.
@@ -256,12 +246,12 @@ impl VmaState {
     }
 
     /// Notes which of `links` the pages at `indices` use.
-    fn note_use(&self, links: &mut Links, part: Part, slots: &mut Slots, indices: Interval) {
+    fn note_use(&self, links: &mut Links, part: Part, slots: &mut Slots, indices: Indices) {
         if slots.is_unflushed(self.mm_state.mm()) {
             // What was discarded can still be read, so a failure of it has to come here.
             return links.note_all_used(part);
         }
-        let anons = slots.anons.iter_range(indices.start(), indices.last());
+        let anons = slots.anons.iter_range(indices.first().0, indices.last().0);
         links.note_use(part, anons.map(|(_, slot)| slot.value.anon_vma()));
     }
 
@@ -276,7 +266,7 @@ impl VmaState {
         let Some(mut links) = self.links.access_mut(&mut slots).take() else {
             return;
         };
-        let indices = links.interval();
+        let indices = links.indices();
         self.note_use(&mut links, Part::Rest, &mut slots, indices);
         links.prune();
         *self.links.access_mut(&mut slots) = Some(links);
@@ -289,8 +279,8 @@ impl VmaState {
 
     /// Makes `[start, end)` what the rmap and the address space know of the VMA, and the system promise it.
     fn resize(&self, start: usize, end: usize) -> Result {
-        let indices = self.base().interval(start, end)?;
-        if indices.last() > MAX_INDEX {
+        let indices = self.base().indices(start..end)?;
+        if indices.last().0 > MAX_INDEX {
             return Err(EINVAL);
         }
         self.charge_growth(start, end, indices)?;
@@ -301,11 +291,11 @@ impl VmaState {
 
     /// Makes `[start, end)` what the rmap and the address space know of the VMA.
     fn reach(&self, start: usize, end: usize) -> Result {
-        let indices = self.base().interval(start, end)?;
-        if indices.last() > MAX_INDEX {
+        let indices = self.base().indices(start..end)?;
+        if indices.last().0 > MAX_INDEX {
             return Err(EINVAL);
         }
-        let pages = pages(start, end)?;
+        let pages = Pages::of(start..end)?;
         {
             let mut vmas = self.mm_state.vmas().lock();
             self.reindex(&mut vmas, pages);
@@ -318,17 +308,17 @@ impl VmaState {
     }
 
     /// Makes `pages` what the address space knows of the VMA.
-    fn reindex(&self, vmas: &mut Vmas, pages: Interval) {
+    fn reindex(&self, vmas: &mut Vmas, pages: Pages) {
         let place = self.registration.access_mut(vmas).place.take();
         if let Some(place) = &place {
             // The place is one in this tree.
-            let _ = vmas.by_page.update(place, pages);
+            let _ = vmas.by_page.update(place, pages.into());
         }
         self.registration.access_mut(vmas).place = place;
     }
 
     /// Gives `vma`, which covers `pages`, the state with `links`, and the offset of its window. Cannot fail.
-    fn publish(reserved: VmaStateReservation, vma: &VmaNew<'_>, pages: Interval, links: Links) {
+    fn publish(reserved: VmaStateReservation, vma: &VmaNew<'_>, pages: Pages, links: Links) {
         let state = reserved.state.clone();
         *state.links.access_mut(&mut state.amap().lock()) = Some(links);
         let mut vmas = state.mm_state.vmas().lock();
@@ -340,7 +330,7 @@ impl VmaState {
     fn publish_locked(
         reserved: VmaStateReservation,
         vma: &VmaNew<'_>,
-        pages: Interval,
+        pages: Pages,
         vmas: &mut Vmas,
     ) -> Surplus {
         let VmaStateReservation {
@@ -352,7 +342,7 @@ impl VmaState {
         let Range { start, end } = vma.range();
         let first = state.base().index(start);
         let pgoff = state.rmap.window().pgoff(first.0);
-        let (place, surplus) = vmas.by_page.insert(place, pages);
+        let (place, surplus) = vmas.by_page.insert(place, pages.into());
         let registration = state.registration.access_mut(vmas);
         registration.place = Some(place);
         if charge.is_some() {
@@ -377,11 +367,11 @@ impl VmaState {
             Sharing::Private
         };
         let base = Base::placing(Index(0), vma.start());
-        let indices = base.interval(vma.start(), vma.end())?;
-        if indices.last() > MAX_INDEX {
+        let indices = base.indices(vma.start()..vma.end())?;
+        if indices.last().0 > MAX_INDEX {
             return Err(ENOMEM);
         }
-        let pages = pages(vma.start(), vma.end())?;
+        let pages = Pages::of(vma.start()..vma.end())?;
 
         let new = VmaNew::new(vma);
         let mm_state = Subscription::new_uninterruptible(new.mm())?;
@@ -413,9 +403,9 @@ impl VmaState {
         } else {
             (source_start, start)
         };
-        let new_indices = self.base().interval(start, end)?;
-        let rest_indices = self.base().interval(rest_start, rest_end)?;
-        let (new_pages, rest_pages) = (pages(start, end)?, pages(rest_start, rest_end)?);
+        let new_indices = self.base().indices(start..end)?;
+        let rest_indices = self.base().indices(rest_start..rest_end)?;
+        let (new_pages, rest_pages) = (Pages::of(start..end)?, Pages::of(rest_start..rest_end)?);
 
         let reserved = self
             .registration
@@ -471,7 +461,7 @@ impl VmaState {
         }
         let _links = self.links.access_mut(&mut self.amap().lock()).take();
         if self.amap().sharing() == Sharing::Private {
-            if let Ok(indices) = self.base().interval(addresses.start, addresses.end) {
+            if let Ok(indices) = self.base().indices(addresses.start..addresses.end) {
                 if self.amap().remove_range(indices).is_err() {
                     self.amap().lock().lost = true;
                 }

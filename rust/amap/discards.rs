@@ -2,11 +2,11 @@
 
 //! What is still to be taken out of an amap.
 
-use crate::interval_tree::Interval;
+use crate::index::Indices;
 
 /// Ranges that are to be taken out of an amap and are not yet, for want of memory: what is there is gone as far as
 /// the user can see.
-pub(crate) struct Discards([Option<Interval>; Self::PLACES]);
+pub(crate) struct Discards([Option<Indices>; Self::PLACES]);
 
 impl Discards {
     const PLACES: usize = 8;
@@ -20,7 +20,7 @@ impl Discards {
     }
 
     /// Adds `range`. False if there is no place left.
-    pub(super) fn add(&mut self, range: Interval) -> bool {
+    pub(super) fn add(&mut self, range: Indices) -> bool {
         match self.0.iter_mut().find(|place| place.is_none()) {
             Some(place) => {
                 *place = Some(range);
@@ -30,11 +30,11 @@ impl Discards {
         }
     }
 
-    pub(super) fn first(&self) -> Option<Interval> {
+    pub(super) fn first(&self) -> Option<Indices> {
         self.0.iter().flatten().next().copied()
     }
 
-    pub(super) fn remove(&mut self, range: Interval) {
+    pub(super) fn remove(&mut self, range: Indices) {
         if let Some(place) = self.0.iter_mut().find(|place| **place == Some(range)) {
             *place = None;
         }

@@ -4,7 +4,7 @@
 
 use crate::{
     index::Index,
-    interval_tree::Interval,
+    index::Indices,
     process, //
 };
 
@@ -29,11 +29,10 @@ impl Replacing {
     }
 
     /// Whether the current task is replacing something in `range`.
-    pub(crate) fn has_own(&self, range: Interval) -> bool {
+    pub(crate) fn has_own(&self, range: Indices) -> bool {
         let current = process::current_key();
         let mut places = self.0.iter().flatten();
-        places
-            .any(|(replaced, task)| *task == current && range.contains(Interval::point(replaced.0)))
+        places.any(|(replaced, task)| *task == current && range.contain(*replaced))
     }
 
     /// Begins to replace what is at `index`. False if there is no place left, until others have [ended](Self::end).

@@ -13,7 +13,7 @@
 use crate::{
     commit_charge::Charge,
     helpers,
-    interval_tree::Interval,
+    index::Indices,
     operations::Operations,
     process, //
 };
@@ -165,9 +165,12 @@ impl Family {
     /// False if nothing was done: for want of memory, where a zap costs less, where somebody has markers of guard pages or userfaultfd, or in
     /// a kernel without `CONFIG_MAPPING_DIRTY_HELPERS`. Takes the time of looking at each page table entry, of up to [`MAX_PROTECTED`]
     /// relatives. Takes `i_mmap` for reading.
-    pub(crate) fn write_protect(&self, window: Window, indices: Interval) -> bool {
+    pub(crate) fn write_protect(&self, window: Window, indices: Indices) -> bool {
         let file = self.file.as_ptr();
-        let (first, last) = (window.pgoff(indices.start()), window.pgoff(indices.last()));
+        let (first, last) = (
+            window.pgoff(indices.first().0),
+            window.pgoff(indices.last().0),
+        );
         {
             let _i_mmap = self.i_mmap();
             let most = MAX_PROTECTED;

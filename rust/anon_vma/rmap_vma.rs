@@ -14,11 +14,11 @@ use super::{
 use crate::{
     failure::Place,
     helpers,
+    index::Indices,
     index::{
         Base,
         Index, //
     },
-    interval_tree::Interval,
     vm_fault::Vmf, //
 };
 use core::{
@@ -265,20 +265,20 @@ impl RmapVma {
     pub(crate) fn entries(
         &self,
         i_mmap: &IMmap<'_>,
-        indices: Interval,
+        indices: Indices,
         mut f: impl FnMut(Index, Entry) -> ControlFlow<()>,
-    ) -> Option<Interval> {
+    ) -> Option<Indices> {
         /// Looks for an entry in one critical section.
         const LOOKS: usize = 1024;
 
         let mut rest = Some(indices);
         for _ in 0..LOOKS {
             let indices = rest?;
-            let linked = self.linked(i_mmap, Index(indices.start()))?;
+            let linked = self.linked(i_mmap, indices.first())?;
             let (entry, address) = linked.next_entry(self.base.addresses(indices).end);
             let index = self.base.index(address);
             let behind = index.0 + u64::from(entry.is_some());
-            rest = Interval::new(behind, indices.last());
+            rest = Indices::new(Index(behind), indices.last());
             if entry.is_some_and(|entry| f(index, entry).is_break()) {
                 break;
             }

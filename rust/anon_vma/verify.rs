@@ -7,9 +7,9 @@ use super::{
     AnonVma,
     Links, //
 };
-use crate::interval_tree::{
-    Interval,
-    Violation, //
+use crate::{
+    index::Indices,
+    interval_tree::Violation, //
 };
 use kernel::{
     prelude::*,
@@ -19,7 +19,7 @@ use kernel::{
 /// A link of a VMA as a tree has it.
 pub(crate) struct SeenAvc {
     pub(crate) vma: Arc<RmapVma>,
-    pub(crate) interval: Interval,
+    pub(crate) indices: Indices,
 }
 
 impl AnonVma {
@@ -51,7 +51,7 @@ impl AnonVma {
                 for place in &mut portion {
                     *place = found.next().map(|(interval, avc)| SeenAvc {
                         vma: avc.vma.clone(),
-                        interval,
+                        indices: interval.into(),
                     });
                 }
                 position = found.resume_position();
@@ -70,10 +70,11 @@ impl AnonVma {
     /// Whether the tree has the link `seen`.
     pub(crate) fn has(&self, seen: &SeenAvc) -> bool {
         let tree = self.tree.lock();
-        let start = Interval::point(seen.interval.start());
+        let start = Indices::one(seen.indices.first());
         let mut overlapping = tree.overlapping(start);
-        overlapping
-            .any(|(interval, avc)| interval == seen.interval && Arc::ptr_eq(&avc.vma, &seen.vma))
+        overlapping.any(|(interval, avc)| {
+            Indices::from(interval) == seen.indices && Arc::ptr_eq(&avc.vma, &seen.vma)
+        })
     }
 }
 
@@ -87,7 +88,7 @@ impl Links {
     pub(crate) fn are_right(&self, vma: &Arc<RmapVma>) -> bool {
         self.links.iter().all(|link| {
             let tree = link.anon_vma.tree.lock();
-            let right = tree.interval(&link.avc) == Ok(self.interval)
+            let right = tree.interval(&link.avc) == Ok(self.indices.into())
                 && tree
                     .value(&link.avc)
                     .is_ok_and(|avc| Arc::ptr_eq(&avc.vma, vma));

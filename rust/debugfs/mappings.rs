@@ -17,7 +17,10 @@ use crate::{
         VmaState, //
     }, //
 };
-use core::fmt;
+use core::{
+    fmt,
+    ops::Range, //
+};
 use kernel::{
     page::PAGE_SHIFT,
     task::Pid, //
@@ -70,9 +73,9 @@ impl Listing for Mappings {
 
 /// Looks at a VMA under its locks; `None` if it has gone.
 fn look((pid, comm): (Pid, [u8; 16]), state: &VmaState) -> Option<MappingLine> {
-    let (start, end) = state.range()?;
-    let indices = state.base().interval(start, end).ok()?;
-    let (first, last) = (indices.start(), indices.last());
+    let Range { start, end } = state.range()?;
+    let indices = state.base().indices(start..end).ok()?;
+    let (first, last) = (indices.first().0, indices.last().0);
     let any_poisoned = stats::POISONED.get() > 0;
     let slots = state.amap().lock();
     let poisoned = slots

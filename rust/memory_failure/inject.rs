@@ -27,7 +27,7 @@ use crate::{
         Poison, //
         Source,
     },
-    interval_tree::Interval,
+    index::Indices,
     pool::{
         device_memory::DeviceMemory,
         quarantine, //
@@ -304,9 +304,9 @@ pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
 /// # Errors
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`rmap::mapped_at`].
-pub(crate) fn mapped_at(pfn: u64, indices: Option<Interval>) -> Result<RBTree<Place, ()>> {
+pub(crate) fn mapped_at(pfn: u64, indices: Option<Indices>) -> Result<RBTree<Place, ()>> {
     let anon = find(pfn).ok_or(ENXIO)?;
-    let index = Interval::point(anon.index().0);
+    let index = Indices::one(anon.index());
     rmap::mapped_at(&anon, indices.unwrap_or(index))
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     anon_vma::family::Sharing,
     commit_charge::Charge,
-    interval_tree::Interval, //
+    index::Indices, //
 };
 use core::ops::Range;
 use kernel::{
@@ -56,9 +56,12 @@ impl Registration {
 
 impl VmaState {
     /// Charges what the VMA, which covers `[start, end)` and so `indices`, has grown by.
-    pub(super) fn charge_growth(&self, start: usize, end: usize, indices: Interval) -> Result {
+    pub(super) fn charge_growth(&self, start: usize, end: usize, indices: Indices) -> Result {
         if self.amap().sharing() == Sharing::Shared {
-            return self.rmap.family().charge_up_to(indices.last() as usize + 1);
+            return self
+                .rmap
+                .family()
+                .charge_up_to(indices.last().0 as usize + 1);
         }
         let missing =
             |charge: &Charge| ((end - start) >> PAGE_SHIFT).saturating_sub(charge.pages());
@@ -88,10 +91,10 @@ impl VmaState {
         ) {
             (Sharing::Private, Some(charge)) => charge.pages() >= (end - start) >> PAGE_SHIFT,
             (Sharing::Private, None) => true,
-            (Sharing::Shared, _) => self.base().interval(start, end).is_ok_and(|indices| {
+            (Sharing::Shared, _) => self.base().indices(start..end).is_ok_and(|indices| {
                 self.rmap
                     .family()
-                    .is_charged_up_to(indices.last() as usize + 1)
+                    .is_charged_up_to(indices.last().0 as usize + 1)
             }),
         };
         self.known_end

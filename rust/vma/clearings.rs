@@ -3,7 +3,7 @@
 //! Where core mm is clearing page table entries of an mm: faults there have to wait.
 
 use crate::{
-    interval_tree::Interval,
+    index::Pages,
     process,
     wait::{
         wake,
@@ -57,21 +57,21 @@ impl Clearings {
         })
     }
 
-    /// Whether core mm is clearing the page table entry of page number `page`. To be asked under the lock of the amap
+    /// Whether core mm is clearing the page table entry of `address`. To be asked under the lock of the amap
     /// concerned, which [`Self::begin`] is followed by.
-    pub(crate) fn is_clearing(&self, page: u64) -> Option<Wait> {
+    pub(crate) fn is_clearing(&self, address: usize) -> Option<Wait> {
         if self.nr.load(Relaxed) == 0 {
             return None;
         }
         let chunks = self.chunks.lock();
-        chunks.has(page).then(|| Wait::new(self))
+        chunks.has(address).then(|| Wait::new(self))
     }
 
     /// Notes that core mm is about to clear the page table entries of `pages`; `key` is the notification's. The caller must
     /// hold no lock of the driver.
     ///
     /// It then takes the lock of each amap concerned once: whoever has it afterwards finds out.
-    pub(crate) fn begin(&self, key: usize, pages: Interval) {
+    pub(crate) fn begin(&self, key: usize, pages: Pages) {
         let mut room = None;
         loop {
             {
@@ -122,7 +122,7 @@ struct Chunk {
 #[derive(Clone, Copy)]
 struct CurrentClearing {
     key: usize,
-    pages: Interval,
+    pages: Pages,
     /// The [key](process::current_key) of the task that clears.
     task: usize,
     what: Clearing,
@@ -146,9 +146,8 @@ impl Chunks {
         chunks.flat_map(|chunk| chunk.clearings.iter().flatten())
     }
 
-    fn has(&self, page: u64) -> bool {
-        let point = Interval::point(page);
-        self.all().any(|clearing| clearing.pages.contains(point))
+    fn has(&self, address: usize) -> bool {
+        self.all().any(|clearing| clearing.pages.contain(address))
     }
 
     fn get(&self, key: usize) -> Option<Clearing> {
@@ -171,7 +170,7 @@ impl Chunks {
     }
 
     /// False if there is no room.
-    fn begin(&mut self, key: usize, pages: Interval) -> bool {
+    fn begin(&mut self, key: usize, pages: Pages) -> bool {
         let task = process::current_key();
         let nested = self.all().any(|clearing| clearing.task == task);
         let what = if nested {
@@ -208,29 +207,30 @@ impl Chunks {
 #[kunit_tests(anon_rmap_clearings)]
 mod tests {
     use super::*;
+    use kernel::page::PAGE_SIZE;
 
     #[test]
     fn a_clearing_is_found_by_its_key_whatever_its_range() {
         let mut chunks = Chunks::NONE;
-        assert!(chunks.begin(1, Interval::point(10)));
-        assert!(chunks.has(10) && !chunks.has(11));
+        assert!(chunks.begin(1, Pages::at(10 * PAGE_SIZE)));
+        assert!(chunks.has(10 * PAGE_SIZE) && !chunks.has(11 * PAGE_SIZE));
         assert_eq!(chunks.get(1), Some(Clearing::All));
         assert_eq!(chunks.get(2), None);
         chunks.end(1);
-        assert!(!chunks.has(10));
+        assert!(!chunks.has(10 * PAGE_SIZE));
         assert_eq!(chunks.get(1), None);
     }
 
     #[test]
     fn a_clearing_within_another_of_the_task_discards_nothing() {
         let mut chunks = Chunks::NONE;
-        assert!(chunks.begin(1, Interval::point(10)));
-        assert!(chunks.begin(2, Interval::ALL));
-        assert!(chunks.has(5000));
+        assert!(chunks.begin(1, Pages::at(10 * PAGE_SIZE)));
+        assert!(chunks.begin(2, Pages::ALL));
+        assert!(chunks.has(5000 * PAGE_SIZE));
         assert_eq!(chunks.get(2), Some(Clearing::Nested));
         chunks.end(2);
         assert_eq!(chunks.get(1), Some(Clearing::All));
-        assert!(!chunks.has(5000));
+        assert!(!chunks.has(5000 * PAGE_SIZE));
     }
 
     #[test]
@@ -238,17 +238,17 @@ mod tests {
         let mut chunks = Chunks::NONE;
         let many = 3 * Chunk::ROOM;
         for key in 0..many {
-            while !chunks.begin(key, Interval::point(key as u64)) {
+            while !chunks.begin(key, Pages::at(key * PAGE_SIZE)) {
                 chunks.add_room(KBox::new(Chunk::NONE, GFP_KERNEL)?);
             }
         }
         for key in 0..many {
-            assert!(chunks.has(key as u64) && chunks.get(key).is_some());
+            assert!(chunks.has(key * PAGE_SIZE) && chunks.get(key).is_some());
             chunks.end(key);
-            assert!(!chunks.has(key as u64) && chunks.get(key).is_none());
+            assert!(!chunks.has(key * PAGE_SIZE) && chunks.get(key).is_none());
         }
         // What was made room for is used again.
-        assert!((0..many).all(|key| chunks.begin(key, Interval::ALL)));
+        assert!((0..many).all(|key| chunks.begin(key, Pages::ALL)));
         Ok(())
     }
 }

@@ -6,7 +6,10 @@ use super::locked::VmaMut;
 use crate::{
     anon_vma::Links,
     failure::Poison,
-    interval_tree::Interval,
+    index::{
+        Index,
+        Indices, //
+    },
     stats, //
 };
 
@@ -20,20 +23,20 @@ impl VmaMut<'_> {
             return;
         }
         let state = self.state();
-        let mut rest = state.links(&state.amap().lock()).map(Links::interval);
+        let mut rest = state.links(&state.amap().lock()).map(Links::indices);
         while let Some(indices) = rest {
             let next = {
                 let slots = state.amap().lock();
-                let mut anons = slots.anons.iter_range(indices.start(), indices.last());
+                let mut anons = slots.anons.iter_range(indices.first().0, indices.last().0);
                 anons
                     .find(|(_, slot)| slot.value.lock().poison() == Some(Poison::Kept))
-                    .map(|(index, _)| index)
+                    .map(|(index, _)| Index(index))
             };
             let Some(index) = next else {
                 return;
             };
-            self.zap_as_written(state.base().addresses(Interval::point(index)));
-            rest = Interval::new(index + 1, indices.last());
+            self.zap_as_written(state.base().addresses(Indices::one(index)));
+            rest = indices.behind(index);
         }
     }
 }

@@ -29,8 +29,10 @@ use crate::{
         LinkReservation, //
     },
     contract,
-    index::Index,
-    interval_tree::Interval,
+    index::{
+        Index,
+        Indices, //
+    },
     process::{
         self,
         ChargeTo, //
@@ -229,7 +231,7 @@ impl Fault<'_> {
             Some(links) if !slots.lost => links,
             _ => return Some(Look::Done(SIGBUS)),
         };
-        if !links.interval().contains(Interval::point(self.index.0)) {
+        if !links.indices().contain(self.index) {
             // A border that has moved without a hook: waiting for it would never end.
             contract::broken("a VMA has a border that no hook has told");
             return Some(Look::Done(SIGBUS));
@@ -238,7 +240,7 @@ impl Fault<'_> {
             .state
             .mm_state()
             .clearings()
-            .is_clearing((self.vmf.address() >> PAGE_SHIFT) as u64)
+            .is_clearing(self.vmf.address())
         {
             return Some(Look::Wait(wait));
         }
@@ -328,7 +330,7 @@ impl Fault<'_> {
             return Err(Look::Wait(Wait::new(&**amap)));
         }
         drop(slots);
-        let page = self.state.base().addresses(Interval::point(self.index.0));
+        let page = self.state.base().addresses(Indices::one(self.index));
         self.vma.zap(page);
         let mut slots = amap.lock();
         slots.replacing.end(self.index);
@@ -445,14 +447,14 @@ impl Fault<'_> {
         // Aligned in addresses, so that the page table is the fault's.
         let window = (AROUND as usize) << PAGE_SHIFT;
         // The window can begin before the VMA, where there are no indices.
-        let start = self.state.base().address(Index(links.interval().start()));
+        let start = self.state.base().address(links.indices().first());
         let first = self
             .state
             .base()
             .index((address & !(window - 1)).max(start))
             .0;
         let last = self.state.base().index(address | (window - 1)).0;
-        let last = last.min(links.interval().last());
+        let last = last.min(links.indices().last().0);
         if first > last {
             return;
         }
@@ -466,7 +468,7 @@ impl Fault<'_> {
                     .state
                     .mm_state()
                     .clearings()
-                    .is_clearing((address >> PAGE_SHIFT) as u64)
+                    .is_clearing(address)
                     .is_some()
             {
                 continue;

@@ -24,10 +24,10 @@ use crate::{
     },
     commit_charge::Charge,
     index::{
-        pages,
-        Index, //
-    },
-    interval_tree::Interval, //
+        Index,
+        Indices,
+        Pages, //
+    }, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -53,8 +53,8 @@ impl VmaMut<'_> {
     fn fork_into(self, mm_state: &Subscription, vma: &VmaNew<'_>) -> Result {
         let parent = self.state();
         let Range { start, end } = vma.range();
-        let indices = parent.base().interval(start, end)?;
-        if indices.last() > MAX_INDEX {
+        let indices = parent.base().indices(start..end)?;
+        if indices.last().0 > MAX_INDEX {
             return Err(ENOMEM);
         }
         // What could not be taken out for want of memory must not be inherited.
@@ -79,7 +79,7 @@ impl VmaMut<'_> {
         if parent.amap().sharing() == Sharing::Private {
             self.share_with_child(indices, reserved.state.amap())?;
         }
-        let pages = pages(start, end)?;
+        let pages = Pages::of(start..end)?;
         // What the parent's entries say is not known here.
         vma.set_soft_dirty();
         VmaState::publish(reserved, vma, pages, Links::new(indices));
@@ -89,16 +89,17 @@ impl VmaMut<'_> {
     /// Shares `indices` with `child`, copy-on-write. What the parent may still write is made read-only
     /// first: only parts written since the last fork are looked at. The entries stay, as those of anonymous memory do;
     /// the child has none yet.
-    fn share_with_child(self, indices: Interval, child: &Amap) -> Result {
+    fn share_with_child(self, indices: Indices, child: &Amap) -> Result {
         let parent = self.state();
-        let mut from = indices.start();
+        let mut from = indices.first().0;
         loop {
             let run = parent
                 .amap()
                 .lock()
                 .anons
-                .next_unshared(from, indices.last());
-            let Some(run) = run.and_then(|(first, last)| Interval::new(first, last)) else {
+                .next_unshared(from, indices.last().0);
+            let Some(run) = run.and_then(|(first, last)| Indices::new(Index(first), Index(last)))
+            else {
                 break;
             };
             let family = parent.rmap.family();
@@ -108,7 +109,7 @@ impl VmaMut<'_> {
             if run.last() >= indices.last() {
                 break;
             }
-            from = run.last() + 1;
+            from = run.last().0 + 1;
         }
 
         // From here on nobody writes through a page table, but a device may, to pages that are
@@ -130,15 +131,15 @@ impl VmaMut<'_> {
 impl VmaState {
     /// Makes the pages at `indices` ones that may be shared, but for those that are pinned: these are
     /// returned. [`ENOMEM`].
-    fn give_up_exclusivity(&self, indices: Interval) -> Result<KVVec<Index>> {
+    fn give_up_exclusivity(&self, indices: Indices) -> Result<KVVec<Index>> {
         let mut pinned = KVVec::new();
         loop {
             let mut count = 0;
             pinned.clear();
             {
                 let slots = self.amap().lock();
-                let mut from = indices.start();
-                while let Some((first, last)) = slots.anons.next_unshared(from, indices.last()) {
+                let (mut from, end) = (indices.first().0, indices.last().0);
+                while let Some((first, last)) = slots.anons.next_unshared(from, end) {
                     for (index, slot) in slots.anons.iter_range(first, last) {
                         let mut content = slot.value.lock();
                         if !content.is_exclusive() {
@@ -152,7 +153,7 @@ impl VmaState {
                             content.set_exclusive(false);
                         }
                     }
-                    if last >= indices.last() {
+                    if last >= end {
                         break;
                     }
                     from = last + 1;

@@ -12,10 +12,8 @@ use crate::{
         AmapId, //
     },
     anon_vma::rmap_mm::RmapMm,
-    interval_tree::{
-        Interval,
-        IntervalTree, //
-    },
+    index::Pages,
+    interval_tree::IntervalTree,
     loading::Loading, //
 };
 use core::{
@@ -61,7 +59,7 @@ pub(crate) struct Vmas {
     ///
     /// An interval can be shorter than its VMA, which grows without a hook being called; but it
     /// covers all that the VMA has ever mapped.
-    pub(crate) by_page: IntervalTree<Arc<VmaState>>,
+    pub(super) by_page: IntervalTree<Arc<VmaState>>,
     /// The amap that the address space got last when it was forked, with the name of the parent's.
     /// All VMAs that share an amap in the parent find it here, since fork copies them in a row.
     last_fork: Option<(AmapId, Arc<Amap>)>,
@@ -82,6 +80,15 @@ pub(crate) struct Move {
 }
 
 impl Vmas {
+    /// The VMAs that are known to cover some of `pages`, each with what it is known to cover. O(log n) for the first.
+    pub(crate) fn overlapping(
+        &self,
+        pages: Pages,
+    ) -> impl Iterator<Item = (Pages, &Arc<VmaState>)> {
+        let vmas = self.by_page.overlapping(pages);
+        vmas.map(|(covered, state)| (covered.into(), state))
+    }
+
     /// Takes the amap of the last fork if there is no VMA any more that could want it. To be dropped
     /// without the lock.
     pub(crate) fn forget_fork_if_empty(&mut self) -> Option<Arc<Amap>> {
@@ -263,10 +270,10 @@ impl MmState {
 
     /// The first VMA of the device that starts at page number `page` or later, with the page numbers that it is known to
     /// cover. O(log n).
-    pub(crate) fn first_vma_from(&self, page: u64) -> Option<(Interval, Arc<VmaState>)> {
+    pub(crate) fn first_vma_from(&self, page: u64) -> Option<(Pages, Arc<VmaState>)> {
         let vmas = self.vmas.lock();
-        let mut behind = vmas.by_page.overlapping(Interval::new(page, u64::MAX)?);
-        let (covered, state) = behind.find(|(covered, _)| covered.start() >= page)?;
+        let mut behind = vmas.overlapping(Pages::from_first(page));
+        let (covered, state) = behind.find(|(covered, _)| covered.first() >= page)?;
         Some((covered, state.clone()))
     }
 

@@ -31,9 +31,9 @@ use crate::{
     },
     commit_charge::Charge,
     index::{
-        pages,
         Base,
-        Index, //
+        Index,
+        Pages, //
     }, //
 };
 use core::{
@@ -48,8 +48,8 @@ impl VmaMut<'_> {
         let source = self.state();
         let Range { start, end } = vma.range();
         let base = Base::placing(Index(source.rmap.window().index(vma.pgoff())), start);
-        let indices = base.interval(start, end)?;
-        if indices.last() > MAX_INDEX {
+        let indices = base.indices(start..end)?;
+        if indices.last().0 > MAX_INDEX {
             return Err(ENOMEM);
         }
         let mm_state = Subscription::new(vma.mm())?;
@@ -93,7 +93,7 @@ impl VmaMut<'_> {
         reserved.state.rmap.family().begin_move();
         // As core mm says of each page that it moves; here that is also what is in no page table.
         vma.set_soft_dirty();
-        VmaState::publish(reserved, vma, pages(start, end)?, links);
+        VmaState::publish(reserved, vma, Pages::of(start..end)?, links);
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl VmaState {
         };
         if source.amap().sharing() == Sharing::Private {
             source.amap().finish_discards()?;
-            let moved = source.base().interval(moved.start, moved.end)?;
+            let moved = source.base().indices(moved.start..moved.end)?;
             source.amap().share_range(moved, self.amap())?;
             match source.amap().remove_range(moved) {
                 Ok(removed) => drop(removed),

@@ -37,8 +37,7 @@ use super::{
 use crate::{
     anon_vma::family::Sharing,
     helpers,
-    index::pages,
-    interval_tree::Interval,
+    index::Pages,
     operations::Operations, //
 };
 use core::ops::Deref;
@@ -205,13 +204,13 @@ unsafe extern "C" fn invalidate_range_start(
 /// [`EAGAIN`] if core mm must not wait, and it is not certain at once that this is for nothing of ours.
 fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
     let event = Event::of(range);
-    let (Some(event), Ok(touched)) = (event, pages(range.start, range.end)) else {
+    let (Some(event), Ok(touched)) = (event, Pages::of(range.start..range.end)) else {
         return Ok(());
     };
     if !is_blockable(range) {
         // The OOM reaper, which leaves our VMAs alone.
         return match mm_state.vmas().try_lock() {
-            Some(vmas) if vmas.by_page.overlapping(touched).next().is_none() => Ok(()),
+            Some(vmas) if vmas.overlapping(touched).next().is_none() => Ok(()),
             _ => Err(EAGAIN),
         };
     }
@@ -220,9 +219,10 @@ fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
         Event::Clear => {
             let is_ours = {
                 let vmas = mm_state.vmas().lock();
-                match vmas.by_page.overlapping(touched).next() {
-                    Some(_) => next_cleared(&vmas, touched).is_some(),
-                    None => is_growth(&vmas, touched),
+                let is_known = vmas.overlapping(touched).next().is_some();
+                match is_known {
+                    true => next_cleared(&vmas, touched).is_some(),
+                    false => is_growth(&vmas, touched),
                 }
             };
             if is_ours {
@@ -234,7 +234,7 @@ fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
 }
 
 /// Makes faults wait in what is going to be cleared.
-fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touched: Interval) {
+fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touched: Pages) {
     mm_state.clearings().begin(key(range), touched);
     let vmas = mm_state.vmas().lock();
     let mut rest = Some(touched);
@@ -245,7 +245,7 @@ fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touc
             // What the entries say goes with them, and the content stays.
             state.note_soft_dirty(part);
         }
-        rest = behind(part, touched);
+        rest = touched.behind(part);
     }
 }
 
@@ -278,22 +278,22 @@ fn end(mm_state: &MmState, range: &bindings::mmu_notifier_range) {
     let Some(clearing) = mm_state.clearings().get(key(range)) else {
         return;
     };
-    let Ok(cleared) = pages(range.start, range.end) else {
+    let Ok(cleared) = Pages::of(range.start..range.end) else {
         return;
     };
-    let next = |rest: Interval| {
+    let next = |rest: Pages| {
         let vmas = mm_state.vmas().lock();
         let (state, part) = next_cleared(&vmas, rest)?;
         let stays = state.amap().sharing() == Sharing::Shared || state.is_sealed(&vmas);
         Some((state.clone(), part, stays))
     };
-    let mut found: Option<(Arc<VmaState>, Interval, bool)> = next(cleared);
+    let mut found: Option<(Arc<VmaState>, Pages, bool)> = next(cleared);
     while let Some((state, part, stays)) = found {
         if clearing == Clearing::All && !stays {
             // The pages are freed here, without a lock.
             discard(&state, part);
         }
-        found = behind(part, cleared).and_then(next);
+        found = cleared.behind(part).and_then(next);
     }
     mm_state.clearings().end(key(range));
 }
@@ -328,51 +328,37 @@ fn key(range: &bindings::mmu_notifier_range) -> usize {
 
 /// Whether one of our VMAs has grown into `pages`, of which none is known to be ours. Core mm holds a lock that keeps a VMA
 /// that is there from growing.
-fn is_growth(vmas: &Vmas, pages: Interval) -> bool {
-    let before = match vmas.by_page.cursor_lower_bound(pages.start()) {
+fn is_growth(vmas: &Vmas, pages: Pages) -> bool {
+    let before = match vmas.by_page.cursor_lower_bound(pages.first()) {
         Some(behind) => behind.peek_prev(),
         None => vmas.by_page.last(),
     };
     let grown = before.and_then(|(_, state)| VmaOpen::of(state, vmas));
-    grown.is_some_and(|vma| (vma.range().end >> PAGE_SHIFT) as u64 > pages.start())
-}
-
-/// The part of `whole` behind `part`.
-fn behind(part: Interval, whole: Interval) -> Option<Interval> {
-    Interval::new(part.last().checked_add(1)?, whole.last())
+    grown.is_some_and(|vma| (vma.range().end >> PAGE_SHIFT) as u64 > pages.first())
 }
 
 /// The first VMA of the device in `range` whose entries core mm is really clearing, and the part of the range that
 /// it has. Core mm holds the mmap lock or the VMA's lock, so the answer stays the same until the clearing has
 /// ended, but for what the VMA is known to have grown by: nothing has been mapped there.
-fn next_cleared(vmas: &Vmas, range: Interval) -> Option<(&Arc<VmaState>, Interval)> {
-    let mut overlapping = vmas.by_page.overlapping(range);
+fn next_cleared(vmas: &Vmas, range: Pages) -> Option<(&Arc<VmaState>, Pages)> {
+    let mut overlapping = vmas.overlapping(range);
     let (covered, state) = overlapping.find(|(covered, state)| {
-        let part = part(*covered, range);
+        let part = covered.common(range);
         !state.is_write_locked(vmas) && part.is_some_and(|part| !state.is_own_zap(part))
     })?;
-    Some((state, part(covered, range)?))
-}
-
-/// What two intervals have in common.
-fn part(one: Interval, other: Interval) -> Option<Interval> {
-    Interval::new(one.start().max(other.start()), one.last().min(other.last()))
+    Some((state, covered.common(range)?))
 }
 
 /// Takes what core mm has cleared of a VMA out of its amap.
-fn discard(state: &VmaState, pages: Interval) {
-    let (start, end) = (pages.start() as usize, pages.last() as usize + 1);
-    if let Ok(indices) = state
-        .base()
-        .interval(start << PAGE_SHIFT, end << PAGE_SHIFT)
-    {
+fn discard(state: &VmaState, pages: Pages) {
+    if let Ok(indices) = state.base().indices(pages.addresses()) {
         let _removed = state.amap().discard(indices);
     }
 }
 
 /// Notes what is going to be unmapped or moved.
-fn begin_unmapping(vmas: &mut Vmas, range: &bindings::mmu_notifier_range, touched: Interval) {
-    for (_, state) in vmas.by_page.overlapping(touched) {
+fn begin_unmapping(vmas: &mut Vmas, range: &bindings::mmu_notifier_range, touched: Pages) {
+    for (_, state) in vmas.overlapping(touched) {
         state.rmap_vma().unsettle();
     }
     if let Some(moving) = &mut vmas.moving {

@@ -12,23 +12,23 @@ use crate::{
         Anon, //
     },
     anon_vma::Links,
-    index::Index,
-    interval_tree::Interval, //
+    index::{
+        Index,
+        Indices,
+        Pages, //
+    }, //
 };
 use core::ptr;
 use kernel::{
     mm::Mm,
-    page::PAGE_SHIFT,
     warn_on, //
 };
 
 impl VmaState {
     /// Has whoever maps a page of `pages` next say that it was written. A page that was only read may be said to have been written,
     /// too; that one was is never missed.
-    pub(super) fn note_soft_dirty(&self, pages: Interval) {
-        let (start, end) = (pages.start() as usize, pages.last() as usize + 1);
-        let indices = self.base().interval(start << PAGE_SHIFT, end << PAGE_SHIFT);
-        if let Ok(indices) = indices {
+    pub(super) fn note_soft_dirty(&self, pages: Pages) {
+        if let Ok(indices) = self.base().indices(pages.addresses()) {
             self.for_each_page(indices, |_, content| content.set_soft_dirty());
         }
     }
@@ -41,7 +41,7 @@ impl VmaState {
         if warn_on!(!ptr::eq::<Mm>(&**mm, self.mm_state.mm())) {
             return;
         }
-        let indices = self.links(&self.amap().lock()).map(Links::interval);
+        let indices = self.links(&self.amap().lock()).map(Links::indices);
         if let Some(indices) = indices {
             self.for_each_page(indices, |anon, content| {
                 if content.is_exclusive() && content.maybe_dma_pinned() {
@@ -53,7 +53,7 @@ impl VmaState {
     }
 
     /// Calls `f` for each page at `indices`, with the locks of the amap and of the page's anon. Gives up the amap's lock now and then.
-    fn for_each_page(&self, indices: Interval, mut f: impl FnMut(&Anon, &mut Content)) {
+    fn for_each_page(&self, indices: Indices, mut f: impl FnMut(&Anon, &mut Content)) {
         /// Pages that are looked at with the lock held.
         const PAGES: usize = 1024;
 
@@ -63,13 +63,13 @@ impl VmaState {
             let mut last = None;
             for (index, slot) in slots
                 .anons
-                .iter_range(indices.start(), indices.last())
+                .iter_range(indices.first().0, indices.last().0)
                 .take(PAGES)
             {
                 f(slot.value, &mut slot.value.lock());
                 last = Some(Index(index));
             }
-            rest = last.and_then(|last| Interval::new(last.0 + 1, indices.last()));
+            rest = last.and_then(|last| indices.behind(last));
         }
     }
 }
