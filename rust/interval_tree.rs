@@ -160,7 +160,7 @@ pub struct IntervalTreeLink<T> {
 
 // SAFETY: It gives no access to the value: that needs a borrow of the tree.
 unsafe impl<T> Send for IntervalTreeLink<T> {}
-// SAFETY: As above.
+// SAFETY: A reference to it gives out numbers only; what is at its pointer is reached by a borrow of the tree.
 unsafe impl<T> Sync for IntervalTreeLink<T> {}
 
 impl<T> fmt::Debug for IntervalTreeLink<T> {
@@ -187,9 +187,9 @@ pub struct IntervalTree<T> {
     _entries: PhantomData<Entry<T>>,
 }
 
-// SAFETY: It allows what a collection that owns its values does.
+// SAFETY: It owns its values, which are `Send`, and its nodes. The pointers to them that stay are links: they give access by the tree only.
 unsafe impl<T: Send> Send for IntervalTree<T> {}
-// SAFETY: As above.
+// SAFETY: A reference to it gives out references to values, which are `Sync`, and changes nothing.
 unsafe impl<T: Sync> Sync for IntervalTree<T> {}
 
 impl<T> IntervalTree<T> {

@@ -28,7 +28,7 @@ use kernel::{
 
 /// The kernel's own name of a process, or of a thread: `struct pid`. It is that of no other, also when it has ended.
 ///
-/// Two are equal if they name the same, and are in the order of their numbers in the initial pid namespace.
+/// Two are equal if they name one process, and are in the order of their numbers in the initial pid namespace.
 ///
 /// # Invariants
 ///

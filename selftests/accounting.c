@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What /proc says of memory of the device is what it says of anonymous memory with which the same was done, after each of
+ * What /proc says of memory of the device is what it says of anonymous memory to which the same things were done, after each of
  * many random steps. `accounting [SEED [SEEDS [STEPS]]]` repeats a run: SEEDS seeds from SEED on, STEPS steps each.
  */
 #include <sys/mman.h>
@@ -37,7 +37,7 @@ static struct view look(char *memory)
 	};
 }
 
-/* What a seed works with: the same is done to both. */
+/* What a seed works with: each step is done to both. */
 struct scene {
 	char *memories[2];
 	struct peer *children[CHILDREN];
@@ -190,7 +190,7 @@ int main(int argc, char **argv)
 			exit(surplus < 0);
 		}
 		waitpid(pid, &status, 0);
-		ksft_test_result(!status, "the same is seen, seed %lu, %lu steps\n", seed + i, steps);
+		ksft_test_result(!status, "both are seen alike, seed %lu, %lu steps\n", seed + i, steps);
 	}
 	ksft_test_result(!*leak(), "nothing is left: %s\n", leak());
 	ksft_finished();

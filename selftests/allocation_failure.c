@@ -440,7 +440,7 @@ VARIANT(ask_who_would_be_hit, hits_are_listed);
 VARIANT(ask_who_maps_it, mappings_are_listed);
 VARIANT(read_debugfs, all_kept);
 
-/* The same with memory that is shared copy-on-write. */
+/* One of these operations, with memory that is shared copy-on-write. */
 #define VARIANT_SHARED(name, does, ...)					\
 	FIXTURE_VARIANT_ADD(allocation_failure, name) { .operation = does, __VA_ARGS__, .with_child = true }
 

@@ -388,7 +388,7 @@ TEST_F(debugfs_files, a_list_in_pieces_is_done_or_not_as_a_whole)
 	char list[256], *good = self->memory + GOOD * PAGE;
 	int line = snprintf(list, sizeof(list), "pid=%d address=%p\n", getpid(), good);
 
-	/* The same length, and nothing is mapped there. */
+	/* It is as long, and nothing is mapped there. */
 	snprintf(list + line, sizeof(list) - line, "pid=%d address=%p\n", getpid(), self->memory + PAGES * PAGE);
 	EXPECT_EQ(EFAULT, write_in_pieces("replay", list, line));
 	EXPECT_WORD(word(1, GOOD), load(good));

@@ -172,7 +172,7 @@ TEST_F(debugfs_names, what_a_pid_namespace_reads_it_can_write)
 	ASSERT_NE(NULL, inner);
 	EXPECT_EQ(0, peer_call(inner, read_and_write_in_namespace, self->memory, 0));
 	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
-	/* The same, by the numbers of this namespace. */
+	/* The line has the numbers of this namespace. */
 	EXPECT_FALSE(says(DEBUGFS "poisoned", "pid=1 "));
 	EXPECT_EQ(inner->pid, number_in_line(DEBUGFS "poisoned", "pfn=", "pids="));
 	EXPECT_EQ(inner->pid, number_in_line(DEBUGFS "poisoned", "pfn=", " pid="));

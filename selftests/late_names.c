@@ -179,7 +179,7 @@ static int change_in_process(void *change)
 	return 1;
 }
 
-/* The same for a process that shares the memory and is the one that is named; it leaves the memory. */
+/* Whether that holds for a process that shares the memory and is the one that is named; it leaves the memory. */
 static bool fail_by_another_name(int (*fail)(pid_t pid), void (*change)(void), int *error)
 {
 	static char stack[16 * PAGE] __attribute__((aligned(16)));

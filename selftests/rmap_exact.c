@@ -209,7 +209,7 @@ static long compare(struct process *processes, int nr_processes)
 		snprintf(question, sizeof(question), "%#lx", entries[first].pfn);
 		if (!rmap_says(answer, question))
 			return -1;
-		/* The same without relying on the page's index, now and then: it looks at everything. */
+		/* Now and then without relying on the page's index: that looks at everything. */
 		snprintf(question, sizeof(question), "%#lx 0 0xffffffffffffffff", entries[first].pfn);
 		if (pages++ % 16 == 0 && !rmap_says(answer, question))
 			return -1;

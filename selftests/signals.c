@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Who gets which signal when a page fails. In each row of the table the same is done to memory of the device and to
+ * Who gets which signal when a page fails. Each row of the table is done to memory of the device and to
  * ordinary anonymous memory, which the kernel's own memory_failure() handles: by MADV_HWPOISON, and by hard_offline_page
- * where nobody is about to use the data. What the processes see must be the same. Rows that differ by design say how.
+ * where nobody is about to use the data. The processes must see no difference. Rows that differ by design say how.
  *
  * Who calls MADV_HWPOISON is taken for one that is about to use the data (action required). So where nobody is, a process
  * that only shares the page does it, and what that one sees does not count.

@@ -294,7 +294,7 @@ impl IMmap<'_> {
         unsafe { helpers::anon_rmap_i_mmap_has(file, window.pgoff(0), last) }
     }
 
-    /// The VMA of `mm` that is linked at `pgoff` and has it at `address`. O(log n), and the relatives that map the same.
+    /// The VMA of `mm` that is linked at `pgoff` and has it at `address`. O(log n), and the relatives that map that offset.
     ///
     /// It is linked as long as `self` lives.
     pub(super) fn find(

@@ -196,7 +196,7 @@ impl RmapVma {
     /// The VMA that is linked at `index`, under the lock of its family; `None` if there is none.
     ///
     /// It is another one while a split is under way: our links are split before core mm's are. O(1) if the VMA has been used,
-    /// else O(log n) and the relatives that map the same.
+    /// else O(log n) and the relatives that map that index.
     ///
     /// None is looked for in an address space that is exiting: nobody accesses anything there any more.
     fn linked<'a>(&'a self, i_mmap: &'a IMmap<'_>, index: Index) -> Option<LinkedVma<'a>> {

@@ -79,7 +79,7 @@ static struct mm_struct *anon_rmap_grab_mm_of(struct task_struct *task)
 	return mm;
 }
 
-/* The same of a process. */
+/* The address space of @process, with a reference that does not count as a user; NULL if it has none. */
 struct mm_struct *anon_rmap_grab_mm(struct pid *process)
 {
 	struct task_struct *leader, *thread;

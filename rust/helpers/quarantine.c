@@ -81,7 +81,7 @@ void anon_rmap_quarantine_add(unsigned long pfn, int kind)
 	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_KERNEL | __GFP_NOFAIL);
 }
 
-/* The same without waiting for memory; a frame that was given up and finds none is found when the module is loaded again. */
+/* As anon_rmap_quarantine_add(), but does not wait for memory: a frame that was given up and finds none is found when the module is loaded again. */
 void anon_rmap_quarantine_try_add(unsigned long pfn, int kind)
 {
 	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_NOWAIT | __GFP_NOWARN);

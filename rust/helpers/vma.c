@@ -45,7 +45,7 @@ void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma)
 #endif
 }
 
-/* The same for a VMA under construction. */
+/* Makes a VMA under construction soft-dirty. */
 void anon_rmap_new_vma_set_soft_dirty(struct vm_area_struct *vma)
 {
 #ifdef CONFIG_MEM_SOFT_DIRTY

@@ -41,9 +41,9 @@ pub struct Cursor<'a, T> {
     _values: PhantomData<&'a T>,
 }
 
-// SAFETY: It gives out what a reference to the tree does.
+// SAFETY: It gives out what a `&IntervalTree<T>` does, which can be sent if `T` is `Sync`.
 unsafe impl<T: Sync> Send for Cursor<'_, T> {}
-// SAFETY: As above.
+// SAFETY: A reference to it only copies what a `&IntervalTree<T>` gives out, which can be shared if `T` is `Sync`.
 unsafe impl<T: Sync> Sync for Cursor<'_, T> {}
 
 impl<T> Clone for Cursor<'_, T> {

@@ -275,10 +275,10 @@ impl<B> Node<B> {
         B: Borrow,
     {
         if self.is_leaf() {
-            // SAFETY: By the type invariant and the precondition.
+            // SAFETY: The type invariant says of a leaf that its slots in use link hooks.
             Link::Hook(unsafe { Ptr::new(raw.cast()) })
         } else {
-            // SAFETY: As above.
+            // SAFETY: The type invariant says of what is no leaf that its slots in use link nodes.
             Link::Child(unsafe { Ptr::new(raw.cast()) })
         }
     }

@@ -39,9 +39,9 @@ pub struct Overlapping<'a, T> {
     _values: PhantomData<&'a T>,
 }
 
-// SAFETY: It gives out what a reference to the tree does.
+// SAFETY: It gives out what a `&IntervalTree<T>` does, which can be sent if `T` is `Sync`.
 unsafe impl<T: Sync> Send for Overlapping<'_, T> {}
-// SAFETY: As above.
+// SAFETY: A reference to it only copies what a `&IntervalTree<T>` gives out, which can be shared if `T` is `Sync`.
 unsafe impl<T: Sync> Sync for Overlapping<'_, T> {}
 
 impl<'a, T> Overlapping<'a, T> {

@@ -23,7 +23,7 @@ pub(super) enum Shared<'a> {
 /// The tree is borrowed to change it.
 ///
 /// `'t` stands for that one borrow of that one tree: [`RawTree::exclusive`](super::raw::RawTree::exclusive) calls a
-/// closure that must be content with any lifetime, so no other tree, and nothing outside, has the same.
+/// closure that must be content with any lifetime, so no other tree, and nothing outside, has this one.
 pub(super) enum Exclusive<'t> {
     #[expect(dead_code, reason = "the type only stands for the lifetime")]
     Never(PhantomData<fn(&'t ()) -> &'t ()>, Stored),

@@ -137,7 +137,8 @@ impl RawTree {
     /// Calls `change` with the tree.
     #[inline]
     fn exclusive<R>(&mut self, change: impl for<'t> FnOnce(&mut Tree<Exclusive<'t>>) -> R) -> R {
-        // SAFETY: As above; `change` knows of no other pointers with its lifetime.
+        // SAFETY: The types differ only in the borrow, which by the type invariant is one of all that pointers lead to; `change` knows
+        // of no other pointers with its lifetime.
         change(unsafe { NonNull::from(&mut self.0).cast().as_mut() })
     }
 
@@ -256,7 +257,7 @@ impl RawTree {
         }
         let mut spare = tree.spare;
         while let Some(node) = spare {
-            // SAFETY: As above, and it is not among those above.
+            // SAFETY: The tree that owned the spare nodes is gone, and none of them was linked below the root.
             let node = unsafe { KBox::from_raw(node.as_non_null().as_ptr()) };
             spare = node.parent;
         }
@@ -302,7 +303,7 @@ impl<B: Borrow> Tree<B> {
     /// Reads a hook.
     #[inline]
     pub(super) fn hook(&self, ptr: HookPtr<B>) -> &Hook<B> {
-        // SAFETY: As above.
+        // SAFETY: By the invariant of `Ptr`: hooks are written to only with the tree borrowed mutably.
         unsafe { ptr.as_non_null().as_ref() }
     }
 
@@ -747,12 +748,12 @@ impl<B: BorrowMut> Tree<B> {
         };
         let half = (front.len() + behind.len()) / 2;
         let missing = half.saturating_sub(front.len());
-        // SAFETY: What they link is below them, and neither of the two.
+        // SAFETY: What `behind` links is below it, and neither of the two.
         behind.move_first(missing, front, |link, slot| unsafe {
             point_back(link, left, slot)
         });
         while front.len() > half {
-            // SAFETY: As above.
+            // SAFETY: What `front` links is below it, and neither of the two.
             front.move_last(behind, |link, slot| unsafe {
                 point_back(link, right, slot)
             });

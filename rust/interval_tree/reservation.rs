@@ -47,9 +47,9 @@ pub struct IntervalTreeNode<T> {
     pub(super) node: KBox<Node<Stored>>,
 }
 
-// SAFETY: The value apart, it is memory.
+// SAFETY: It owns the value, which is `Send`, and memory that nothing else points to.
 unsafe impl<T: Send> Send for IntervalTreeNode<T> {}
-// SAFETY: As above.
+// SAFETY: A reference to it gives out references to the value, which is `Sync`, and to nothing else.
 unsafe impl<T: Sync> Sync for IntervalTreeNode<T> {}
 
 impl<T> IntervalTreeNode<T> {
@@ -125,9 +125,9 @@ pub struct IntervalTreeNodeReservation<T> {
     node: KBox<Node<Stored>>,
 }
 
-// SAFETY: There is no value in it, only memory.
+// SAFETY: There is no value in it, only memory that nothing else points to.
 unsafe impl<T> Send for IntervalTreeNodeReservation<T> {}
-// SAFETY: As above.
+// SAFETY: A reference to it gives out nothing of what is in it.
 unsafe impl<T> Sync for IntervalTreeNodeReservation<T> {}
 
 impl<T> IntervalTreeNodeReservation<T> {
@@ -179,9 +179,9 @@ pub struct Surplus(
     #[expect(dead_code, reason = "it is for its drop")] pub(super) Option<KBox<Node<Stored>>>,
 );
 
-// SAFETY: It is memory.
+// SAFETY: It is memory that nothing else points to.
 unsafe impl Send for Surplus {}
-// SAFETY: As above.
+// SAFETY: A reference to it gives out nothing of what is in it.
 unsafe impl Sync for Surplus {}
 
 /// A value that was in a tree, with its memory and what the tree had to spare. It can be dropped after
@@ -205,9 +205,9 @@ pub struct RemovedNode<T> {
     pub(super) _node: Option<KBox<Node<Stored>>>,
 }
 
-// SAFETY: The value apart, it is memory.
+// SAFETY: It owns the value, which is `Send`, and memory that nothing else points to.
 unsafe impl<T: Send> Send for RemovedNode<T> {}
-// SAFETY: As above.
+// SAFETY: A reference to it gives out references to the value, which is `Sync`, and to nothing else.
 unsafe impl<T: Sync> Sync for RemovedNode<T> {}
 
 impl<T> RemovedNode<T> {

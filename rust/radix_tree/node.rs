@@ -180,7 +180,7 @@ pub(super) struct NodeRef<T>(NonNull<Node<T>>);
 // SAFETY: The count is atomic. References in several threads share the values (`Sync`), and the
 // last one to go drops them (`Send`).
 unsafe impl<T: Send + Sync> Send for NodeRef<T> {}
-// SAFETY: As above; a `&NodeRef` can be cloned to a `NodeRef`.
+// SAFETY: A `&NodeRef` can be cloned to a `NodeRef`, so it needs the bounds that sending one does.
 unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
 
 impl<T> NodeRef<T> {

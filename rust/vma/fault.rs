@@ -2,7 +2,7 @@
 
 //! Page faults: making the page tables say what the amap says.
 //!
-//! A first touch, a read, a write and a copy-on-write are all the same: find the anon that the address
+//! A first touch, a read, a write and a copy-on-write are one operation: find the anon that the address
 //! is to map, make one if need be, and install the entry. What must be allocated is found out under
 //! the amap's lock and allocated without it; then everything is looked at again.
 //!

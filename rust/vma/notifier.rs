@@ -11,7 +11,7 @@
 //! What is shared memory to the user stays, as in shared anonymous memory, and so does what `mseal()` protects. Faults wait
 //! there, too: core mm frees page tables that become empty, and a fault that has made sure of having one must not lose it.
 //!
-//! Core mm says the same when it looks for a huge page to split on the border of a VMA that it changes, and clears nothing.
+//! Core mm notifies likewise when it looks for a huge page to split on the border of a VMA that it changes, and clears nothing.
 //! Then the VMA is locked for writing, and for `MADV_DONTNEED` only for reading.
 //!
 //! `MMU_NOTIFY_UNMAP`: a VMA is going to be unmapped, or moved by mremap, which so tells how much.
@@ -95,7 +95,7 @@ impl Subscription {
         let new = Self(mm_state.into());
         // The mmap lock keeps others from doing so at this time.
         if !new.is_kept.load(Relaxed) {
-            // SAFETY: As above. It finds the subscription that there is now.
+            // SAFETY: The `mm_struct` has users, and its mmap lock is held for writing. The call finds the subscription that there is now.
             let another = unsafe { bindings::mmu_notifier_get_locked(OPS.as_ptr(), mm.as_raw()) };
             from_err_ptr(another)?;
             new.is_kept.store(true, Release);

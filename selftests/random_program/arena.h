@@ -137,7 +137,7 @@ static inline bool same_pages(unsigned int page, unsigned int pages, char *text,
 	return true;
 }
 
-/* Whether the same is mapped on both sides, with the same content. */
+/* Whether both sides have mapped the same addresses, with the same content. */
 static inline bool same_arena(char *text, size_t size)
 {
 	for (unsigned int page = 0; page < ARENA_PAGES;) {

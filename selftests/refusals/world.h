@@ -65,7 +65,7 @@ enum kind {
 	ADVANCE,
 	/* Written before all others were forked; who is forked reads it, copies it, or leaves it alone. */
 	FAMILY,
-	/* The same, has failed, and is left alone. */
+	/* As FAMILY, but it has failed, and is left alone. */
 	FAMILY_BAD,
 	/* Has failed before all others were forked, and was kept. */
 	FAMILY_KEPT,
@@ -277,7 +277,7 @@ static struct aside *find_aside(uint64_t pfn)
 	return NULL;
 }
 
-/* What is drawn for a place of a process, or for a process: the same by whomever it is asked. */
+/* What is drawn for a place of a process, or for a process. Whoever asks gets one answer. */
 static uint64_t fate(enum who who, int what, uint64_t limit)
 {
 	struct random random = random_of_step(world->seed, 1 + who * NR_FATES + what);
