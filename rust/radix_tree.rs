@@ -11,6 +11,9 @@
 //! before it takes the lock that guards the tree. How many nodes that is, `nodes_for_*` say. That
 //! holds until the tree is changed or shared again; changes of other trees can only lower it.
 //!
+//! A leaf can be *settled*: whoever shares trees has done with its entries what has to be done before, and need not do so again.
+//! It stays so until it is changed, or an entry of it is used in a way that undoes that ([`Item::unsettle`]).
+//!
 //! In the costs below, h is the tree's height: 1 + log64 of the largest index, at most 11.
 
 mod node;
@@ -22,6 +25,10 @@ pub(crate) use node::{
     NotEnough, //
 };
 
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 use node::{
     slots,
     Entries,
@@ -50,6 +57,16 @@ pub(crate) struct Item<'a, T> {
     /// own count says that no other leaf has it, nobody else can reach the value through a tree
     /// until this one is shared again.
     pub(crate) unshared: bool,
+    settled: &'a Atomic<bool>,
+}
+
+impl<T> Item<'_, T> {
+    /// Makes [`RadixTree::settle`] look at this entry again.
+    pub(crate) fn unsettle(&self) {
+        if self.settled.load(Relaxed) {
+            self.settled.store(false, Relaxed);
+        }
+    }
 }
 
 /// What [`RadixTree::remove_range`] took out of a tree.
@@ -122,17 +139,25 @@ fn height_for(index: u64) -> u32 {
 struct Leaf<'a, T> {
     first: u64,
     values: &'a Entries<T>,
+    settled: &'a Atomic<bool>,
     /// The slots that are occupied and in the range: not empty.
     present: u64,
     unshared: bool,
 }
 
 impl<'a, T> Leaf<'a, T> {
-    fn new(span: Span, values: &'a Entries<T>, wanted: u64, unshared: bool) -> Option<Self> {
+    fn new(
+        span: Span,
+        node: &'a Node<T>,
+        values: &'a Entries<T>,
+        wanted: u64,
+        unshared: bool,
+    ) -> Option<Self> {
         let present = values.present() & wanted;
         (present != 0).then_some(Self {
             first: span.first,
             values,
+            settled: node.settled(),
             present,
             unshared,
         })
@@ -140,6 +165,11 @@ impl<'a, T> Leaf<'a, T> {
 
     fn first_present(&self) -> u64 {
         self.first + u64::from(self.present.trailing_zeros())
+    }
+
+    /// Whether it is this tree's alone, and not settled.
+    fn is_unsettled(&self) -> bool {
+        self.unshared && !self.settled.load(Relaxed)
     }
 
     fn last_present(&self) -> u64 {
@@ -151,35 +181,70 @@ impl<'a, T> Leaf<'a, T> {
             let entry = Item {
                 value: self.values.get(slot)?,
                 unshared: self.unshared,
+                settled: self.settled,
             };
             Some((self.first + slot as u64, entry))
         })
     }
 }
 
-/// Finds the first leaf below `node` that has something in [first, last]; of the unshared ones if
-/// `only_unshared`.
+/// Finds the first leaf below `node` that has something in [first, last]; of the unshared ones that are not settled if
+/// `only_unsettled`.
 ///
-/// O(h), or if `only_unshared`, O(64) per unshared node passed. `unshared` says whether all of
+/// O(h), or if `only_unsettled`, O(64) per unshared node passed. `unshared` says whether all of
 /// `node`'s ancestors are.
 fn seek<T>(
     node: &NodeRef<T>,
     span: Span,
     (first, last): (u64, u64),
     unshared: bool,
-    only_unshared: bool,
+    only_unsettled: bool,
 ) -> Option<Leaf<'_, T>> {
     let unshared = unshared && node.is_unique();
-    if only_unshared && !unshared {
+    if only_unsettled && !(unshared && node.is_unsettled()) {
         return None;
     }
     let wanted = span.slots(first, last);
     match &node.entries {
-        NodeEntries::Leaf(values) => Leaf::new(span, values, wanted, unshared),
-        NodeEntries::Inner(children) => children.iter(wanted).find_map(|(slot, child)| {
-            let span = span.child(slot);
-            seek(child, span, (first, last), unshared, only_unshared)
-        }),
+        NodeEntries::Leaf(values) => Leaf::new(span, node, values, wanted, unshared),
+        NodeEntries::Inner(children) => children
+            .iter(wanted)
+            // Most are, after a fork: those are not worth a call.
+            .filter(|(_, child)| !only_unsettled || child.is_unsettled())
+            .find_map(|(slot, child)| {
+                let span = span.child(slot);
+                seek(child, span, (first, last), unshared, only_unsettled)
+            }),
+    }
+}
+
+/// See [`RadixTree::settle`].
+fn settle<T>(
+    node: &NodeRef<T>,
+    span: Span,
+    (first, last): (u64, u64),
+    each: &mut impl FnMut(u64, &T) -> bool,
+) {
+    if !node.is_unique() {
+        return;
+    }
+    let wanted = span.slots(first, last);
+    match &node.entries {
+        NodeEntries::Leaf(values) => {
+            if !node.is_unsettled() {
+                return;
+            }
+            let mut settled = values.present() & !wanted == 0;
+            for (slot, value) in values.iter(wanted) {
+                settled &= each(span.first + slot as u64, value);
+            }
+            node.settled().store(settled, Relaxed);
+        }
+        NodeEntries::Inner(children) => {
+            for (slot, child) in children.iter(wanted) {
+                settle(child, span.child(slot), (first, last), each);
+            }
+        }
     }
 }
 
@@ -235,24 +300,32 @@ impl<T> RadixTree<T> {
             .sum()
     }
 
-    /// Finds the first run of unshared entries in [first, last]: its first and its last index.
+    /// Finds the first run of unshared entries in [first, last] that are not settled: its first and its last index.
     ///
-    /// Both have entries. Between them, no entry is shared, but some indices may have none: a run
-    /// ends only where a whole leaf is missing or shared. O(64) per unshared node that is passed
+    /// Both have entries. Between them, no entry is shared or settled, but some indices may have none: a run
+    /// ends only where a whole leaf is missing, shared or settled. O(64) per unshared node that is passed
     /// (shared subtrees are not descended into) and O(h) per leaf of the run.
-    pub(crate) fn next_unshared(&self, first: u64, last: u64) -> Option<(u64, u64)> {
+    pub(crate) fn next_unsettled(&self, first: u64, last: u64) -> Option<(u64, u64)> {
         let root = self.root.as_ref()?;
         let mut leaf = seek(root, Span::root(self.height), (first, last), true, true)?;
         let start = leaf.first_present();
         let mut end = leaf.last_present();
         while let Some(next) = leaf.first.checked_add(1 << BITS) {
             match self.leaf_at(next, last) {
-                Some(next) if next.unshared => leaf = next,
+                Some(next) if next.is_unsettled() => leaf = next,
                 _ => break,
             }
             end = leaf.last_present();
         }
         Some((start, end))
+    }
+
+    /// Calls `each` with the index and the value of each entry in [first, last] that is unshared and not settled. A leaf is settled
+    /// afterwards if all its entries are in the range, and `each` has returned true for them. O(64) per unshared node.
+    pub(crate) fn settle(&self, first: u64, last: u64, mut each: impl FnMut(u64, &T) -> bool) {
+        if let Some(root) = &self.root {
+            settle(root, Span::root(self.height), (first, last), &mut each);
+        }
     }
 
     /// The number of nodes, shared ones included: O(nodes).
@@ -306,7 +379,7 @@ impl<T> RadixTree<T> {
             unshared &= node.is_unique();
             match &node.entries {
                 NodeEntries::Leaf(values) => {
-                    return Leaf::new(span, values, span.slots(first, last), unshared)
+                    return Leaf::new(span, node, values, span.slots(first, last), unshared)
                 }
                 NodeEntries::Inner(children) => {
                     let slot = span.slot(first);
@@ -835,12 +908,36 @@ mod tests {
         assert!(clone.get(64).is_some_and(|slot| !slot.unshared));
         assert_eq!(clone.nodes_for_insert(64), 3);
         assert_eq!(clone.insert(64, 1, &mut reservation), Ok(Some(64)));
-        assert_eq!(clone.next_unshared(0, u64::MAX), Some((64, 64)));
-        assert_eq!(clone.next_unshared(65, u64::MAX), None);
+        assert_eq!(clone.next_unsettled(0, u64::MAX), Some((64, 64)));
+        assert_eq!(clone.next_unsettled(65, u64::MAX), None);
         // The other tree's leaf is its own now, too.
         assert!(tree.get(64).is_some_and(|slot| slot.unshared));
         assert!(tree.get(0).is_some_and(|slot| !slot.unshared));
         assert!(holds(&tree, &indices));
+        Ok(())
+    }
+
+    #[test]
+    fn settled_is_what_nobody_has_changed_or_used() -> Result<(), AllocError> {
+        let (mut tree, mut reservation) = tree_of(&[0, 1, 64, 128])?;
+        // All of the first leaf, the second but for what has to be looked at again, and a part of the third.
+        let mut seen = 0;
+        tree.settle(0, 128, |index, _| {
+            seen += 1;
+            index != 64
+        });
+        assert_eq!(seen, 4);
+        assert_eq!(tree.next_unsettled(0, u64::MAX), Some((64, 64)));
+        assert_eq!(tree.next_unsettled(65, u64::MAX), None);
+        assert!(tree.get(1).is_some_and(|slot| {
+            slot.unsettle();
+            true
+        }));
+        assert_eq!(tree.next_unsettled(0, u64::MAX), Some((0, 64)));
+        assert!(tree.insert(129, 129, &mut reservation).is_ok());
+        assert_eq!(tree.next_unsettled(65, u64::MAX), Some((128, 129)));
+        tree.settle(128, 128, |_, _| true);
+        assert_eq!(tree.next_unsettled(65, u64::MAX), Some((128, 129)));
         Ok(())
     }
 

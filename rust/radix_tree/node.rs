@@ -161,6 +161,8 @@ pub(super) enum NodeEntries<T> {
 /// A node: in trees, shared by all that hold a [`NodeRef`] to it, or reserved in a [`NodeReservation`].
 pub(super) struct Node<T> {
     count: Atomic<usize>,
+    /// For a leaf, see the [tree](super).
+    settled: Atomic<bool>,
     /// The next node of the reservation.
     next: Option<KBox<Node<T>>>,
     pub(super) entries: NodeEntries<T>,
@@ -203,7 +205,7 @@ impl<T> NodeRef<T> {
 }
 
 impl<T: Clone> NodeRef<T> {
-    /// Returns the node, which is at `level`, for writing, after replacing it by a copy if others
+    /// Returns the node, which is at `level`, for writing, and no longer settled, after replacing it by a copy if others
     /// refer to it.
     ///
     /// A copy takes one node of the reservation and O(64) time.
@@ -221,7 +223,9 @@ impl<T: Clone> NodeRef<T> {
             }
             *self = NodeRef::from(copy);
         }
-        self.get_mut().ok_or(NotEnough) // Never: it is ours alone by now.
+        let node = self.get_mut().ok_or(NotEnough)?; // Never: it is ours alone by now.
+        *node.settled.get_mut() = false;
+        Ok(node)
     }
 }
 
@@ -327,10 +331,21 @@ impl<T> Drop for NodeReservation<T> {
 }
 
 impl<T> Node<T> {
+    /// Whether a leaf is settled.
+    pub(super) fn settled(&self) -> &Atomic<bool> {
+        &self.settled
+    }
+
+    /// Whether this is no settled leaf.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.settled.load(Relaxed)
+    }
+
     /// Allocates a node for a reservation: an empty leaf.
     fn allocate(flags: Flags) -> Result<KBox<Self>, AllocError> {
         let node = Self {
             count: Atomic::<usize>::new(1),
+            settled: Atomic::<bool>::new(false),
             next: None,
             entries: NodeEntries::Leaf(Entries::new()),
         };

@@ -216,6 +216,9 @@ impl Fault<'_> {
             || amap.sharing() == Sharing::Shared
             || (slot.is_exclusive() && may_be_written())
         {
+            if self.write {
+                slot.unsettle();
+            }
             return match self.link(&mut slots, anon.anon_vma(), reservation) {
                 Ok(()) => self.map(&slots, &anon, self.write),
                 Err(need) => need,
@@ -410,7 +413,7 @@ impl Fault<'_> {
     }
 
     /// Installs the page table entry for `anon`, which the amap holds at the index and which the VMA
-    /// is linked for; writable if this is for a `write`.
+    /// is linked for; writable if this is for a `write`, for which the amap's leaf is no longer settled.
     fn map(&self, slots: &Slots, anon: &Anon, write: bool) -> Look {
         // Core mm has allocated a page table without our locks, where there was none.
         if !self.vmf.install_page_table() {

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     amap::Amap,
-    anon::Anon,
+    anon::{
+        share::Share,
+        Anon, //
+    },
     anon_vma::{
         family::{
             Sharing,
@@ -86,22 +89,24 @@ impl VmaMut<'_> {
         Ok(())
     }
 
-    /// Shares `indices` with `child`, copy-on-write. What the parent may still write is made read-only
-    /// first: only parts written since the last fork are looked at. The entries stay, as those of anonymous memory do;
-    /// the child has none yet.
+    /// Shares `indices` with `child`, copy-on-write. What the parent may still write is made read-only first: only parts
+    /// written since the last fork are looked at, also when its child has ended. The entries stay, as those of anonymous
+    /// memory do; the child has none yet.
     fn share_with_child(self, indices: Indices, child: &Amap) -> Result {
         let parent = self.state();
         let mut from = indices.first().0;
+        let mut is_settled = true;
         loop {
             let run = parent
                 .amap()
                 .lock()
                 .anons
-                .next_unshared(from, indices.last().0);
+                .next_unsettled(from, indices.last().0);
             let Some(run) = run.and_then(|(first, last)| Indices::new(Index(first), Index(last)))
             else {
                 break;
             };
+            is_settled = false;
             let family = parent.rmap.family();
             if !family.write_protect(parent.rmap.window(), run) {
                 self.zap_as_written(parent.base().addresses(run));
@@ -114,7 +119,10 @@ impl VmaMut<'_> {
 
         // From here on nobody writes through a page table, but a device may, to pages that are
         // pinned: these stay the parent's, and the child gets a copy.
-        let pinned = parent.give_up_exclusivity(indices)?;
+        let pinned = match is_settled {
+            true => KVVec::new(),
+            false => parent.give_up_exclusivity(indices)?,
+        };
         parent.amap().share_range(indices, child)?;
         for index in pinned {
             if let Err(error) = parent.copy_to_child(index, child) {
@@ -129,35 +137,28 @@ impl VmaMut<'_> {
 }
 
 impl VmaState {
-    /// Makes the pages at `indices` ones that may be shared, but for those that are pinned: these are
-    /// returned. [`ENOMEM`].
+    /// Makes the pages at `indices`, which nobody can write to through a page table, ones that may be shared, but for those that are
+    /// pinned: these are returned. What is settled is neither writable nor exclusive. [`ENOMEM`].
     fn give_up_exclusivity(&self, indices: Indices) -> Result<KVVec<Index>> {
         let mut pinned = KVVec::new();
         loop {
             let mut count = 0;
             pinned.clear();
             {
-                let slots = self.amap().lock();
-                let (mut from, end) = (indices.first().0, indices.last().0);
-                while let Some((first, last)) = slots.anons.next_unshared(from, end) {
-                    for (index, slot) in slots.anons.iter_range(first, last) {
-                        let mut content = slot.value.lock();
-                        if !content.is_exclusive() {
-                            continue;
-                        }
-                        if content.maybe_dma_pinned() {
-                            count += 1;
-                            // What finds no room is counted, and found again below.
-                            let _ = pinned.push_within_capacity(Index(index));
-                        } else {
-                            content.set_exclusive(false);
-                        }
+                let (first, last) = (indices.first().0, indices.last().0);
+                let give_up = |index, share: &Share| {
+                    let mut content = share.lock();
+                    let is_pinned = content.is_exclusive() && content.maybe_dma_pinned();
+                    if is_pinned {
+                        count += 1;
+                        // What finds no room is counted, and found again below.
+                        let _ = pinned.push_within_capacity(Index(index));
+                    } else {
+                        content.set_exclusive(false);
                     }
-                    if last >= end {
-                        break;
-                    }
-                    from = last + 1;
-                }
+                    !is_pinned
+                };
+                self.amap().lock().anons.settle(first, last, give_up);
             }
             if count <= pinned.len() {
                 return Ok(pinned);

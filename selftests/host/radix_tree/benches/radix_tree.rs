@@ -156,9 +156,9 @@ fn main() {
             1,
             prepare,
             |tree| {
-                let written = tree.next_unshared(all.0, all.1);
+                let written = tree.next_unsettled(all.0, all.1);
                 assert!(
-                    written.is_some_and(|(_, last)| tree.next_unshared(last + 1, all.1).is_none())
+                    written.is_some_and(|(_, last)| tree.next_unsettled(last + 1, all.1).is_none())
                 );
             },
         );

@@ -17,7 +17,10 @@ use kernel::{
 };
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{
+        BTreeMap,
+        BTreeSet, //
+    },
     env,
     rc::Rc, //
 };
@@ -87,6 +90,8 @@ type Model = BTreeMap<u64, u64>;
 struct World {
     random: Random,
     trees: Vec<(RadixTree<Value>, Model)>,
+    /// The indices of each tree that were put in or used since they were settled.
+    used: Vec<BTreeSet<u64>>,
     /// How many bits the indices of each tree have, so that the trees differ in height.
     bits: [u64; Self::TREES],
     live: Rc<Cell<usize>>,
@@ -100,6 +105,7 @@ impl World {
         Self {
             random: Random(seed),
             trees: (0..Self::TREES).map(|_| Default::default()).collect(),
+            used: vec![BTreeSet::new(); Self::TREES],
             bits: [6, 8, 12, 14, 18, 64],
             live: Rc::default(),
             next_name: 0,
@@ -139,6 +145,7 @@ impl World {
         let at = self.pick();
         self.bits[at] = 1 + self.random.below(64);
         self.trees[at] = Default::default();
+        self.used[at].clear();
     }
 
     /// A reservation of `nodes` nodes, and for comparison one that has a node too few, if it can.
@@ -172,6 +179,7 @@ impl World {
         let old = old.unwrap_or_else(|_| panic!("{nodes} nodes did not do for {index}"));
         assert_eq!(reservation.len(), 0, "insert took less than it said");
         assert_eq!(old.map(|old| old.name), model.insert(index, name));
+        self.used[at].insert(index);
         let slot = tree.get(index).expect("inserted just now");
         assert!(slot.unshared && slot.value.shares.get() == 1);
     }
@@ -193,6 +201,7 @@ impl World {
         assert_eq!(reservation.len(), 0, "remove_range took less than it said");
         assert!(self.live.get() >= live, "a value was dropped too early");
         model.retain(|index, _| !(first..=last).contains(index));
+        self.used[at].retain(|index| !(first..=last).contains(index));
         assert_eq!(tree.count_range(first, last), 0);
         drop(removed);
     }
@@ -202,8 +211,9 @@ impl World {
         let live = self.live.get();
         let clone = self.trees[from].0.clone();
         assert_eq!(self.live.get(), live, "a clone copied a value");
-        assert_eq!(clone.next_unshared(0, u64::MAX), None);
+        assert_eq!(clone.next_unsettled(0, u64::MAX), None);
         self.trees[to] = (clone, self.trees[from].1.clone());
+        self.used[to] = self.used[from].clone();
         self.bits[to] = self.bits[from];
     }
 
@@ -227,6 +237,8 @@ impl World {
         tree.share_range(first, last, &mut into, &mut reservation)
             .unwrap_or_else(|_| panic!("{nodes} nodes did not do"));
         into_model.extend(model.range(first..=last));
+        let used: Vec<_> = self.used[from].range(first..=last).copied().collect();
+        self.used[to].extend(used);
         for (_, slot) in into.iter_range(first, last) {
             assert!(!slot.unshared || slot.value.shares.get() > 1);
         }
@@ -266,24 +278,66 @@ impl World {
         }
     }
 
-    /// The runs of unshared entries have all of those and no shared one.
+    /// Settles a part of a tree, but for some entries.
+    fn settle(&mut self) {
+        let at = self.pick();
+        let (first, last) = self.range(at);
+        let (tree, model) = &self.trees[at];
+        let left = self.random.below(4);
+        let mut seen = Vec::new();
+        tree.settle(first, last, |index, value| {
+            assert_eq!(model.get(&index), Some(&value.name));
+            seen.push(index);
+            left == 0 || index % 7 != left
+        });
+        assert!(seen.is_sorted() && seen.iter().all(|index| (first..=last).contains(index)));
+        let unshared = |index| tree.get(index).is_some_and(|slot| slot.unshared);
+        let used = &mut self.used[at];
+        let missed = used
+            .range(first..=last)
+            .find(|&&index| unshared(index) && !seen.contains(&index));
+        assert_eq!(missed, None);
+        for index in seen {
+            assert!(unshared(index));
+            if left == 0 || index % 7 != left {
+                used.remove(&index);
+            } else {
+                used.insert(index);
+            }
+        }
+        if left == 0 && (first, last) == (first & !63, first | 63) {
+            assert_eq!(tree.next_unsettled(first, last), None);
+        }
+    }
+
+    /// Uses an entry in a way that undoes its being settled.
+    fn unsettle(&mut self) {
+        let at = self.pick();
+        let index = self.index(at);
+        let slot = self.trees[at].0.get(index);
+        if let Some(slot) = slot.filter(|slot| slot.unshared) {
+            slot.unsettle();
+            self.used[at].insert(index);
+        }
+    }
+
+    /// The runs of unsettled entries have all that were used, and no shared one.
     fn check_runs(&mut self) {
         let at = self.pick();
         let (first, last) = self.range(at);
         let tree = &self.trees[at].0;
         let mut in_runs = Vec::new();
         let mut from = Some(first);
-        while let Some((start, end)) = from.and_then(|from| tree.next_unshared(from, last)) {
+        while let Some((start, end)) = from.and_then(|from| tree.next_unsettled(from, last)) {
             assert!(from <= Some(start) && start <= end && end <= last);
             assert!(tree.get(start).is_some() && tree.get(end).is_some());
             in_runs.extend(tree.iter_range(start, end).map(|(index, _)| index));
             from = end.checked_add(1);
         }
-        let unshared: Vec<_> = tree
-            .iter_range(first, last)
-            .filter_map(|(index, slot)| slot.unshared.then_some(index))
-            .collect();
-        assert_eq!(in_runs, unshared);
+        let is_unshared = |index| tree.get(index).is_some_and(|slot| slot.unshared);
+        assert!(in_runs.iter().all(|&index| is_unshared(index)));
+        let mut used = self.used[at].range(first..=last);
+        assert!(used.all(|&index| !is_unshared(index) || in_runs.binary_search(&index).is_ok()));
     }
 
     fn step(&mut self) {
@@ -293,7 +347,9 @@ impl World {
             130..140 => self.clone_whole(),
             140..170 => self.share(),
             170..180 => self.read(),
-            180..199 => self.check_runs(),
+            180..185 => self.settle(),
+            185..190 => self.unsettle(),
+            190..199 => self.check_runs(),
             _ => self.clear(),
         }
     }
