@@ -116,8 +116,11 @@ impl Walk {
                         .common(self.range)
                         .unwrap_or(self.range),
                 });
-                self.mappings += u64::from(place.is_some());
-                self.is_over = place.is_none();
+                if place.is_none() {
+                    self.is_over = true;
+                    break;
+                }
+                self.mappings += 1;
             }
             self.position = found.resume_position().or(self.position);
             self.nodes += found.visited() as u64;

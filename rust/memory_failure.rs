@@ -321,7 +321,7 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
 /// Maps the page of `anon`, which has been taken away from all, where it was, as far as that does not mean to wait: elsewhere the next
 /// fault maps it.
 fn map_again(anon: &Anon) {
-    let Ok(mut places) = Unmapped::new(anon.index()) else {
+    let Ok(mut places) = Unmapped::new(anon.index(), Unmapped::ONE) else {
         return;
     };
     let _ = rmap::holders(anon, |mm, place| {

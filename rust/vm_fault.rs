@@ -58,11 +58,19 @@ impl Vmf<'_> {
         self.place().address
     }
 
+    fn flags(&self) -> bindings::fault_flag {
+        // SAFETY: By the invariant the fault is valid.
+        unsafe { (*self.as_ptr()).flags }
+    }
+
     /// Whether the access is a write.
     pub(crate) fn is_write(&self) -> bool {
-        // SAFETY: By the invariant the fault is valid.
-        let flags = unsafe { (*self.as_ptr()).flags };
-        flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0
+        self.flags() & bindings::fault_flag_FAULT_FLAG_WRITE != 0
+    }
+
+    /// Whether somebody else accesses the memory for the process.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.flags() & bindings::fault_flag_FAULT_FLAG_REMOTE != 0
     }
 
     /// Notes that core mm, where it is, does not know `VM_FAULT_RETRY`.

@@ -12,34 +12,53 @@ use crate::{
 ///
 /// The fault has to zap the old entry without the amap's lock. Its task's [key](process::current_key) is noted, which tells our
 /// mmu notifier that nothing is to be discarded.
-pub(crate) struct Replacing([Option<(Index, usize)>; Self::PLACES]);
+///
+/// # Invariants
+///
+/// `in_use` is the number of places that are.
+pub(crate) struct Replacing {
+    places: [Option<(Index, usize)>; Self::PLACES],
+    in_use: usize,
+}
 
 impl Replacing {
     /// About the number of threads in a fault.
     const PLACES: usize = 16;
 
     /// None.
-    pub(super) const NONE: Self = Self([None; Self::PLACES]);
+    // INVARIANT: No place is in use.
+    pub(super) const NONE: Self = Self {
+        places: [None; Self::PLACES],
+        in_use: 0,
+    };
 
     /// Whether `index` is being replaced by another task.
     pub(crate) fn has(&self, index: Index) -> bool {
+        if self.in_use == 0 {
+            return false;
+        }
         let current = process::current_key();
-        let mut places = self.0.iter().flatten();
+        let mut places = self.places.iter().flatten();
         places.any(|(replaced, task)| *replaced == index && *task != current)
     }
 
     /// Whether the current task is replacing something in `range`.
     pub(crate) fn has_own(&self, range: Indices) -> bool {
+        if self.in_use == 0 {
+            return false;
+        }
         let current = process::current_key();
-        let mut places = self.0.iter().flatten();
+        let mut places = self.places.iter().flatten();
         places.any(|(replaced, task)| *task == current && range.contain(*replaced))
     }
 
     /// Begins to replace what is at `index`. False if there is no place left, until others have [ended](Self::end).
     pub(crate) fn begin(&mut self, index: Index) -> bool {
-        match self.0.iter_mut().find(|place| place.is_none()) {
+        match self.places.iter_mut().find(|place| place.is_none()) {
             Some(place) => {
+                // INVARIANT: It was free.
                 *place = Some((index, process::current_key()));
+                self.in_use += 1;
                 true
             }
             None => false,
@@ -49,8 +68,10 @@ impl Replacing {
     /// Ends what [`Self::begin`] began. To be followed by a [`wake`](crate::wait::wake) of who waits for the amap.
     pub(crate) fn end(&mut self, index: Index) {
         let own = Some((index, process::current_key()));
-        if let Some(place) = self.0.iter_mut().find(|place| **place == own) {
+        if let Some(place) = self.places.iter_mut().find(|place| **place == own) {
+            // INVARIANT: It was in use.
             *place = None;
+            self.in_use -= 1;
         }
     }
 }

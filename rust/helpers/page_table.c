@@ -115,6 +115,47 @@ static pte_t anon_rmap_pte_mkwrite(pte_t pte, const struct vm_area_struct *vma)
 	return pte_mkdirty(pte);
 }
 
+/* What an entry of a page is to say besides. */
+struct anon_rmap_entry_bits {
+	bool write;
+	bool soft_dirty;
+	bool uffd_wp;
+};
+
+/*
+ * Makes the entry at the fault's address, of @page, say @bits too. False if no page is mapped there; *@result is the fault's if
+ * another is.
+ */
+static bool anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct page *page, struct anon_rmap_entry_bits bits,
+				       vm_fault_t *result)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	pte_t *pte, entry;
+	spinlock_t *ptl;
+	bool is_mapped;
+
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return false;
+	entry = ptep_get(pte);
+	is_mapped = pte_present(entry);
+	if (is_mapped) {
+		if (bits.soft_dirty)
+			entry = pte_mksoft_dirty(entry);
+		if (bits.uffd_wp)
+			entry = pte_mkuffd(pte_wrprotect(entry));
+		else if (bits.write && !(pte_uffd(entry) && userfaultfd_wp(vma)))
+			entry = anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma);
+		if (WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page)))
+			*result = VM_FAULT_SIGBUS;
+		else
+			/* Other processors may have the old entry: they fault, and find this one. */
+			set_pte_at(vma->vm_mm, vmf->address, pte, entry);
+	}
+	anon_rmap_vmf_unlock_entry(ptl);
+	return is_mapped;
+}
+
 /*
  * Maps @page at the fault's address, writable and dirty if @write, and marked as
  * written (soft-dirty) if that or @soft_dirty. The caller sees to it that
@@ -127,32 +168,16 @@ static pte_t anon_rmap_pte_mkwrite(pte_t pte, const struct vm_area_struct *vma)
  */
 vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write, bool soft_dirty)
 {
-	struct vm_area_struct *vma = vmf->vma;
-	bool uffd_wp = anon_rmap_vmf_take_uffd_wp(vmf);
-	vm_fault_t result = vmf_insert_page_mkwrite(vmf, page, false);
-	pte_t *pte, entry;
-	spinlock_t *ptl;
+	struct anon_rmap_entry_bits bits = { .write = write, .soft_dirty = soft_dirty };
+	vm_fault_t result = VM_FAULT_NOPAGE;
 
-	if (result != VM_FAULT_NOPAGE || !(uffd_wp || write || soft_dirty))
+	/* As page_mkwrite() finds it, unless somebody has zapped it right now. */
+	if (vmf->page == page && anon_rmap_vmf_change_entry(vmf, page, bits, &result))
 		return result;
-	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
-	if (!pte)
-		return result;
-	entry = ptep_get(pte);
-	if (pte_present(entry)) {
-		if (soft_dirty)
-			entry = pte_mksoft_dirty(entry);
-		if (uffd_wp)
-			entry = pte_mkuffd(pte_wrprotect(entry));
-		else if (write && !(pte_uffd(entry) && userfaultfd_wp(vma)))
-			entry = anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma);
-		if (WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page)))
-			result = VM_FAULT_SIGBUS;
-		else
-			/* Other processors may have the old entry: they fault, and find this one. */
-			set_pte_at(vma->vm_mm, vmf->address, pte, entry);
-	}
-	anon_rmap_vmf_unlock_entry(ptl);
+	bits.uffd_wp = anon_rmap_vmf_take_uffd_wp(vmf);
+	result = vmf_insert_page_mkwrite(vmf, page, false);
+	if (result == VM_FAULT_NOPAGE && (bits.uffd_wp || write || soft_dirty))
+		anon_rmap_vmf_change_entry(vmf, page, bits, &result);
 	return result;
 }
 

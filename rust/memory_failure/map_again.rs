@@ -31,23 +31,30 @@ impl Unmapped {
     /// As many as are mapped again. More than that share a page seldom.
     const PLACES: usize = 64;
 
-    /// None yet, for a page at `index`; [`ENOMEM`].
-    pub(super) fn new(index: Index) -> Result<Self> {
+    /// The room to begin with for who adds places one by one: most pages are mapped once.
+    pub(super) const ONE: usize = 1;
+
+    /// None yet, for a page at `index`, with room for `places` places; [`ENOMEM`].
+    pub(super) fn new(index: Index, places: usize) -> Result<Self> {
         Ok(Self {
             index,
-            places: KVec::with_capacity(Self::PLACES, GFP_KERNEL_ACCOUNT)?,
+            places: KVec::with_capacity(places.min(Self::PLACES), GFP_KERNEL_ACCOUNT)?,
             all: 0,
         })
     }
 
     /// Adds the place in `vma`, if there is room.
     pub(super) fn add(&mut self, vma: &RmapVma) {
-        self.add_place(vma.mm().clone(), vma.base().address(self.index));
+        let place = (vma.mm().clone(), vma.base().address(self.index));
+        let _ = self.places.push_within_capacity(place);
+        self.all += 1;
     }
 
-    /// Adds a place, if there is room.
+    /// Adds a place, if there is memory, and not enough of them. Sleeps.
     pub(super) fn add_place(&mut self, mm: Arc<RmapMm>, address: usize) {
-        let _ = self.places.push_within_capacity((mm, address));
+        if self.places.len() < Self::PLACES {
+            let _ = self.places.push((mm, address), GFP_KERNEL_ACCOUNT);
+        }
         self.all += 1;
     }
 

@@ -64,11 +64,17 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
     }
     // The charge of the old page moves to this one.
     let page = pool::alloc(GFP_KERNEL)?;
-    let mut unmapped = Unmapped::new(anon.index())?;
-    let was_soft_dirty;
+    let (mut unmapped, was_soft_dirty);
     let moved = {
         let migration = anon.begin_migration(pfn)?;
-        was_soft_dirty = anon.lock().is_soft_dirty();
+        let entries;
+        {
+            let content = anon.lock();
+            was_soft_dirty = content.is_soft_dirty();
+            // Nobody maps it from here on.
+            entries = content.mapcount() as usize;
+        }
+        unmapped = Unmapped::new(anon.index(), entries)?;
         rmap::unmap_each(&anon, |vma| unmapped.add(vma));
         move_patiently(&migration, page)
     };

@@ -440,8 +440,12 @@ impl Fault<'_> {
         Look::Done(result)
     }
 
-    /// Maps, for reading, the pages around the fault that are there and can be had at once.
+    /// Maps, for reading, the pages around the fault that are there and can be had at once. Who accesses the memory of another process
+    /// says which pages it wants.
     fn map_around(&self, slots: &Slots) {
+        if self.vmf.is_remote() {
+            return;
+        }
         let Some(links) = self.state.links(slots) else {
             return;
         };
