@@ -104,6 +104,27 @@ TEST_F(events, tells_what_was_done_and_who_was_hit)
 	end_peer(child);
 }
 
+TEST_F(events, tells_which_frame_is_used_again)
+{
+	uint64_t pfn = pfn_of(self->memory);
+	char words[128];
+	int error;
+
+	ASSERT_EQ(0, soft_offline_pfn(pfn));
+	READ_ON();
+	snprintf(words, sizeof(words), "pfn=%#lx index=0 action=soft_offline source=soft_offline\n", pfn);
+	EXPECT_EQ(1, lines_with(self->text, words));
+	EXPECT_EQ(1, lines_with(self->text, "number="));
+	error = unpoison_pfn(pfn);
+	READ_ON();
+	if (error == EPERM)
+		SKIP(return, "real hardware has failed");
+	ASSERT_EQ(0, error);
+	snprintf(words, sizeof(words), "pfn=%#lx action=release source=unpoison_pfn\n", pfn);
+	EXPECT_EQ(1, lines_with(self->text, words));
+	EXPECT_EQ(1, lines_with(self->text, "number="));
+}
+
 TEST_F(events, outlives_who_was_hit)
 {
 	struct peer *child = fork_peer();

@@ -157,6 +157,9 @@ pub(super) fn event(
             Adapter(action.name()),
             Adapter(source.name())
         ),
+        Event::Release { source } => {
+            writeln!(f, "action=release source={}", Adapter(source.name()))
+        }
         Event::Hit { place, signal: how } => {
             let (tid, signal) = signal(how);
             writeln!(f, "{place} tid={tid} signal={signal}")

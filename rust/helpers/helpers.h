@@ -138,6 +138,7 @@ void anon_rmap_watch_failures(void (*failed)(unsigned long pfn));
 void anon_rmap_unwatch_failures(void);
 struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm, bool early);
 void anon_rmap_trace_action(unsigned long pfn, u64 index, const char *action, const char *source);
+void anon_rmap_trace_release(unsigned long pfn, const char *source);
 void anon_rmap_trace_hit(unsigned long pfn, pid_t pid, unsigned long address, pid_t tid, const char *signal);
 
 /* machine_check.c */

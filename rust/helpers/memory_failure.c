@@ -85,6 +85,11 @@ void anon_rmap_trace_action(unsigned long pfn, u64 index, const char *action, co
 	trace_anon_rmap_action(pfn, index, action, source);
 }
 
+void anon_rmap_trace_release(unsigned long pfn, const char *source)
+{
+	trace_anon_rmap_release(pfn, source);
+}
+
 void anon_rmap_trace_hit(unsigned long pfn, pid_t pid, unsigned long address, pid_t tid, const char *signal)
 {
 	trace_anon_rmap_hit(pfn, pid, address, tid, signal);

@@ -27,6 +27,21 @@ TRACE_EVENT(anon_rmap_action,
 		  __get_str(action), __get_str(source))
 );
 
+/* A frame that was out of use is used again, and by which source. */
+TRACE_EVENT(anon_rmap_release,
+	TP_PROTO(unsigned long pfn, const char *source),
+	TP_ARGS(pfn, source),
+	TP_STRUCT__entry(
+		__field(unsigned long, pfn)
+		__string(source, source)
+	),
+	TP_fast_assign(
+		__entry->pfn = pfn;
+		__assign_str(source);
+	),
+	TP_printk("pfn=%#lx action=release source=%s", __entry->pfn, __get_str(source))
+);
+
 /* A process that held a page which has failed, and the signal that it gets at once. */
 TRACE_EVENT(anon_rmap_hit,
 	TP_PROTO(unsigned long pfn, pid_t pid, unsigned long address, pid_t tid, const char *signal),

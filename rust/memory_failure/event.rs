@@ -35,6 +35,13 @@ pub(crate) fn action(pfn: u64, index: Index, action: PageEvent, source: Source) 
     unsafe { helpers::anon_rmap_trace_action(pfn as usize, index.0, action, source) };
 }
 
+/// Traces and records that the frame `pfn`, which was out of use, is used again, by `source`. Does not sleep.
+pub(crate) fn release(pfn: u64, source: Source) {
+    journal::record(pfn, journal::Event::Release { source });
+    // SAFETY: The string is a C string.
+    unsafe { helpers::anon_rmap_trace_release(pfn as usize, source.name().as_char_ptr()) };
+}
+
 /// Traces and records that the page in frame `pfn`, which has failed, was held at `place`, and who is signalled
 /// at once. Trace events tell numbers of the initial pid namespace. Does not sleep.
 pub(crate) fn hit(pfn: u64, place: &Place, victim: Option<&Victim>) {

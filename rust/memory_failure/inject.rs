@@ -9,6 +9,7 @@
 use super::{
     device_memory,
     dry_run,
+    event,
     poison,
     policy,
     unpoison,
@@ -318,7 +319,11 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Indices>) -> Result<RBTree<Pla
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
     match find(pfn) {
         Some(anon) => unpoison(&anon),
-        None => quarantine::release(pfn),
+        None => {
+            quarantine::release(pfn)?;
+            event::release(pfn, Source::UnpoisonPfn);
+            Ok(())
+        }
     }
 }
 

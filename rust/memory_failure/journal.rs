@@ -75,6 +75,8 @@ pub(crate) enum Event {
         action: PageEvent,
         source: Source,
     },
+    /// The frame, which was out of use, is used again.
+    Release { source: Source },
     /// A process held the page, which has failed; the thread that is signalled at once, and how.
     Hit {
         place: Place,
