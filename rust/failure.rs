@@ -112,8 +112,9 @@ pub(crate) struct Place {
     /// `None` if it has gone.
     pub(crate) process: Option<process::Id>,
     pub(crate) address: usize,
-    /// Tells whether that is still the address space of the process: it is only compared.
+    /// Both tell whether that is still the address space of the process: they are only compared.
     mm: usize,
+    exec_id: u64,
 }
 
 impl fmt::Display for Place {
@@ -132,6 +133,7 @@ impl Place {
     /// `address` of `process`, whose address space `mm` is.
     pub(crate) fn of_process(process: Option<process::Id>, mm: &Mm, address: usize) -> Self {
         Self {
+            exec_id: process.as_ref().map_or(0, process::Id::exec_id),
             process,
             address,
             mm: mm.as_raw() as usize,
@@ -145,7 +147,9 @@ impl Place {
 
     /// Whether the current task can name the process, and it has the address space still.
     pub(crate) fn is_usable(&self) -> bool {
-        let usable = |process: &process::Id| process.number() != 0 && process.has_mm_at(self.mm);
+        let usable = |process: &process::Id| {
+            process.number() != 0 && process.exec_id() == self.exec_id && process.has_mm_at(self.mm)
+        };
         self.process.as_ref().is_some_and(usable)
     }
 }

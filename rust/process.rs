@@ -99,6 +99,13 @@ impl Id {
         unsafe { helpers::anon_rmap_pid_vnr(self.as_ptr()) }
     }
 
+    /// The number that it had in the pid namespace of the current task, also of what has ended: for what is only read. It can be another
+    /// process's by now.
+    pub(crate) fn former_number(&self) -> Pid {
+        // SAFETY: By the invariant there is a reference.
+        unsafe { bindings::pid_vnr(self.as_ptr()) }
+    }
+
     /// The number in the initial pid namespace, also of what has ended: for trace events.
     pub(crate) fn global_number(&self) -> Pid {
         // SAFETY: By the invariant there is a reference. The initial namespace stays.
@@ -128,6 +135,12 @@ impl Id {
     pub(crate) fn has_mm_at(&self, mm: usize) -> bool {
         // SAFETY: By the invariant there is a reference. The address is only compared.
         unsafe { helpers::anon_rmap_has_mm(self.as_ptr(), mm as *const _) }
+    }
+
+    /// A number that is another one after each `execve()` of a process; 0 if it has ended. Does not sleep.
+    pub(crate) fn exec_id(&self) -> u64 {
+        // SAFETY: By the invariant there is a reference.
+        unsafe { helpers::anon_rmap_exec_id(self.as_ptr()) }
     }
 
     /// The command name of a process.

@@ -419,6 +419,54 @@ TEST_F(debugfs_names, a_process_that_has_executed_another_program_is_not_printed
 	end_peer(parent);
 }
 
+static long execute_several_here(void *unused, long unused_too)
+{
+	(void)unused;
+	(void)unused_too;
+	execl("/bin/sh", "sh", "-c", "exec sh -c 'exec sh -c \"exec sleep 1000\"'", NULL);
+	return errno;
+}
+
+/* Their address spaces come to be in memory where that of the first one was. */
+TEST_F(debugfs_names, a_process_that_has_executed_several_programs_is_not_printed)
+{
+	enum { PROCESSES = 12 };
+	struct peer *peers[PROCESSES];
+	uint64_t pfns[PROCESSES];
+
+	for (size_t i = 0; i < PROCESSES; i++) {
+		peers[i] = fork_peer();
+		ASSERT_NE(NULL, peers[i]);
+		peer_call(peers[i], fill_here, self->memory, 2);
+		ASSERT_EQ(0, poison_addr(peers[i]->pid, self->memory));
+		pfns[i] = poisoned_pfn();
+		begin_peer_call(peers[i], execute_several_here, NULL, 0);
+		ASSERT_TRUE(await(is_sleep, peers[i]->pid));
+		EXPECT_FALSE(says(DEBUGFS "poisoned", " pid=%d address=", peers[i]->pid));
+		unpoison_pfn(pfns[i]);
+	}
+	for (size_t i = 0; i < PROCESSES; i++)
+		end_peer(peers[i]);
+}
+
+/* Only who has inherited it has the page, and has never touched it. */
+TEST_F(debugfs_names, a_page_that_was_not_hit_is_named_by_nobody)
+{
+	struct peer *child;
+	uint64_t pfn;
+
+	fill(self->memory, PAGES, 1);
+	pfn = pfn_of(self->memory);
+	child = fork_peer();
+	ASSERT_NE(NULL, child);
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, poison_pfn(pfn));
+	EXPECT_TRUE(says(DEBUGFS "poisoned", "hit=0 pids= pid=0 address=0x0\n"));
+	EXPECT_EQ(0, unpoison_pfn(pfn));
+	EXPECT_WORD(word(1, 0), peer_load(child, self->memory));
+	end_peer(child);
+}
+
 /* Processes that share memory, of which each has copied some pages: in two pid namespaces, some with a dead leader. */
 enum { OUTER, OUTER_CHILD, INNER, INNER_CHILD, MEMBERS };
 #define NR_NAMESPACES 2

@@ -127,7 +127,7 @@ pub(super) fn poisoned(
             let pid = if place.is_usable() { place.pid() } else { 0 };
             writeln!(f, " pid={pid} address={:#x}", place.address)
         }
-        None => writeln!(f),
+        None => writeln!(f, " pid=0 address=0x0"),
     }
 }
 
@@ -162,7 +162,12 @@ pub(super) fn event(
         }
         Event::Hit { place, signal: how } => {
             let (tid, signal) = signal(how);
-            writeln!(f, "{place} tid={tid} signal={signal}")
+            write!(f, "{place} tid={tid} signal={signal}")?;
+            // Not a name: nobody is to take it for one.
+            match place.process.as_ref().filter(|_| place.pid() == 0) {
+                Some(process) => writeln!(f, " was={}", process.former_number()),
+                None => writeln!(f),
+            }
         }
     }
 }

@@ -120,6 +120,20 @@ bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm)
 	return has;
 }
 
+/* A number that is another one after each execve() of a process; 0 if it has gone. */
+u64 anon_rmap_exec_id(struct pid *process)
+{
+	struct task_struct *leader;
+	u64 id = 0;
+
+	rcu_read_lock();
+	leader = pid_task(process, PIDTYPE_TGID);
+	if (leader)
+		id = READ_ONCE(leader->self_exec_id);
+	rcu_read_unlock();
+	return id;
+}
+
 /* The command name of a process, which is that of its first thread; empty if it has gone. */
 void anon_rmap_comm(struct pid *process, char *comm)
 {
