@@ -220,6 +220,8 @@ impl Anon {
                 };
                 // SAFETY: Nobody replaces the page of an anon that is poisoned, and it stays as long as the anon does.
                 let page = unsafe { &*page };
+                // The mark has its reference.
+                drop(page.take_guard());
                 match quarantine::unmark(page, &marking) {
                     Ok(()) => {
                         let mut content = self.lock();
@@ -270,24 +272,41 @@ fn inc_not_zero(refs: &Refcount) -> bool {
 
 /// The anon in page frame `pfn`, if there is one. Takes O(1), does not sleep.
 pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
-    lookup_with(pfn, |_| ()).map(|(anon, ())| anon)
+    frame::with_owner(pfn, |_, owner| upgrade(owner))
 }
 
-/// As [`lookup`], with a reference to the page, unless nobody may have one just now.
-pub(crate) fn lookup_page(pfn: u64) -> Option<(ARef<Anon>, Option<OwnedPage>)> {
-    lookup_with(pfn, Page::try_get)
+/// Whose a page is that the kernel has marked.
+pub(crate) enum Owner {
+    /// An anon's. The reference to the page is for the mark, unless nobody may have one just now.
+    Anon(ARef<Anon>, Option<OwnedPage>),
+    /// That of an anon that is about to go. It gives the page up as it has to.
+    GoingAnon,
 }
 
-/// As [`lookup`], with what `f` makes of the page while it stays the anon's.
-fn lookup_with<R>(pfn: u64, f: impl FnOnce(&Page) -> R) -> Option<(ARef<Anon>, R)> {
+/// Whose the page in frame `pfn` is, which the kernel has marked; `None` if it is no anon's. Takes O(1), does not sleep.
+pub(crate) fn lookup_marked(pfn: u64) -> Option<Owner> {
     frame::with_owner(pfn, |page, owner| {
-        let anon = owner.cast::<Anon>();
-        // SAFETY: Frames are remembered with anons, whose memory is not freed before `forget` has got the lock.
-        let is_live = inc_not_zero(unsafe { &(*anon.as_ptr()).refs });
-        // SAFETY: The reference has just been taken.
-        let anon = is_live.then(|| unsafe { ARef::from_raw(anon) })?;
-        Some((anon, f(page)))
+        let guard = page.try_get();
+        Some(match (upgrade(owner), guard) {
+            (Some(anon), guard) => Owner::Anon(anon, guard),
+            (None, guard) => {
+                // Whoever drops the content is still to come, and finds it.
+                if let Some(guard) = guard {
+                    Page::leave_guard(guard);
+                }
+                Owner::GoingAnon
+            }
+        })
     })
+}
+
+/// A reference to the anon with which a frame was found to be remembered just now, unless the last one has gone.
+fn upgrade(owner: NonNull<c_void>) -> Option<ARef<Anon>> {
+    let anon = owner.cast::<Anon>();
+    // SAFETY: Frames are remembered with anons, whose memory is not freed before `forget` has got the lock.
+    let is_live = inc_not_zero(unsafe { &(*anon.as_ptr()).refs });
+    // SAFETY: The reference has just been taken.
+    is_live.then(|| unsafe { ARef::from_raw(anon) })
 }
 
 // SAFETY: `inc_ref` increments `refs`, and the anon is freed only when `refs` drops to zero.

@@ -2,10 +2,7 @@
 
 //! Where pages come from: system RAM, or a reserved range that is [device memory](device_memory).
 
-use crate::page::{
-    Frame,
-    OwnedPage, //
-};
+use crate::page::OwnedPage;
 use core::{
     mem::ManuallyDrop,
     ptr::NonNull, //
@@ -13,9 +10,12 @@ use core::{
 use device_memory::DeviceMemory;
 use kernel::{
     alloc::Flags,
-    bindings,
     prelude::*,
     sync::aref::ARef, //
+};
+use quarantine::{
+    Kind,
+    Mark, //
 };
 
 pub(crate) mod device_memory;
@@ -32,20 +32,16 @@ pub(crate) fn alloc(flags: Flags) -> Result<OwnedPage> {
     if let Some(pool) = DeviceMemory::get() {
         return pool.alloc(flags & __GFP_ZERO == __GFP_ZERO);
     }
-    let page = ManuallyDrop::new(kernel::page::Page::alloc_page(flags | __GFP_HIGHMEM)?);
-    let page = NonNull::new(page.as_ptr()).ok_or(ENOMEM)?;
-    // SAFETY: The reference is that of the kernel's type, which does not give it back. The page is ours.
-    Ok(unsafe { ARef::from_raw(page.cast()) })
-}
-
-/// The frame `pfn`, if it is one of those that the pool can own.
-pub(crate) fn frame_at(pfn: u64) -> Option<&'static Frame> {
-    if let Some(pool) = DeviceMemory::get() {
-        return pool.frame(pfn);
+    loop {
+        let page = ManuallyDrop::new(kernel::page::Page::alloc_page(flags | __GFP_HIGHMEM)?);
+        let page = NonNull::new(page.as_ptr()).ok_or(ENOMEM)?;
+        // SAFETY: The reference is that of the kernel's type, which does not give it back. The page is ours.
+        let page: OwnedPage = unsafe { ARef::from_raw(page.cast()) };
+        frame::begin(&page);
+        if !page.is_marked() {
+            return Ok(page);
+        }
+        // It was marked when it was free, or right now.
+        quarantine::keep(page, Kind::Software, Mark::Counted, false);
     }
-    // SAFETY: Any number is allowed.
-    let page = unsafe { bindings::pfn_to_online_page(pfn as usize) };
-    // SAFETY: It is null or a `struct page`. As all who look at memory by its number we rely on it that these stay when memory
-    // goes offline.
-    unsafe { Frame::from_raw(page) }
 }

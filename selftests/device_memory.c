@@ -127,6 +127,50 @@ TEST_F(device_memory, frame_that_nobody_uses)
 	EXPECT_EQ(ENXIO, poison_pfn(pfn));
 }
 
+static long take_offline(void *unused, long pfn)
+{
+	(void)unused;
+	return hard_offline_pfn(pfn);
+}
+
+static bool is_listed_as_hardware(uint64_t pfn)
+{
+	char *list = read_file(DEBUGFS "quarantine"), line[64];
+	bool is;
+
+	snprintf(line, sizeof(line), "pfn=%#lx kind=hardware\n", pfn);
+	is = list && strstr(list, line);
+	free(list);
+	return is;
+}
+
+/* Whoever has it when it fails, it is not used again. */
+TEST_F_TIMEOUT(device_memory, frame_that_changes_hands, 300)
+{
+	struct peer *other = fork_peer();
+
+	ASSERT_NE(NULL, other);
+	ASSERT_EQ(0, munmap(self->memory + PAGE, (self->pages - 1) * PAGE));
+	for (int round = 0; round < 300; round++) {
+		uint64_t pfn = pfn_of(self->memory);
+
+		begin_peer_call(other, take_offline, NULL, pfn);
+		for (int i = 0; i < 20; i++) {
+			ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+			store(self->memory, 1);
+		}
+		ASSERT_EQ(0, end_peer_call(other));
+		ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+		ASSERT_EQ(0, store(self->memory, 1).signal);
+		EXPECT_NE(pfn, pfn_of(self->memory));
+		ASSERT_TRUE(await(is_listed_as_hardware, pfn)) {
+			TH_LOG("round %d", round);
+		}
+		EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	}
+	end_peer(other);
+}
+
 /* Whether one of @pages pages is in frame @pfn. */
 static bool is_mapped(const char *memory, size_t pages, uint64_t pfn)
 {

@@ -152,6 +152,152 @@ TEST_F(kernel_accounting, what_a_pipe_holds_has_failed)
 	EXPECT_EQ(before.corrupted, corrupted());
 }
 
+/* Nobody has it mapped, so it looks free to the kernel: the mark has a reference all the same. */
+TEST_F(kernel_accounting, what_only_a_pipe_has_is_not_freed_by_the_kernel)
+{
+	long quarantined = counter("quarantined");
+	struct counts before = counts();
+	uint64_t pfn = pfn_of(self->memory), word_in_it = 0;
+	struct iovec page = { self->memory, PAGE };
+	char content[PAGE];
+	int ends[2];
+
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ(PAGE, vmsplice(ends[1], &page, 1, 0));
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
+	EXPECT_EQ(EBUSY, undo_by_kernel(pfn));
+	if (variant->device) {
+		EXPECT_EQ(quarantined + 1, counter("quarantined"));
+		EXPECT_EQ(EBUSY, unpoison_pfn(pfn));
+	}
+	EXPECT_EQ(PAGE, read(ends[0], content, PAGE));
+	memcpy(&word_in_it, content, sizeof(word_in_it));
+	EXPECT_EQ(word(1, 0), word_in_it);
+	close(ends[0]);
+	close(ends[1]);
+	EXPECT_EQ(0, variant->device ? unpoison_pfn(pfn) : undo_by_kernel(pfn));
+	EXPECT_FALSE(is_marked_bad(pfn));
+	EXPECT_EQ(before.corrupted, corrupted());
+	EXPECT_EQ(quarantined, counter("quarantined"));
+}
+
+/* What several do to a frame again and again, whether or not it is refused. */
+static long mark_often(void *unused, long pfn)
+{
+	(void)unused;
+	for (int i = 0; i < 400; i++)
+		print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
+	return 0;
+}
+
+static long undo_often(void *unused, long pfn)
+{
+	(void)unused;
+	for (int i = 0; i < 4000; i++)
+		unpoison_pfn(pfn);
+	return 0;
+}
+
+static long undo_often_by_kernel(void *unused, long pfn)
+{
+	(void)unused;
+	for (int i = 0; i < 4000; i++)
+		undo_by_kernel(pfn);
+	return 0;
+}
+
+/* Whoever of them comes first, it is undone. */
+static bool is_undone_in_the_end(uint64_t pfn)
+{
+	unpoison_pfn(pfn);
+	undo_by_kernel(pfn);
+	return !is_marked_bad(pfn) && !is_poisoned(pfn);
+}
+
+TEST_F_TIMEOUT(kernel_accounting, marked_and_undone_by_all_at_once, 300)
+{
+	static long (*const calls[])(void *, long) = { mark_often, undo_often, undo_often_by_kernel };
+	long quarantined = counter("quarantined");
+	struct counts before = counts();
+	uint64_t pfn = pfn_of(self->memory);
+	struct peer *peers[3];
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	for (size_t i = 0; i < 3; i++) {
+		peers[i] = fork_peer();
+		ASSERT_NE(NULL, peers[i]);
+	}
+	for (size_t i = 0; i < 3; i++)
+		begin_peer_call(peers[i], calls[i], NULL, pfn);
+	for (size_t i = 0; i < 3; i++) {
+		end_peer_call(peers[i]);
+		end_peer(peers[i]);
+	}
+	ASSERT_TRUE(await(is_undone_in_the_end, pfn));
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+	EXPECT_EQ(pfn, pfn_of(self->memory));
+	EXPECT_EQ(before.corrupted, corrupted());
+	EXPECT_EQ(quarantined, counter("quarantined"));
+}
+
+static long mark_and_undo_by_kernel(void *unused, long pfn)
+{
+	(void)unused;
+	print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", pfn);
+	for (int i = 0; i < 3 && undo_by_kernel(pfn); i++)
+		;
+	return 0;
+}
+
+/* Fills page @index again as fill() with seed 1 has. */
+static void refill(char *memory, size_t index)
+{
+	uint64_t *words = (uint64_t *)memory;
+
+	for (size_t i = index * PAGE / sizeof(*words); i < (index + 1) * PAGE / sizeof(*words); i++)
+		words[i] = 1UL << 32 | i;
+}
+
+/* The frame changes hands, and the page is nobody's for a moment. */
+TEST_F_TIMEOUT(kernel_accounting, marked_while_it_goes_out_of_use, 300)
+{
+	long quarantined = counter("quarantined");
+	struct counts before = counts();
+	struct peer *kernel;
+
+	if (!variant->device)
+		SKIP(return, "only of the device");
+	/* Nobody else has the frames as names. */
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTFORK));
+	kernel = fork_peer();
+	ASSERT_NE(NULL, kernel);
+	for (int round = 0; round < 200; round++) {
+		size_t index = round % PAGES;
+		char *page = self->memory + index * PAGE;
+		uint64_t pfn = pfn_of(page);
+
+		begin_peer_call(kernel, mark_and_undo_by_kernel, NULL, pfn);
+		if (round % 2)
+			soft_offline_pfn(pfn);
+		else
+			hard_offline_pfn(pfn);
+		end_peer_call(kernel);
+		if (round % 2 == 0 || load(page).signal) {
+			ASSERT_EQ(0, madvise(page, PAGE, MADV_DONTNEED));
+			refill(self->memory, index);
+		}
+		ASSERT_TRUE(await(is_undone_in_the_end, pfn)) {
+			TH_LOG("round %d", round);
+		}
+	}
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 1));
+	EXPECT_EQ(before.corrupted, corrupted());
+	EXPECT_EQ(quarantined, counter("quarantined"));
+	end_peer(kernel);
+}
+
 /* A drill of the kernel's own is undone by the driver, with the content that was there. */
 TEST_F(kernel_accounting, drill_of_the_kernel_is_undone_by_the_driver)
 {

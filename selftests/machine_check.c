@@ -286,6 +286,28 @@ TEST_F(machine_check, frame_of_the_pool_that_nobody_uses)
 	EXPECT_NE(pfn, pfn_of(self->memory));
 }
 
+/* What was in the pipe before stays there, and who reads it must find it mapped. */
+TEST_F(machine_check, frame_out_of_use_that_a_pipe_still_has)
+{
+	long total = counter("machine_checks_total");
+	uint64_t pfn = pfn_of(self->memory);
+	struct iovec page = { self->memory, PAGE };
+	char content[PAGE];
+	int ends[2];
+
+	if (has_pool())
+		SKIP(return, "device memory stays mapped");
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ(PAGE, vmsplice(ends[1], &page, 1, 0));
+	ASSERT_EQ(0, hard_offline_pfn(pfn));
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+	machine_check(ACTION_OPTIONAL, pfn);
+	ASSERT_TRUE(await(is_counted, total + 1));
+	EXPECT_EQ(PAGE, read(ends[0], content, PAGE));
+	close(ends[0]);
+	close(ends[1]);
+}
+
 TEST_F(machine_check, frame_that_soft_offline_has_put_aside)
 {
 	long quarantined = counter("quarantined"), total = counter("machine_checks_total");

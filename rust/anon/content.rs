@@ -273,21 +273,20 @@ impl Drop for Content {
         // Whoever has pinned the page holds a reference of its own.
         // SAFETY: By the invariant the content owns the reference.
         let page = unsafe { OwnedPage::from_raw(NonNull::from(self.page())) };
-        drop(page.take_guard());
-        let Some(kind) = self.out_of_use() else {
-            return;
-        };
-        let has_reference = self.poison() == Some(Poison::Hardware) || self.is_kernels_drill();
-        let mark = match self.is_marked() {
-            // Nobody has had memory, or a place, to handle the failure.
-            false => quarantine::mark_at_once(&page),
-            true if has_reference => quarantine::Mark::Counted,
-            true => {
-                quarantine::take_reference(&page);
-                quarantine::Mark::Counted
+        // Not before the mark has a reference.
+        let guard = page.take_guard();
+        if let Some(kind) = self.out_of_use() {
+            let mut mark = quarantine::Mark::Counted;
+            let mut has_reference =
+                self.poison() == Some(Poison::Hardware) || self.is_kernels_drill();
+            if !self.is_marked() {
+                // Nobody has had memory, or a place, to handle the failure.
+                mark = quarantine::mark_at_once(&page);
+                has_reference = true;
             }
-        };
-        quarantine::keep(page, kind, mark);
+            quarantine::keep(page, kind, mark, has_reference);
+        }
+        drop(guard);
     }
 }
 
@@ -296,7 +295,7 @@ impl Drop for Content {
 /// # Invariants
 ///
 /// The only reference to the page was taken away, and is given back in `drop`.
-pub(super) struct Frozen<'a>(&'a Frame);
+pub(super) struct Frozen<'a>(&'a Page);
 
 impl Deref for Frozen<'_> {
     type Target = Frame;
@@ -308,7 +307,13 @@ impl Deref for Frozen<'_> {
 
 impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the reference is missing.
+        // SAFETY: By the invariant the reference is missing. The other one is taken below.
         unsafe { helpers::anon_rmap_page_unfreeze(self.0.as_ptr()) };
+        // SAFETY: See above.
+        let guard = unsafe { OwnedPage::from_raw(NonNull::from(self.0)) };
+        // Who has marked it meanwhile got no reference.
+        if self.0.is_marked() && DeviceMemory::get().is_none() {
+            Page::leave_guard(guard);
+        }
     }
 }

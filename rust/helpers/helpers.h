@@ -125,6 +125,7 @@ struct pid *anon_rmap_owner(struct mm_struct *mm);
 pid_t anon_rmap_pid_vnr(struct pid *pid);
 struct mm_struct *anon_rmap_grab_mm(struct pid *process);
 bool anon_rmap_has_mm(struct pid *process, const struct mm_struct *mm);
+u64 anon_rmap_exec_id(struct pid *process);
 void anon_rmap_comm(struct pid *process, char *comm);
 
 /* accounting.c */
@@ -162,6 +163,16 @@ enum anon_rmap_quarantine_kind {
 	ANON_RMAP_UNCOUNTED = 4,
 };
 
+/*
+ * What is in `private` of a page of ours in system RAM that no anon has: one that is not an anon's yet, or not any more; and one that was
+ * given up, which the next module to be loaded knows by that. To the latter are added its kind, and
+ */
+#define ANON_RMAP_NOBODYS 0x616e6f6e726d6200UL
+#define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
+#define ANON_RMAP_VALUE_MASK 0xffUL
+/* Nobody has the frame any more but its mark: it is signed. */
+#define ANON_RMAP_GIVEN_UP 8
+
 int anon_rmap_quarantine_init(void);
 void anon_rmap_quarantine_exit(void);
 void anon_rmap_quarantine_add(unsigned long pfn, int kind);
@@ -169,7 +180,9 @@ void anon_rmap_quarantine_try_add(unsigned long pfn, int kind);
 int anon_rmap_quarantine_find(unsigned long *pfn);
 bool anon_rmap_quarantine_set_hardware(unsigned long pfn);
 int anon_rmap_quarantine_release(unsigned long pfn);
-void anon_rmap_quarantine_sign(struct page *page, int kind);
+void anon_rmap_quarantine_uncharge(struct page *page);
+bool anon_rmap_quarantine_is_unused(unsigned long pfn);
+bool anon_rmap_quarantine_has(unsigned long pfn);
 void anon_rmap_quarantine_add_signed(void);
 bool anon_rmap_mark_bad(struct page *page, bool simulated);
 int anon_rmap_unmark_bad(struct page *page);

@@ -86,9 +86,10 @@ bool anon_rmap_page_freeze(struct page *page)
 	return folio_ref_freeze(page_folio(page), 1);
 }
 
+/* Gives it back, and another one. */
 void anon_rmap_page_unfreeze(struct page *page)
 {
-	folio_ref_unfreeze(page_folio(page), 1);
+	folio_ref_unfreeze(page_folio(page), 2);
 }
 
 /* Exported to modules, but declared in mm/internal.h. */

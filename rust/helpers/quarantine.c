@@ -18,15 +18,8 @@
 /* The frames. The value of each is its kind, with ANON_RMAP_UNCOUNTED and ANON_RMAP_GIVEN_UP added. */
 static DEFINE_XARRAY(anon_rmap_frames);
 
-/* Nobody has the frame any more but its mark: it is signed. */
-#define ANON_RMAP_GIVEN_UP 8
-
 /* The file in whose page cache a frame is while memory_failure() handles it. */
 static struct file *anon_rmap_failing;
-
-/* In `private` of a frame that was given up, with the value: the next module to be loaded knows it by that. */
-#define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
-#define ANON_RMAP_VALUE_MASK 0xffUL
 
 /* Called by memory_failure(), which then looks whether anybody has a reference but itself: ours goes until it is done. */
 static int anon_rmap_error_remove_folio(struct address_space *mapping, struct folio *folio)
@@ -81,12 +74,6 @@ void anon_rmap_quarantine_add(unsigned long pfn, int kind)
 	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_KERNEL | __GFP_NOFAIL);
 }
 
-/* As anon_rmap_quarantine_add(), but does not wait for memory: a frame that was given up and finds none is found when the module is loaded again. */
-void anon_rmap_quarantine_try_add(unsigned long pfn, int kind)
-{
-	xa_store(&anon_rmap_frames, pfn, xa_mk_value(kind), GFP_NOWAIT | __GFP_NOWARN);
-}
-
 /*
  * Whether frame @pfn is out of use for the reason that @value says. Its owner may have let the kernel undo that; and what was given
  * up, and given back by the kernel, can have failed as somebody else's.
@@ -98,6 +85,29 @@ static bool anon_rmap_is_kept(unsigned long pfn, unsigned long value)
 	if (!PageHWPoison(page))
 		return false;
 	return !(value & ANON_RMAP_GIVEN_UP) || page_private(page) == (ANON_RMAP_SIGN | value);
+}
+
+/*
+ * As anon_rmap_quarantine_add(), but does not wait for memory: a frame that was given up and finds none is found when the module is loaded
+ * again. What the hardware has failed under stays so.
+ */
+void anon_rmap_quarantine_try_add(unsigned long pfn, int kind)
+{
+	unsigned long value = kind;
+	void *entry;
+
+	xa_lock(&anon_rmap_frames);
+	entry = xa_load(&anon_rmap_frames, pfn);
+	if (entry && xa_to_value(entry) & ANON_RMAP_HARDWARE && anon_rmap_is_kept(pfn, xa_to_value(entry)))
+		value = (value & ~ANON_RMAP_SOFTWARE) | ANON_RMAP_HARDWARE;
+	__xa_store(&anon_rmap_frames, pfn, xa_mk_value(value), GFP_NOWAIT | __GFP_NOWARN);
+	xa_unlock(&anon_rmap_frames);
+}
+
+/* Whether frame @pfn was added, and not found to be in use again since. */
+bool anon_rmap_quarantine_has(unsigned long pfn)
+{
+	return xa_load(&anon_rmap_frames, pfn);
 }
 
 /* The value of the first frame from *@pfn on that is out of use, which is put there; 0 if there is none. Forgets what no longer is. */
@@ -149,6 +159,17 @@ bool anon_rmap_quarantine_set_hardware(unsigned long pfn)
 	}
 	xa_unlock(&anon_rmap_frames);
 	return value;
+}
+
+/* Whether frame @pfn is out of use, and nobody has a reference to it but its mark. */
+bool anon_rmap_quarantine_is_unused(unsigned long pfn)
+{
+	unsigned long value;
+
+	xa_lock(&anon_rmap_frames);
+	value = anon_rmap_find_locked(&pfn, pfn);
+	xa_unlock(&anon_rmap_frames);
+	return value && page_count(pfn_to_page(pfn)) <= (value & ANON_RMAP_UNCOUNTED ? 2 : 1);
 }
 
 /*
@@ -220,14 +241,10 @@ static void anon_rmap_uncharge(struct page *page, gfp_t gfp)
 #endif
 }
 
-/* Signs a frame that is given up, for anon_rmap_quarantine_add_signed(), and gives back what it is charged to. Does not reclaim. */
-void anon_rmap_quarantine_sign(struct page *page, int kind)
+/* Gives back what @page, which is given up, is charged to. Does not reclaim. */
+void anon_rmap_quarantine_uncharge(struct page *page)
 {
-	unsigned long value = kind | ANON_RMAP_GIVEN_UP;
-
 	anon_rmap_uncharge(page, GFP_NOWAIT | __GFP_NOWARN);
-	set_page_private(page, ANON_RMAP_SIGN | value);
-	anon_rmap_quarantine_try_add(page_to_pfn(page), value);
 }
 
 /*
@@ -245,16 +262,18 @@ bool anon_rmap_mark_bad(struct page *page, bool simulated)
 	struct folio *folio = page_folio(page);
 	unsigned long pfn = page_to_pfn(page);
 	loff_t start = (loff_t)pfn << PAGE_SHIFT;
-	bool is_counted;
+	bool is_counted, is_claimed = false;
 
-	folio->private = NULL;
 	anon_rmap_uncharge(page, GFP_KERNEL | __GFP_NOFAIL);
 	if (!WARN_ON_ONCE(filemap_add_folio(mapping, folio, pfn, GFP_KERNEL | __GFP_NOFAIL))) {
+		/* From here on who marks it takes a reference; who has done so by now had one claimed. */
+		is_claimed = (xchg(&page->private, 0) & ~ANON_RMAP_VALUE_MASK) == ANON_RMAP_SIGN;
 		folio_unlock(folio);
 		memory_failure(pfn, simulated ? MF_SW_SIMULATED : 0);
 	}
-	if (!folio->private) {
-		/* It was not truncated. */
+	if (folio->private != anon_rmap_failing) {
+		/* It was not truncated, and is still in a batch that is to be put on the LRU, which has a reference. */
+		anon_rmap_page_shake(page);
 		truncate_inode_pages_range(mapping, start, start + PAGE_SIZE - 1);
 	}
 	is_counted = PageHWPoison(page);
@@ -264,7 +283,8 @@ bool anon_rmap_mark_bad(struct page *page, bool simulated)
 		SetPageHWPoison(page);
 	}
 	/* Ours, or that of the mark. */
-	folio_get(folio);
+	if (!is_claimed)
+		folio_get(folio);
 	folio->private = NULL;
 	WRITE_ONCE(folio->mapping, NULL);
 	return is_counted;
@@ -286,6 +306,12 @@ int anon_rmap_unmark_bad(struct page *page)
 	/* Somebody else may have undone it meanwhile, as that of a page without references: the reference of the mark is left. */
 	if (error && !PageHWPoison(page))
 		error = 0;
-	folio_ref_unfreeze(folio, error ? 2 : 1);
-	return error;
+	folio_ref_unfreeze(folio, 2);
+	if (error)
+		return error;
+	/* Somebody may have marked it anew while nobody could get a reference: that of the mark is left. */
+	if (PageHWPoison(page))
+		return -EBUSY;
+	folio_put(folio);
+	return 0;
 }

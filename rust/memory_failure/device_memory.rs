@@ -94,7 +94,7 @@ fn fail(pfn: u64, kind: Poison, action: MfAction) -> Result {
 pub(super) fn take_out(pfn: u64, failure: Failure) -> Result {
     let pool = DeviceMemory::get().ok_or(ENXIO)?;
     let frame = pool.frame(pfn).ok_or(ENXIO)?;
-    frame.set_mark();
+    pool.mark(frame);
     quarantine::add(pfn, quarantine::Kind::Hardware);
     if pool.take(frame) {
         return Ok(());

@@ -11,12 +11,15 @@ use crate::{
 };
 use kernel::ffi::c_ulong;
 
-/// Handles the failure of frame `pfn` if it is out of use: nothing is left to be done but to remember it, and the kernel finds it marked.
+/// Handles the failure of frame `pfn` if it is out of use: nothing is left to be done but to remember it, and the kernel finds it marked. A
+/// pipe may go on to read what is in it.
 pub(super) fn quarantine(pfn: u64) {
     if quarantine::set_hardware(pfn) {
         stats::MACHINE_CHECKS.inc();
-        // SAFETY: The frame is out of use for good.
-        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
+        if quarantine::is_unused(pfn) {
+            // SAFETY: The frame is out of use for good.
+            unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
+        }
     }
 }
 

@@ -9,10 +9,16 @@
 
 use super::queue;
 use crate::{
-    anon,
+    anon::{
+        self,
+        Owner, //
+    },
     helpers,
     loading::Loading,
-    pool::device_memory::DeviceMemory, //
+    pool::{
+        device_memory::DeviceMemory,
+        quarantine, //
+    }, //
 };
 use kernel::{
     ffi::c_ulong,
@@ -49,7 +55,11 @@ extern "C" fn failed(pfn: c_ulong) {
         return;
     }
     // The reference is there before `unpoison_memory()` can look at the page: we are called under its lock.
-    if let Some((anon, guard)) = anon::lookup_page(pfn as u64) {
-        let _ = queue::note_marked(anon, pfn as u64, guard);
+    match anon::lookup_marked(pfn as u64) {
+        Some(Owner::Anon(anon, guard)) => {
+            let _ = queue::note_marked(anon, pfn as u64, guard);
+        }
+        Some(Owner::GoingAnon) => (),
+        None => quarantine::claim(pfn as u64),
     }
 }

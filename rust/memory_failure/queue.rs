@@ -134,6 +134,14 @@ impl Failed {
         content.pfn() == self.pfn && content.poison().is_none() && content.has_failed()
     }
 
+    /// Gives up `guard`, unless the mark may have no reference yet: who handles a failure of the hardware comes to that last.
+    fn leave(&self, guard: OwnedPage) {
+        let content = self.anon.lock();
+        if content.pfn() == self.pfn && content.poison() == Some(Poison::Hardware) {
+            Page::leave_guard(guard);
+        }
+    }
+
     /// Keeps the frame from being used again, although there has been no memory up to now. Nobody maps the
     /// page any more.
     fn give_up(&self) {
@@ -298,7 +306,9 @@ impl WorkItem for Worker {
             }
             _ => (),
         }
-        drop(done);
+        if let Some(guard) = done.and_then(|done| done.guard) {
+            failed.leave(guard);
+        }
         if let Some(frames) = missed {
             note_missed(frames);
         }

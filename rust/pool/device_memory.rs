@@ -34,7 +34,9 @@ use kernel::{
             Atomic,
             Relaxed,
             Release, //
-        }, //
+        },
+        new_mutex,
+        Mutex, //
     },
     types::Opaque, //
 };
@@ -68,6 +70,9 @@ pub(crate) struct DeviceMemory {
     used: KVVec<Atomic<u64>>,
     /// The word of `used` in which a free page was found last.
     hint: Atomic<usize>,
+    /// Held while a page is set up, which would undo a mark that comes meanwhile. Comes after all locks of the driver.
+    #[pin]
+    setup: Mutex<()>,
 }
 
 // SAFETY: The kernel's map belongs to no task; all else is `Send`.
@@ -117,6 +122,7 @@ impl DeviceMemory {
                 region: Region::request(start, size)?,
                 used,
                 hint: Atomic::new(0),
+                setup <- new_mutex!((), "anon_rmap_setup"),
             }),
             GFP_KERNEL,
         )?;
@@ -167,28 +173,35 @@ impl DeviceMemory {
 
     /// A page; filled with zeroes with `zero`. [`ENOSPC`]. Takes O(n / 64) for n pages if nearly all are used.
     pub(super) fn alloc(&self, zero: bool) -> Result<OwnedPage> {
-        let frame = loop {
+        let page: OwnedPage = loop {
             let pfn = (self.region.start >> PAGE_SHIFT) + self.take_any().ok_or(ENOSPC)?;
             let frame = self.frame(pfn).ok_or(ENOSPC)?;
-            if !frame.is_marked() {
-                break frame;
+            let _setup = self.setup.lock();
+            if frame.is_marked() {
+                // It failed while it was given back. Its bit stays set.
+                continue;
             }
-            // It failed while it was given back. Its bit stays set.
-        };
-        // Not to be unloaded as long as somebody has the page: a pipe can keep it for ever.
-        // SAFETY: The module is ours, and in use now.
-        unsafe { bindings::__module_get(helpers::THIS_MODULE) };
-        // SAFETY: By the invariant the frame is ours, so its page is ours to set up; this takes a reference, and locks the page.
-        let page: OwnedPage = unsafe {
-            bindings::zone_device_page_init(frame.as_ptr(), self.pgmap.get(), 0);
-            helpers::anon_rmap_unlock_page(frame.as_ptr());
-            ARef::from_raw(NonNull::from(frame).cast())
+            // Not to be unloaded as long as somebody has the page: a pipe can keep it for ever.
+            // SAFETY: The module is ours, and in use now.
+            unsafe { bindings::__module_get(helpers::THIS_MODULE) };
+            // SAFETY: By the invariant the frame is ours, so its page is ours to set up; this takes a reference, and locks the page.
+            break unsafe {
+                bindings::zone_device_page_init(frame.as_ptr(), self.pgmap.get(), 0);
+                helpers::anon_rmap_unlock_page(frame.as_ptr());
+                ARef::from_raw(NonNull::from(frame).cast())
+            };
         };
         if zero {
             // SAFETY: Nobody else has the page yet.
             unsafe { helpers::anon_rmap_clear_page(page.as_ptr()) };
         }
         Ok(page)
+    }
+
+    /// Marks `frame` as bad, whoever is about to hand it out. Sleeps.
+    pub(crate) fn mark(&self, frame: &Frame) {
+        let _setup = self.setup.lock();
+        frame.set_mark();
     }
 
     /// Sets a bit that is clear.

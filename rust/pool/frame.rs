@@ -9,12 +9,18 @@
 //!
 //! The map's lock makes a lookup safe against the owner being freed: the relation is broken under
 //! the lock before the owner's memory is freed, and a lookup takes its reference under the lock.
+//!
+//! The kernel can mark a page of ours as bad at any time, takes no reference, and drops one when it undoes that. An owner sees to it
+//! that the mark gets one. A page in system RAM that has none says that it is nobody's: then who hears of the mark [claims](claim) a
+//! reference for it, and signs the frame as one that is out of use. The allocator clears `private` of a page that is freed.
 
-use super::frame_at;
+use super::device_memory::DeviceMemory;
 use crate::{
+    helpers,
     loading::Loading,
     page::{
         Frame,
+        OwnedPage,
         Page, //
     }, //
 };
@@ -40,6 +46,18 @@ global_lock! {
 /// Evidence of the map's lock.
 type Secret = GlobalGuard<SECRET>;
 
+/// The frame `pfn`, if it is one of those that the pool can own.
+fn frame_at(pfn: u64) -> Option<&'static Frame> {
+    if let Some(pool) = DeviceMemory::get() {
+        return pool.frame(pfn);
+    }
+    // SAFETY: Any number is allowed.
+    let page = unsafe { bindings::pfn_to_online_page(pfn as usize) };
+    // SAFETY: It is null or a `struct page`. As all who look at memory by its number we rely on it that these stay when memory
+    // goes offline.
+    unsafe { Frame::from_raw(page) }
+}
+
 /// Draws the secret. Errors as those of [`Loading::init`].
 pub(crate) fn init(loading: &mut Loading) -> Result {
     loading.init(&SECRET)?;
@@ -60,14 +78,37 @@ fn words(frame: &Frame) -> (*mut usize, *mut usize) {
     (private.cast(), index.cast())
 }
 
-/// Writes what `page` is remembered with: the address of its owner, or 0 for nothing.
-fn write(page: &Page, owner: usize, secret: &Secret) {
-    let (private, index) = words(page);
-    let check = if owner == 0 { 0 } else { owner ^ **secret };
+/// Writes what `page` is remembered with: the address of its owner.
+fn write_owner(page: &Page, owner: usize, secret: &Secret) {
+    write(page, owner, owner ^ **secret, secret);
+}
+
+fn write(page: &Page, private: usize, index: usize, _secret: &Secret) {
+    let words = words(page);
     // SAFETY: By the page's invariant the words are the driver's; the lock excludes lookups.
     unsafe {
-        private.write_volatile(owner);
-        index.write_volatile(check);
+        words.0.write_volatile(private);
+        words.1.write_volatile(index);
+    }
+}
+
+/// What `private` of `frame` is.
+fn private(frame: &Frame) -> usize {
+    // SAFETY: It is a word of a `struct page`. Its owner, if not us, may change it meanwhile.
+    unsafe { words(frame).0.read_volatile() }
+}
+
+/// Whether `private` says that the frame is out of use.
+fn is_sign(private: usize) -> bool {
+    private & !(helpers::ANON_RMAP_VALUE_MASK as usize) == helpers::ANON_RMAP_SIGN as usize
+}
+
+/// What `private` of a page is that is nobody's.
+fn nobodys() -> usize {
+    match DeviceMemory::get() {
+        // It tells the driver itself of marks there.
+        Some(_) => 0,
+        None => helpers::ANON_RMAP_NOBODYS as usize,
     }
 }
 
@@ -88,12 +129,81 @@ fn read<'a>(frame: &'a Frame, secret: &Secret) -> Option<(&'a Page, NonNull<c_vo
 ///
 /// `page` must be owned by `owner`, which must be live until [`forget`] has been called. All owners must be of one type.
 pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) {
-    write(page, ptr::from_ref(owner) as usize, &SECRET.lock());
+    let is_claimed;
+    {
+        let secret = SECRET.lock();
+        is_claimed = is_sign(private(page));
+        write_owner(page, ptr::from_ref(owner) as usize, &secret);
+    }
+    if is_claimed {
+        // SAFETY: `claim` has left it to whom the page belongs.
+        Page::leave_guard(unsafe { OwnedPage::from_raw(NonNull::from(page)) });
+    }
 }
 
 /// Undoes [`remember`]: afterwards no lookup finds the page's owner.
 pub(crate) fn forget(page: &Page) {
-    write(page, 0, &SECRET.lock());
+    write(page, nobodys(), 0, &SECRET.lock());
+}
+
+/// Says of a new page that it is nobody's yet.
+pub(super) fn begin(page: &Page) {
+    // SAFETY: By the page's invariant the word is the driver's. Nobody has been told of the page.
+    unsafe { words(page).0.write_volatile(nobodys()) };
+}
+
+/// Takes a reference for the kernel's mark of frame `pfn`, if there is a page of ours that is nobody's, and makes `private` the `sign`
+/// that says so; whether it has. Does not sleep.
+pub(crate) fn claim(pfn: u64, sign: usize) -> bool {
+    let is_nobodys = |frame| private(frame) == helpers::ANON_RMAP_NOBODYS as usize;
+    let Some(frame) = frame_at(pfn).filter(|frame| is_nobodys(frame)) else {
+        return false;
+    };
+    let secret = SECRET.lock();
+    // SAFETY: It is a `struct page`.
+    if !unsafe { helpers::anon_rmap_get_page_unless_zero(frame.as_ptr()) } {
+        return false;
+    }
+    let is_claimed = is_nobodys(frame);
+    if is_claimed {
+        // Not `index`: the page can be on its way into a page cache, to be marked.
+        // SAFETY: It is a page of ours: nothing else is marked so. The lock excludes others.
+        unsafe { words(frame).0.write_volatile(sign) };
+    } else {
+        // It has been freed, and is somebody else's.
+        drop(secret);
+        // SAFETY: The reference was taken above.
+        unsafe { helpers::anon_rmap_put_page(frame.as_ptr()) };
+    }
+    is_claimed
+}
+
+/// Whether the mark of `page`, which is nobody's, has [claimed](claim) its reference; that is the caller's to know then.
+pub(crate) fn take_claim(page: &Page) -> bool {
+    let secret = SECRET.lock();
+    let is_claimed = is_sign(private(page));
+    if is_claimed {
+        write(page, nobodys(), 0, &secret);
+    }
+    is_claimed
+}
+
+/// Makes `private` of `page`, which is given up, the `sign` that says so, and sees to it that the kernel's mark has one reference:
+/// `has_reference` if it has already, but for one that it may have [claimed](claim).
+pub(crate) fn sign(page: &Page, sign: usize, has_reference: bool) {
+    let is_claimed;
+    {
+        let secret = SECRET.lock();
+        is_claimed = is_sign(private(page));
+        if !has_reference && !is_claimed {
+            OwnedPage::into_raw(page.into());
+        }
+        write(page, sign, 0, &secret);
+    }
+    if has_reference && is_claimed {
+        // SAFETY: One is enough.
+        drop(unsafe { OwnedPage::from_raw(NonNull::from(page)) });
+    }
 }
 
 /// What `f` makes of the page in frame `pfn` and of what it was [remembered](remember) with, if it was; until `f` returns, that

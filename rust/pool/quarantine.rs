@@ -20,7 +20,10 @@ use crate::{
         OwnedPage,
         Page, //
     },
-    pool::device_memory::DeviceMemory, //
+    pool::{
+        device_memory::DeviceMemory,
+        frame, //
+    }, //
 };
 use core::fmt;
 use kernel::{
@@ -137,7 +140,9 @@ pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) ->
     if DeviceMemory::get().is_some() {
         page.set_mark();
     } else if page.is_marked() {
-        OwnedPage::into_raw(page.into());
+        if !frame::take_claim(page) {
+            OwnedPage::into_raw(page.into());
+        }
     } else {
         // SAFETY: The page is the driver's, and no lock is held.
         if !unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), cause == Cause::Software) } {
@@ -148,25 +153,21 @@ pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) ->
     made
 }
 
-/// Takes the reference that belongs to the mark of `page`.
-pub(crate) fn take_reference(page: &Page) {
-    if DeviceMemory::get().is_none() {
-        OwnedPage::into_raw(page.into());
-    }
-}
-
 /// As [`mark`], but does not wait, and the kernel gets to know nothing.
 pub(crate) fn mark_at_once(page: &Page) -> Mark {
-    take_reference(page);
-    take_reference(page);
+    if DeviceMemory::get().is_none() {
+        OwnedPage::into_raw(page.into());
+        OwnedPage::into_raw(page.into());
+    }
     page.set_mark();
     Mark::Uncounted
 }
 
 /// As [`add`], but does not wait for memory: what finds none is counted when the module is loaded again.
-fn try_add(pfn: u64, kind: Kind) {
+/// `value` is the kind, and what is added to it.
+fn try_add(pfn: u64, value: u32) {
     // SAFETY: No requirements.
-    unsafe { helpers::anon_rmap_quarantine_try_add(pfn as usize, kind as c_int) };
+    unsafe { helpers::anon_rmap_quarantine_try_add(pfn as usize, value as c_int) };
 }
 
 /// Counts the frame `pfn`, which is marked, among those that are out of use. Sleeps.
@@ -179,24 +180,54 @@ pub(crate) fn add(pfn: u64, kind: Kind) {
 pub(crate) fn quarantine(page: OwnedPage) {
     let marking = marking();
     let mark = mark(&page, Cause::Software, Kind::Software, &marking);
-    keep(page, Kind::Software, mark);
+    keep(page, Kind::Software, mark, true);
 }
 
-/// Gives up `page`, whose frame is out of use, in favour of its `mark`, which has its references.
+/// Gives up `page`, whose frame is out of use, in favour of its `mark`, with `has_reference` if that has its reference already.
 ///
 /// Does not reclaim memory.
-pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark) {
+pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark, has_reference: bool) {
     if DeviceMemory::get().is_some() {
-        try_add(page.pfn(), kind);
         // Marked as it is, it is not handed out again.
+        try_add(page.pfn(), kind as u32);
         return;
     }
-    let kind = match mark {
-        Mark::Counted => kind as c_int,
-        Mark::Uncounted => kind as c_int | helpers::ANON_RMAP_UNCOUNTED as c_int,
+    let value = value(kind, mark);
+    // SAFETY: The page is ours.
+    unsafe { helpers::anon_rmap_quarantine_uncharge(page.as_ptr()) };
+    frame::sign(&page, sign(value), has_reference);
+    try_add(page.pfn(), value);
+    // The mark has its reference.
+    drop(page.take_guard());
+}
+
+/// What is known of a frame that is given up.
+fn value(kind: Kind, mark: Mark) -> u32 {
+    let uncounted = match mark {
+        Mark::Counted => 0,
+        Mark::Uncounted => helpers::ANON_RMAP_UNCOUNTED,
     };
-    // SAFETY: The page is ours, and nobody looks for an anon in it any more.
-    unsafe { helpers::anon_rmap_quarantine_sign(page.as_ptr(), kind) };
+    kind as u32 | uncounted | helpers::ANON_RMAP_GIVEN_UP
+}
+
+/// What is in `private` then.
+fn sign(value: u32) -> usize {
+    helpers::ANON_RMAP_SIGN as usize | value as usize
+}
+
+/// The kernel has marked frame `pfn`, in which there is no anon: if its page is of the driver, and still somebody's or about to be an
+/// anon's, the mark gets a reference, and the frame is out of use. Does not sleep.
+pub(crate) fn claim(pfn: u64) {
+    let value = value(Kind::Software, Mark::Counted);
+    if frame::claim(pfn, sign(value)) {
+        try_add(pfn, value);
+    }
+}
+
+/// Whether nobody has a reference to what is in the frame `pfn`, which is out of use, but its mark.
+pub(crate) fn is_unused(pfn: u64) -> bool {
+    // SAFETY: Any number is allowed.
+    unsafe { helpers::anon_rmap_quarantine_is_unused(pfn as usize) }
 }
 
 /// Why the frame `pfn`, which holds no anon, is out of use; `None` if it is in use.
