@@ -132,7 +132,7 @@ pub(crate) enum Mark {
 
 /// Marks the frame of `page`, which nobody maps, as bad, with all that the kernel does about such a frame; if it is marked
 /// already, only the reference that belongs to the mark is taken. In system RAM, afterwards there is that reference beside the
-/// owner's, and the page is remembered as nobody's, see [`frame`](super::frame).
+/// owner's, and the page is remembered as nobody's, see [`frame`].
 ///
 /// Sleeps; the caller must hold no lock.
 pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) -> Mark {
