@@ -133,7 +133,8 @@ impl Spot {
         }
     }
 
-    /// Adds to `spots` the good pages of a VMA at `pages`. Returns how many pages it has there, and what it covers of that; `None` if it does not have the first one any more. [`ENOMEM`].
+    /// Adds to `spots` the good pages of a VMA at `pages`. Returns how many pages it has there, and what it covers of that; `None` if
+    /// it does not have the first one any more. [`ENOMEM`].
     fn add_good(
         process: &process::Id,
         state: &Arc<VmaState>,

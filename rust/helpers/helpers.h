@@ -156,22 +156,24 @@ bool anon_rmap_early_kill(void);
 
 /* quarantine.c */
 
-/* Why a frame is out of use: one of the first two, with the third added if the kernel has not counted the frame. */
-enum anon_rmap_quarantine_kind {
+/*
+ * What is known of a frame that is out of use, its value: why, one of the first two; that the kernel has not counted it; and that it was
+ * given up, so that nobody has it any more but its mark.
+ */
+enum anon_rmap_quarantine_value {
 	ANON_RMAP_SOFTWARE = 1,
 	ANON_RMAP_HARDWARE = 2,
 	ANON_RMAP_UNCOUNTED = 4,
+	ANON_RMAP_GIVEN_UP = 8,
 };
 
 /*
  * What is in `private` of a page of ours in system RAM that no anon has: one that is not an anon's yet, or not any more; and one that was
- * given up, which the next module to be loaded knows by that. To the latter are added its kind, and
+ * given up, with its value added, which the next module to be loaded knows by that.
  */
 #define ANON_RMAP_NOBODYS 0x616e6f6e726d6200UL
 #define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
 #define ANON_RMAP_VALUE_MASK 0xffUL
-/* Nobody has the frame any more but its mark: it is signed. */
-#define ANON_RMAP_GIVEN_UP 8
 
 int anon_rmap_quarantine_init(void);
 void anon_rmap_quarantine_exit(void);
@@ -182,7 +184,6 @@ bool anon_rmap_quarantine_set_hardware(unsigned long pfn);
 int anon_rmap_quarantine_release(unsigned long pfn);
 void anon_rmap_quarantine_uncharge(struct page *page);
 bool anon_rmap_quarantine_is_unused(unsigned long pfn);
-bool anon_rmap_quarantine_has(unsigned long pfn);
 void anon_rmap_quarantine_add_signed(void);
 bool anon_rmap_mark_bad(struct page *page, bool simulated);
 int anon_rmap_unmark_bad(struct page *page);

@@ -15,7 +15,7 @@
 
 #include "helpers.h"
 
-/* The frames. The value of each is its kind, with ANON_RMAP_UNCOUNTED and ANON_RMAP_GIVEN_UP added. */
+/* The frames, each with its value, see helpers.h. */
 static DEFINE_XARRAY(anon_rmap_frames);
 
 /* The file in whose page cache a frame is while memory_failure() handles it. */
@@ -104,12 +104,6 @@ void anon_rmap_quarantine_try_add(unsigned long pfn, int kind)
 	xa_unlock(&anon_rmap_frames);
 }
 
-/* Whether frame @pfn was added, and not found to be in use again since. */
-bool anon_rmap_quarantine_has(unsigned long pfn)
-{
-	return xa_load(&anon_rmap_frames, pfn);
-}
-
 /* The value of the first frame from *@pfn on that is out of use, which is put there; 0 if there is none. Forgets what no longer is. */
 static unsigned long anon_rmap_find_locked(unsigned long *pfn, unsigned long last)
 {
@@ -193,6 +187,8 @@ int anon_rmap_quarantine_release(unsigned long pfn)
 	/* The references of the mark are two. */
 	if (page_count(page) > 2)
 		return -EBUSY;
+	/* Who marks it before it is free has a reference claimed. */
+	set_page_private(page, ANON_RMAP_NOBODYS);
 	ClearPageHWPoison(page);
 	put_page(page);
 	put_page(page);
