@@ -2,16 +2,16 @@
 
 //! Where pages come from: system RAM, or a reserved range that is [device memory](device_memory).
 
-use crate::page::OwnedPage;
-use core::{
-    mem::ManuallyDrop,
-    ptr::NonNull, //
+use crate::{
+    gfp::to_gfp,
+    helpers,
+    page::OwnedPage, //
 };
+use core::ptr::NonNull;
 use device_memory::DeviceMemory;
 use kernel::{
     alloc::Flags,
-    prelude::*,
-    sync::aref::ARef, //
+    prelude::*, //
 };
 use quarantine::{
     Kind,
@@ -33,15 +33,15 @@ pub(crate) fn alloc(flags: Flags) -> Result<OwnedPage> {
         return pool.alloc(flags & __GFP_ZERO == __GFP_ZERO);
     }
     loop {
-        let page = ManuallyDrop::new(kernel::page::Page::alloc_page(flags | __GFP_HIGHMEM)?);
-        let page = NonNull::new(page.as_ptr()).ok_or(ENOMEM)?;
-        // SAFETY: The reference is that of the kernel's type, which does not give it back. The page is ours.
-        let page: OwnedPage = unsafe { ARef::from_raw(page.cast()) };
-        frame::begin(&page);
-        if !page.is_marked() {
+        // SAFETY: No requirements.
+        let page = unsafe { helpers::anon_rmap_alloc_frozen_page(to_gfp(flags | __GFP_HIGHMEM)) };
+        // SAFETY: It was just allocated, without a reference.
+        let (page, guard, is_marked) = unsafe { frame::begin(NonNull::new(page).ok_or(ENOMEM)?) };
+        if !is_marked {
             return Ok(page);
         }
         // It was marked when it was free, or right now.
         quarantine::keep(page, Kind::Software, Mark::Counted, false);
+        drop(guard);
     }
 }

@@ -3,6 +3,7 @@
 //! Slab caches, for objects of which there are many: kmalloc would round them up to nearly twice their size.
 
 use crate::{
+    gfp::to_gfp,
     helpers,
     loading::Loading, //
 };
@@ -101,17 +102,4 @@ impl<T> Drop for Created<T> {
         // SAFETY: `create` created the cache and put it there; by the invariant nobody uses it, nor has an object of it.
         unsafe { helpers::anon_rmap_cache_destroy(cache) };
     }
-}
-
-/// The C value of `flags`, which do not give it away.
-fn to_gfp(flags: Flags) -> u32 {
-    [
-        (GFP_KERNEL, bindings::GFP_KERNEL),
-        (GFP_ATOMIC, bindings::GFP_ATOMIC),
-        (GFP_NOWAIT, bindings::GFP_NOWAIT),
-        (__GFP_NOWARN, bindings::__GFP_NOWARN),
-    ]
-    .into_iter()
-    .filter(|(flag, _)| flags.contains(*flag))
-    .fold(0, |gfp, (_, bits)| gfp | bits)
 }

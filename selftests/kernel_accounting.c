@@ -14,7 +14,7 @@
 
 #define PAGES 16
 
-static long drills = 100;
+static long drills = 100, rounds = 20000;
 
 static long undo(void *unused, long pfn)
 {
@@ -249,6 +249,71 @@ static long mark_and_undo_by_kernel(void *unused, long pfn)
 	for (int i = 0; i < 3 && undo_by_kernel(pfn); i++)
 		;
 	return 0;
+}
+
+/* The frames of the machine, one bit each, of a guest of up to 4 GiB. */
+#define FRAMES (1UL << 20)
+
+struct churn {
+	uint64_t pfn;
+	bool has_ended;
+};
+
+/* Has the kernel mark the frame that the other process has right now, and undo that, which it may refuse: until that one has ended. */
+static long mark_what_is_discarded(void *churn, long unused)
+{
+	struct churn *other = churn;
+
+	(void)unused;
+	while (!__atomic_load_n(&other->has_ended, __ATOMIC_ACQUIRE))
+		mark_and_undo_by_kernel(NULL, __atomic_load_n(&other->pfn, __ATOMIC_RELAXED));
+	return 0;
+}
+
+/*
+ * Marked when it is in use, on its way, free, or allocated but nobody's: no undo frees what somebody has. The kernel's count is not
+ * compared: free_pages_prepare() can lose a mark.
+ */
+TEST_F_TIMEOUT(kernel_accounting, marked_while_it_is_discarded, 300)
+{
+	struct churn *churn = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	static uint8_t had[FRAMES / 8];
+	long quarantined = counter("quarantined");
+	struct peer *kernel;
+
+	if (!variant->device)
+		SKIP(return, "frames of others are what the kernel frees then");
+	if (!access("/sys/kernel/debug/kmemleak", F_OK))
+		SKIP(return, "here it takes the frame for itself, for its checks, and its undo frees that");
+	ASSERT_NE(MAP_FAILED, churn);
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTFORK));
+	churn->pfn = pfn_of(self->memory);
+	kernel = fork_peer();
+	ASSERT_NE(NULL, kernel);
+	begin_peer_call(kernel, mark_what_is_discarded, churn, 0);
+	for (long round = 0; round < rounds; round++) {
+		uint64_t pfn;
+
+		store(self->memory, 1);
+		pfn = pfn_of(self->memory);
+		ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+		if (pfn && pfn < FRAMES) {
+			__atomic_store_n(&churn->pfn, pfn, __ATOMIC_RELAXED);
+			had[pfn / 8] |= 1 << pfn % 8;
+		}
+	}
+	__atomic_store_n(&churn->has_ended, true, __ATOMIC_RELEASE);
+	end_peer_call(kernel);
+	end_peer(kernel);
+	for (uint64_t pfn = 0; pfn < FRAMES; pfn++) {
+		if (had[pfn / 8] & 1 << pfn % 8) {
+			EXPECT_TRUE(await(is_undone_in_the_end, pfn));
+		}
+	}
+	EXPECT_EQ(quarantined, counter("quarantined"));
+	fill(self->memory, PAGES, 2);
+	EXPECT_TRUE(filled(self->memory, 0, PAGES, 2));
+	ASSERT_EQ(0, munmap(churn, PAGE));
 }
 
 /* Fills page @index again as fill() with seed 1 has. */

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Memory of the device behaves like anonymous memory: mmap, fork, mprotect, munmap. */
+#include <linux/mempolicy.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 #include "lib/fixture.h"
@@ -24,6 +26,28 @@ TEST_F(mapping, memory_is_not_shared_between_mappings)
 	ASSERT_NE(MAP_FAILED, other);
 	fill(self->memory, PAGES, 1);
 	EXPECT_TRUE(zeroed(other, PAGES));
+}
+
+/* Each of the guest's nodes in turn; one, unless it has more ("numa=fake=2"). */
+TEST_F(mapping, pages_are_of_the_nodes_that_the_task_wants)
+{
+	for (int node = 0; node < 8; node++) {
+		char name[64], *page = self->memory + node * PAGE;
+		unsigned long nodes = 1UL << node;
+		int found = -1;
+
+		snprintf(name, sizeof(name), "/sys/devices/system/node/node%d", node);
+		if (access(name, F_OK))
+			break;
+		ASSERT_EQ(0, syscall(SYS_set_mempolicy, MPOL_BIND, &nodes, 64));
+		EXPECT_EQ(0, store(page, 1).signal);
+		ASSERT_EQ(0, syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0));
+		ASSERT_EQ(0, syscall(SYS_get_mempolicy, &found, NULL, 0, page, MPOL_F_NODE | MPOL_F_ADDR));
+		EXPECT_EQ(node, found);
+		/* And back again, without a policy. */
+		ASSERT_EQ(0, madvise(page, PAGE, MADV_DONTNEED));
+		EXPECT_WORD(0, load(page));
+	}
 }
 
 TEST_F(mapping, private_memory_is_shown_as_private)

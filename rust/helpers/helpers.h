@@ -33,6 +33,7 @@ bool anon_rmap_page_test_clear_guarded(struct page *page);
 bool anon_rmap_page_hwpoison(const struct page *page);
 void anon_rmap_page_set_hwpoison(struct page *page);
 bool anon_rmap_page_test_clear_hwpoison(struct page *page);
+struct page *anon_rmap_alloc_frozen_page(gfp_t gfp);
 bool anon_rmap_page_freeze(struct page *page);
 void anon_rmap_page_unfreeze(struct page *page);
 void anon_rmap_page_shake(struct page *page);

@@ -92,6 +92,40 @@ void anon_rmap_page_unfreeze(struct page *page)
 	folio_ref_unfreeze(page_folio(page), 2);
 }
 
+#ifdef CONFIG_NUMA
+/* For a moment the page has a reference, which the kernel's undo of a failure drops if the frame was marked when it was free. */
+static struct page *anon_rmap_alloc_page_and_freeze(gfp_t gfp)
+{
+	struct page *page;
+
+	while ((page = alloc_page(gfp))) {
+		bool is_marked = PageHWPoison(page);
+
+		if (anon_rmap_page_freeze(page))
+			break;
+		/* That undo is under way, or it will find the reference that belongs to the mark. */
+		if (!is_marked)
+			put_page(page);
+	}
+	return page;
+}
+#endif
+
+/* Exported to modules, but declared in mm/page_alloc.h. */
+struct page *__alloc_frozen_pages_noprof(gfp_t gfp, unsigned int order, int preferred_nid, nodemask_t *nodemask,
+					 unsigned int alloc_flags);
+
+/* As alloc_page(), but nobody can get a reference to the page yet: there is none. */
+struct page *anon_rmap_alloc_frozen_page(gfp_t gfp)
+{
+#ifdef CONFIG_NUMA
+	/* No function that is exported allocates so and knows the policy. */
+	if (current->mempolicy)
+		return anon_rmap_alloc_page_and_freeze(gfp);
+#endif
+	return alloc_hooks(__alloc_frozen_pages_noprof(gfp, 0, numa_node_id(), NULL, 0));
+}
+
 /* Exported to modules, but declared in mm/internal.h. */
 void shake_folio(struct folio *folio);
 

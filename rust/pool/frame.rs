@@ -33,6 +33,10 @@ use kernel::{
     ffi::c_void,
     prelude::*,
     sync::{
+        barrier::{
+            smp_mb,
+            Full, //
+        },
         global_lock,
         GlobalGuard, //
     }, //
@@ -146,10 +150,25 @@ pub(crate) fn forget(page: &Page) {
     write(page, nobodys(), 0, &SECRET.lock());
 }
 
-/// Says of a new page that it is nobody's yet.
-pub(super) fn begin(page: &Page) {
+/// Makes a new page one of ours that is nobody's yet. Two references to it: with the second one the kernel leaves alone what it has
+/// marked while nobody had any; and whether it has marked the page, then or right now.
+///
+/// # Safety
+///
+/// `page` must be new, and without a reference.
+pub(super) unsafe fn begin(page: NonNull<bindings::page>) -> (OwnedPage, OwnedPage, bool) {
+    // SAFETY: By the requirement it is ours, and the references are taken below, before anybody can give them back.
+    let reference = || unsafe { OwnedPage::from_raw(page.cast()) };
+    let (page, guard) = (reference(), reference());
     // SAFETY: By the page's invariant the word is the driver's. Nobody has been told of the page.
-    unsafe { words(page).0.write_volatile(nobodys()) };
+    unsafe { words(&page).0.write_volatile(nobodys()) };
+    let was_marked = page.is_marked();
+    // SAFETY: By the requirement nobody has a reference.
+    unsafe { helpers::anon_rmap_page_unfreeze(page.as_ptr()) };
+    // Pairs with the mark being set before anybody looks for a reference: who finds none is seen here.
+    smp_mb(Full);
+    let is_marked = was_marked || page.is_marked();
+    (page, guard, is_marked)
 }
 
 /// Takes a reference for the kernel's mark of frame `pfn`, if there is a page of ours that is nobody's, and makes `private` the `sign`
