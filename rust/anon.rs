@@ -140,10 +140,13 @@ impl Anon {
         // SAFETY: The page is the anon's, and nobody replaces it yet.
         let page = unsafe { &*raw };
         // SAFETY: The anon owns the page, and forgets it when its last reference goes.
-        unsafe { frame::remember(page, &*anon) };
+        let has_failed = unsafe { frame::remember(page, &*anon) };
         stats::ANONS.inc();
+        if has_failed {
+            anon.lock().set_failed();
+        }
         // Whoever reports a failure from here on finds the anon.
-        Ok((!page.is_marked()).then_some(anon))
+        Ok((!has_failed && !page.is_marked()).then_some(anon))
     }
 
     /// Locks the anon. Sleeps. Comes after the lock of an amap, before that of an anon_vma.

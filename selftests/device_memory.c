@@ -133,17 +133,6 @@ static long take_offline(void *unused, long pfn)
 	return hard_offline_pfn(pfn);
 }
 
-static bool is_listed_as_hardware(uint64_t pfn)
-{
-	char *list = read_file(DEBUGFS "quarantine"), line[64];
-	bool is;
-
-	snprintf(line, sizeof(line), "pfn=%#lx kind=hardware\n", pfn);
-	is = list && strstr(list, line);
-	free(list);
-	return is;
-}
-
 /* Whoever has it when it fails, it is not used again. */
 TEST_F_TIMEOUT(device_memory, frame_that_changes_hands, 300)
 {

@@ -308,6 +308,28 @@ TEST_F(machine_check, frame_out_of_use_that_a_pipe_still_has)
 	close(ends[1]);
 }
 
+/* Nobody has it mapped, and the kernel marks it as it does a page that it does not know. */
+TEST_F(machine_check, page_that_only_a_pipe_has)
+{
+	uint64_t pfn = pfn_of(self->memory);
+	struct iovec page = { self->memory, PAGE };
+	char content[PAGE];
+	int ends[2];
+
+	ASSERT_EQ(0, pipe(ends));
+	ASSERT_EQ(PAGE, vmsplice(ends[1], &page, 1, 0));
+	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
+	machine_check(ACTION_OPTIONAL, pfn);
+	EXPECT_TRUE(await(is_listed_as_hardware, pfn));
+	/* The kernel has taken device memory from the direct map, and says so to who reads it. */
+	EXPECT_EQ(has_pool() ? -1 : PAGE, read(ends[0], content, PAGE));
+	close(ends[0]);
+	close(ends[1]);
+	/* For good. */
+	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
+	EXPECT_TRUE(is_listed_as_hardware(pfn));
+}
+
 TEST_F(machine_check, frame_that_soft_offline_has_put_aside)
 {
 	long quarantined = counter("quarantined"), total = counter("machine_checks_total");

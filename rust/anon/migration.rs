@@ -80,9 +80,9 @@ impl Migration<'_> {
             return Err((error, to));
         }
         // SAFETY: The anon owns the page from here on, and forgets it when its last reference goes, unless it turns out to be bad.
-        unsafe { frame::remember(&to, self.0) };
+        let has_failed = unsafe { frame::remember(&to, self.0) };
         // As in `Anon::new`, whoever reports that later finds the anon.
-        if to.is_marked() {
+        if has_failed || to.is_marked() {
             frame::forget(&to);
             return Err((ENOMEM, to));
         }

@@ -102,9 +102,16 @@ fn private(frame: &Frame) -> usize {
     unsafe { words(frame).0.read_volatile() }
 }
 
+const VALUE: usize = helpers::ANON_RMAP_VALUE_MASK as usize;
+
 /// Whether `private` says that the frame is out of use.
 fn is_sign(private: usize) -> bool {
-    private & !(helpers::ANON_RMAP_VALUE_MASK as usize) == helpers::ANON_RMAP_SIGN as usize
+    private & !VALUE == helpers::ANON_RMAP_SIGN as usize
+}
+
+/// Whether `private` says that the page is nobody's, in system RAM. What is known of it is in its low bits.
+fn is_nobodys(private: usize) -> bool {
+    private & !VALUE == helpers::ANON_RMAP_NOBODYS as usize
 }
 
 /// What `private` of a page is that is nobody's.
@@ -127,22 +134,23 @@ fn read<'a>(frame: &'a Frame, secret: &Secret) -> Option<(&'a Page, NonNull<c_vo
     Some((unsafe { Page::in_frame(frame) }, owner))
 }
 
-/// Makes [`with_owner`] find `owner` by the frame of `page`.
+/// Makes [`with_owner`] find `owner` by the frame of `page`. Whether the hardware has failed under it when it was nobody's.
 ///
 /// # Safety
 ///
 /// `page` must be owned by `owner`, which must be live until [`forget`] has been called. All owners must be of one type.
-pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) {
-    let is_claimed;
+pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) -> bool {
+    let before;
     {
         let secret = SECRET.lock();
-        is_claimed = is_sign(private(page));
+        before = private(page);
         write_owner(page, ptr::from_ref(owner) as usize, &secret);
     }
-    if is_claimed {
+    if is_sign(before) {
         // SAFETY: `claim` has left it to whom the page belongs.
         Page::leave_guard(unsafe { OwnedPage::from_raw(NonNull::from(page)) });
     }
+    DeviceMemory::get().is_none() && before & helpers::ANON_RMAP_HARDWARE as usize != 0
 }
 
 /// Undoes [`remember`]: afterwards no lookup finds the page's owner.
@@ -171,30 +179,51 @@ pub(super) unsafe fn begin(page: NonNull<bindings::page>) -> (OwnedPage, OwnedPa
     (page, guard, is_marked)
 }
 
-/// Takes a reference for the kernel's mark of frame `pfn`, if there is a page of ours that is nobody's, and makes `private` the `sign`
-/// that says so; whether it has. Does not sleep.
-pub(crate) fn claim(pfn: u64, sign: usize) -> bool {
-    let is_nobodys = |frame| private(frame) == helpers::ANON_RMAP_NOBODYS as usize;
-    let Some(frame) = frame_at(pfn).filter(|frame| is_nobodys(frame)) else {
+/// Replaces what is known of the page in frame `pfn`, if that is nobody's, by what `change` makes of it: the word that `private` becomes.
+/// If that says that the frame is out of use, it gets a reference; whether it has. Does not sleep, nor may `change`.
+fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize) -> bool {
+    let Some(frame) = frame_at(pfn).filter(|frame| is_nobodys(private(frame))) else {
         return false;
     };
-    let secret = SECRET.lock();
     // SAFETY: It is a `struct page`.
     if !unsafe { helpers::anon_rmap_get_page_unless_zero(frame.as_ptr()) } {
         return false;
     }
-    let is_claimed = is_nobodys(frame);
-    if is_claimed {
-        // Not `index`: the page can be on its way into a page cache, to be marked.
-        // SAFETY: It is a page of ours: nothing else is marked so. The lock excludes others.
-        unsafe { words(frame).0.write_volatile(sign) };
-    } else {
-        // It has been freed, and is somebody else's.
-        drop(secret);
+    let mut is_kept = false;
+    {
+        let _secret = SECRET.lock();
+        let before = private(frame);
+        // Or it has been freed, and is somebody else's.
+        if is_nobodys(before) {
+            let now = change(before & VALUE);
+            // Not `index`: the page can be on its way into a page cache, to be marked.
+            // SAFETY: It is a page of ours: nothing else is marked so. The lock excludes others.
+            unsafe { words(frame).0.write_volatile(now) };
+            is_kept = is_sign(now);
+        }
+    }
+    if !is_kept {
         // SAFETY: The reference was taken above.
         unsafe { helpers::anon_rmap_put_page(frame.as_ptr()) };
     }
-    is_claimed
+    is_kept
+}
+
+/// Takes a reference for the kernel's mark of frame `pfn`, if there is a page of ours that is nobody's, and makes `private` the sign that
+/// says so: that of `sign`, which is given the kind as a number if that is known already, or 0. Does not sleep, nor may `sign`.
+pub(crate) fn claim(pfn: u64, sign: impl FnOnce(usize) -> usize) {
+    change_nobodys(pfn, sign);
+}
+
+/// Has the page in frame `pfn`, if it is nobody's, remember that the hardware has failed, for who [claims](claim) it.
+pub(crate) fn note_hardware(pfn: u64) {
+    change_nobodys(pfn, |_| nobodys() | helpers::ANON_RMAP_HARDWARE as usize);
+}
+
+/// What `f` returns, while nobody [claims](claim) or [signs](sign) a frame. It may not sleep.
+pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
+    let _secret = SECRET.lock();
+    f()
 }
 
 /// Whether the mark of `page`, which is nobody's, has [claimed](claim) its reference; that is the caller's to know then.
@@ -208,8 +237,8 @@ pub(crate) fn take_claim(page: &Page) -> bool {
 }
 
 /// Makes `private` of `page`, which is given up, the `sign` that says so, and sees to it that the kernel's mark has one reference:
-/// `has_reference` if it has already, but for one that it may have [claimed](claim).
-pub(crate) fn sign(page: &Page, sign: usize, has_reference: bool) {
+/// `has_reference` if it has already, but for one that it may have [claimed](claim). `list` is called under the map's lock.
+pub(crate) fn sign(page: &Page, sign: usize, has_reference: bool, list: impl FnOnce()) {
     let is_claimed;
     {
         let secret = SECRET.lock();
@@ -218,6 +247,7 @@ pub(crate) fn sign(page: &Page, sign: usize, has_reference: bool) {
             OwnedPage::into_raw(page.into());
         }
         write(page, sign, 0, &secret);
+        list();
     }
     if has_reference && is_claimed {
         // SAFETY: One is enough.

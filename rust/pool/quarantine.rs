@@ -195,8 +195,9 @@ pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark, has_reference: bool)
     let value = value(kind, mark);
     // SAFETY: The page is ours.
     unsafe { helpers::anon_rmap_quarantine_uncharge(page.as_ptr()) };
-    frame::sign(&page, sign(value), has_reference);
-    try_add(page.pfn(), value);
+    frame::sign(&page, sign(value), has_reference, || {
+        try_add(page.pfn(), value)
+    });
     // The mark has its reference.
     drop(page.take_guard());
 }
@@ -218,10 +219,12 @@ fn sign(value: u32) -> usize {
 /// The kernel has marked frame `pfn`, in which there is no anon: if its page is of the driver, and still somebody's or about to be an
 /// anon's, the mark gets a reference, and the frame is out of use. Does not sleep.
 pub(crate) fn claim(pfn: u64) {
-    let value = value(Kind::Software, Mark::Counted);
-    if frame::claim(pfn, sign(value)) {
+    frame::claim(pfn, |kind| {
+        let kind = Kind::from_raw(kind as c_int).unwrap_or(Kind::Software);
+        let value = value(kind, Mark::Counted);
         try_add(pfn, value);
-    }
+        sign(value)
+    });
 }
 
 /// Whether nobody has a reference to what is in the frame `pfn`, which is out of use, but its mark.
@@ -305,8 +308,10 @@ fn why(error: Error) -> Error {
     }
 }
 
-/// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. False if it is in use.
+/// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. False if it is in use; a page in
+/// system RAM that is nobody's, as one that only a pipe has, remembers it until the kernel marks it.
 pub(crate) fn set_hardware(pfn: u64) -> bool {
+    frame::note_hardware(pfn);
     // SAFETY: Any number is allowed.
-    unsafe { helpers::anon_rmap_quarantine_set_hardware(pfn as usize) }
+    frame::undisturbed(|| unsafe { helpers::anon_rmap_quarantine_set_hardware(pfn as usize) })
 }

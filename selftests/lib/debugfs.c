@@ -119,3 +119,14 @@ bool is_taken_away(uint64_t pfn)
 	free(mappings);
 	return unmapped;
 }
+
+bool is_listed_as_hardware(uint64_t pfn)
+{
+	char *list = read_file(DEBUGFS "quarantine"), line[64];
+	bool is;
+
+	snprintf(line, sizeof(line), "pfn=%#lx kind=hardware\n", pfn);
+	is = list && strstr(list, line);
+	free(list);
+	return is;
+}

@@ -56,4 +56,7 @@ bool is_poisoned(uint64_t pfn);
 /* Poisoned, and mapped nowhere: a page is listed before it is unmapped. */
 bool is_taken_away(uint64_t pfn);
 
+/* Whether frame @pfn is out of use since the hardware has failed, as `quarantine` says. */
+bool is_listed_as_hardware(uint64_t pfn);
+
 #endif
