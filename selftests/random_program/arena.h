@@ -64,6 +64,16 @@ static int uffd = -1;
 static bool sealed[ARENA_PAGES];
 static unsigned int nr_sealed;
 
+/* How many of @pages from @page on come before one that is sealed. */
+static inline unsigned int unsealed_pages(unsigned int page, unsigned int pages)
+{
+	unsigned int unsealed = 0;
+
+	while (unsealed < pages && !sealed[page + unsealed])
+		unsealed++;
+	return unsealed;
+}
+
 static inline int open_once(int *fd, const char *path)
 {
 	if (*fd < 0)

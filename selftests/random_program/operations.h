@@ -252,6 +252,10 @@ static void choose_mremap(struct operation *operation, struct random *random)
 		operation->pages = 0;
 	}
 	operation->to = below(random, ARENA_PAGES - operation->to_pages + 1);
+	/* Core mm moves one VMA after the other, and anonymous memory has fewer: how much comes before a target that is sealed differs. */
+	if (vma.end < operation->page + operation->pages &&
+	    unsealed_pages(operation->to, operation->to_pages) < operation->to_pages)
+		operation->pages = operation->to_pages = 0;
 }
 
 static void perform_mremap(const struct operation *operation, enum side side, struct outcome *outcome)
@@ -280,19 +284,11 @@ static const int advices[] = {
 	MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_GUARD_REMOVE,
 };
 
+/* As is_discard() of mm/madvise.c. */
 static bool is_discard(int advice)
 {
-	return advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_GUARD_INSTALL;
-}
-
-/* How many pages of the range come before one that is sealed. */
-static unsigned int unsealed_pages(const struct operation *operation)
-{
-	unsigned int pages = 0;
-
-	while (pages < operation->pages && !sealed[operation->page + pages])
-		pages++;
-	return pages;
+	return advice == MADV_DONTNEED || advice == MADV_DONTNEED_LOCKED || advice == MADV_GUARD_INSTALL ||
+	       advice == MADV_DONTFORK;
 }
 
 static void choose_madvise(struct operation *operation, struct random *random)
@@ -301,7 +297,7 @@ static void choose_madvise(struct operation *operation, struct random *random)
 	operation->argument = advices[below(random, sizeof(advices) / sizeof(*advices))];
 	/* Core mm refuses it for sealed anonymous memory, and drivers' memory is to be as if it had. */
 	if (is_discard(operation->argument))
-		operation->pages = unsealed_pages(operation);
+		operation->pages = unsealed_pages(operation->page, operation->pages);
 	if (operation->argument == MADV_GUARD_INSTALL && uffd >= 0)
 		operation->argument = MADV_GUARD_REMOVE;
 }
