@@ -13,6 +13,7 @@ use crate::{
         Anon, //
     },
     failure::Place,
+    gfp,
     index::{
         Index,
         Pages, //
@@ -218,7 +219,7 @@ impl Spot {
     /// * [`ENOMEM`]; [`ENOSPC`] if no device memory is left.
     /// * [`EINTR`] if the current task is being killed.
     pub(crate) fn with_page<R>(mut self, f: impl FnOnce(&Anon) -> Result<R>) -> Result<(R, bool)> {
-        let flags = GFP_NOWAIT | (GFP_KERNEL_ACCOUNT & !GFP_KERNEL);
+        let flags = GFP_NOWAIT | gfp::account();
         let mut page: Option<ARef<Anon>> = None;
         let mut nodes = NodeReservation::new();
         let mut needed = 0;
