@@ -56,7 +56,6 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    warn_on, //
 };
 use replacing::Replacing;
 
@@ -280,12 +279,9 @@ impl Amap {
     }
 }
 
-/// Reserves the `needed` nodes that a change has not found; [`ENOMEM`].
+/// Reserves the `needed` nodes that a change has not found; [`ENOMEM`]. If it needs none any more, another tree that shared nodes
+/// with this one has gone since.
 fn reserve_more(reservation: &mut NodeReservation<Share>, needed: usize, flags: Flags) -> Result {
-    // Else the change would be tried for ever.
-    if warn_on!(needed <= reservation.len()) {
-        return Err(ENOMEM);
-    }
     Ok(reservation.reserve(needed, flags)?)
 }
 
