@@ -115,7 +115,6 @@ impl PoisonReservation {
         if is_new {
             // It is mapped nowhere, and nobody needs to be told.
             stats::POISONINGS.inc();
-            event::action(marked.pfn, anon.index(), (&failure).into(), failure.source);
         } else {
             follow_up(&anon, marked, &failure, policy::early_kill());
         }
@@ -203,6 +202,8 @@ fn mark(anon: &Anon, failure: &Failure, record: poisoned::RecordReservation) -> 
     content.take_mark();
     let number = record.number();
     poisoned::insert(pfn, anon.index(), record);
+    // Before anything else is done to the page.
+    event::action(pfn, anon.index(), failure.into(), failure.source);
     Ok(Marked {
         pfn,
         number,
@@ -229,7 +230,6 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
 fn follow_up(anon: &Anon, marked: Marked, failure: &Failure, policy: EarlyKill) {
     let Marked { pfn, number, .. } = marked;
     stats::POISONINGS.inc();
-    event::action(pfn, anon.index(), failure.into(), failure.source);
     if failure.kind != Poison::Kept {
         show_in_stats(&rmap::unmap(anon));
     }

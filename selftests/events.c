@@ -74,6 +74,59 @@ static int lines_with(const char *text, const char *words)
 	return lines;
 }
 
+static long fail_often(void *unused, long pfn)
+{
+	(void)unused;
+	for (int i = 0; i < 60; i++)
+		while (poison_pfn(pfn) == EHWPOISON)
+			;
+	return 0;
+}
+
+static long undo_often(void *unused, long pfn)
+{
+	(void)unused;
+	for (int i = 0; i < 60; i++)
+		while (unpoison_pfn(pfn) == ENOENT)
+			;
+	return 0;
+}
+
+/* What is done to a page by several at once is told in the order in which it was done. */
+TEST_F(events, tells_in_order)
+{
+	uint64_t pfn = pfn_of(self->memory);
+	bool is_bad = false;
+	struct peer *one, *other;
+	int told = 0;
+
+	ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTFORK));
+	one = fork_peer();
+	other = fork_peer();
+	ASSERT_NE(NULL, one);
+	ASSERT_NE(NULL, other);
+	begin_peer_call(one, fail_often, NULL, pfn);
+	begin_peer_call(other, undo_often, NULL, pfn);
+	end_peer_call(one);
+	end_peer_call(other);
+	end_peer(one);
+	end_peer(other);
+	READ_ON();
+	for (char *line = strtok(self->text, "\n"); line; line = strtok(NULL, "\n")) {
+		bool fails = strstr(line, "action=poison ");
+
+		if (!fails && !strstr(line, "action=unpoison "))
+			continue;
+		EXPECT_NE(is_bad, fails) {
+			TH_LOG("after another of the kind: %s", line);
+		}
+		is_bad = fails;
+		told++;
+	}
+	EXPECT_EQ(120, told);
+	EXPECT_FALSE(is_bad);
+}
+
 TEST_F(events, tells_what_was_done_and_who_was_hit)
 {
 	uint64_t pfn = pfn_of(self->memory + PAGE);

@@ -84,14 +84,15 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         anon.lock().clear_soft_dirty();
     }
     let old = moved?;
-    quarantine::quarantine(old);
     stats::SOFT_OFFLINES.inc();
+    // Before anybody can undo it.
     event::action(
         pfn,
         anon.index(),
         journal::PageEvent::SoftOffline,
         Source::SoftOffline,
     );
+    quarantine::quarantine(old);
     Ok(())
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
 fn move_patiently(migration: &Migration<'_>, mut to: OwnedPage) -> Result<OwnedPage> {
     for _ in 1..ATTEMPTS {
         match migration.move_to(to) {
-            Err((error, page)) if error == EBUSY => to = page,
+            Err((error, Some(page))) if error == EBUSY => to = page,
             result => return result.map_err(|(error, _)| error),
         }
         migration.shake();
