@@ -12,7 +12,10 @@ use super::{
 use crate::{
     helpers,
     page::OwnedPage,
-    pool::frame,
+    pool::{
+        frame,
+        quarantine, //
+    },
     wait::wake, //
 };
 use core::ptr;
@@ -60,16 +63,16 @@ impl Migration<'_> {
     /// * [`EHWPOISON`]: it has been poisoned meanwhile, or fails now.
     /// * [`ENOMEM`]: `to` has failed.
     ///
-    /// `to` is given back then.
-    pub(crate) fn move_to(&self, to: OwnedPage) -> Result<OwnedPage, (Error, OwnedPage)> {
+    /// `to` is given back then, unless it is bad.
+    pub(crate) fn move_to(&self, to: OwnedPage) -> Result<OwnedPage, (Error, Option<OwnedPage>)> {
         let mut content = self.0.lock();
         if !content.may_be_copied() {
-            return Err((EHWPOISON, to));
+            return Err((EHWPOISON, Some(to)));
         }
         // Whoever maps or pins the page has a reference, and one who has unmapped it keeps that until
         // no TLB has it any more. So if ours is the only one, nobody can write to it.
         let Some(from) = content.freeze() else {
-            return Err((EBUSY, to));
+            return Err((EBUSY, Some(to)));
         };
         let copied = copy_page(&to, &from);
         drop(from);
@@ -77,14 +80,23 @@ impl Migration<'_> {
             let pfn = content.pfn();
             drop(content);
             failed(self.0, pfn);
-            return Err((error, to));
+            return Err((error, Some(to)));
         }
         // SAFETY: The anon owns the page from here on, and forgets it when its last reference goes, unless it turns out to be bad.
         let has_failed = unsafe { frame::remember(&to, self.0) };
         // As in `Anon::new`, whoever reports that later finds the anon.
-        if has_failed || to.is_marked() {
+        if to.is_marked() {
+            let kind = match has_failed {
+                true => quarantine::Kind::Hardware,
+                false => quarantine::Kind::Software,
+            };
+            quarantine::keep(to, kind, quarantine::Mark::Counted, false);
+            return Err((ENOMEM, None));
+        }
+        if has_failed {
+            // The kernel is about to mark it, when it is free.
             frame::forget(&to);
-            return Err((ENOMEM, to));
+            return Err((ENOMEM, None));
         }
         let from = content.page();
         // SAFETY: Both are pages of ours, the new one with no charge of its own.
