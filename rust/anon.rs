@@ -180,9 +180,10 @@ impl Anon {
         // SAFETY: Nobody replaces the page of an anon that is poisoned for good, and it stays as long as the anon does.
         let page = unsafe { &*page };
         frame::forget(page);
-        quarantine::mark(page, cause, quarantine::Kind::Hardware, &marking);
+        quarantine::mark(page, cause, &marking);
         // SAFETY: The page is this anon's, which forgets it when its last reference goes.
         unsafe { frame::remember(page, self) };
+        quarantine::add(pfn, quarantine::Kind::Hardware);
     }
 
     /// If the page is poisoned by a drill, and the kernel has marked it, takes that for one. Sleeps; the caller must hold no lock.

@@ -41,6 +41,7 @@
 //!             page table lock      (core mm)
 //!             poisoned pages       (poisoned)
 //!             frames               (pool::frame)
+//!               list of bad frames     (pool::quarantine)
 //!             noted failures           (memory_failure::queue)
 //!             journal                  (memory_failure::journal)
 //! ```

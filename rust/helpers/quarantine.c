@@ -7,6 +7,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/memcontrol.h>
+#include <linux/memory.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/nodemask.h>
@@ -43,10 +44,34 @@ static const struct address_space_operations anon_rmap_failing_aops = {
 /* Without an owner: the module closes the file when it goes. */
 static const struct file_operations anon_rmap_failing_fops = {};
 
-int anon_rmap_quarantine_init(void)
+/* Says whether frame @pfn is of the pool, or has a page that is an anon's. */
+static bool (*anon_rmap_is_owned)(unsigned long pfn);
+
+/*
+ * Before a block of memory goes offline. The kernel keeps one in which somebody has a page that can't be moved, but not for the sake of
+ * pages that have failed. From now on none that is in there is handed out.
+ */
+static int anon_rmap_memory_notify(struct notifier_block *block, unsigned long action, void *data)
+{
+	const struct memory_notify *range = data;
+
+	if (action != MEM_GOING_OFFLINE)
+		return NOTIFY_OK;
+	for (unsigned long pfn = range->start_pfn; pfn < range->start_pfn + range->nr_pages; pfn++)
+		if (anon_rmap_is_owned(pfn))
+			return notifier_from_errno(-EBUSY);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block anon_rmap_memory_block = {
+	.notifier_call = anon_rmap_memory_notify,
+};
+
+int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn))
 {
 	struct address_space *mapping;
 	struct file *file;
+	int error;
 
 	file = anon_inode_create_getfile("[anon_rmap]", &anon_rmap_failing_fops, NULL, O_RDWR, NULL);
 	if (IS_ERR(file))
@@ -59,11 +84,16 @@ int anon_rmap_quarantine_init(void)
 	mapping_set_inaccessible(mapping);
 	set_bit(AS_KERNEL_FILE, &mapping->flags);
 	anon_rmap_failing = file;
-	return 0;
+	anon_rmap_is_owned = is_owned;
+	error = register_memory_notifier(&anon_rmap_memory_block);
+	if (error)
+		__fput_sync(file);
+	return error;
 }
 
 void anon_rmap_quarantine_exit(void)
 {
+	unregister_memory_notifier(&anon_rmap_memory_block);
 	__fput_sync(anon_rmap_failing);
 	xa_destroy(&anon_rmap_frames);
 }
@@ -75,16 +105,17 @@ void anon_rmap_quarantine_add(unsigned long pfn, int kind)
 }
 
 /*
- * Whether frame @pfn is out of use for the reason that @value says. Its owner may have let the kernel undo that; and what was given
- * up, and given back by the kernel, can have failed as somebody else's.
+ * Whether frame @pfn is out of use for the reason that @value says. The kernel, or its owner, may have undone that, and the frame have
+ * failed as somebody else's; or its memory has been removed.
  */
 static bool anon_rmap_is_kept(unsigned long pfn, unsigned long value)
 {
-	struct page *page = pfn_to_page(pfn);
+	struct page *page;
 
-	if (!PageHWPoison(page))
-		return false;
-	return !(value & ANON_RMAP_GIVEN_UP) || page_private(page) == (ANON_RMAP_SIGN | value);
+	if (!(value & ANON_RMAP_GIVEN_UP))
+		return anon_rmap_is_owned(pfn) && PageHWPoison(pfn_to_page(pfn));
+	page = pfn_to_online_page(pfn);
+	return page && PageHWPoison(page) && page_private(page) == (ANON_RMAP_SIGN | value);
 }
 
 /*

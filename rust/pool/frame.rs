@@ -33,6 +33,10 @@ use kernel::{
     ffi::c_void,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         barrier::{
             smp_mb,
             Full, //
@@ -44,11 +48,14 @@ use kernel::{
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it registers anything.
-    unsafe(uninit) static SECRET: SpinLock<usize> = 0;
+    unsafe(uninit) static MAP: SpinLock<()> = ();
 }
 
 /// Evidence of the map's lock.
-type Secret = GlobalGuard<SECRET>;
+type Map = GlobalGuard<MAP>;
+
+/// The number that is drawn at load time.
+static SECRET: Atomic<usize> = Atomic::new(0);
 
 /// The frame `pfn`, if it is one of those that the pool can own.
 fn frame_at(pfn: u64) -> Option<&'static Frame> {
@@ -64,9 +71,9 @@ fn frame_at(pfn: u64) -> Option<&'static Frame> {
 
 /// Draws the secret. Errors as those of [`Loading::init`].
 pub(crate) fn init(loading: &mut Loading) -> Result {
-    loading.init(&SECRET)?;
+    loading.init(&MAP)?;
     // SAFETY: No requirements.
-    *SECRET.lock() = unsafe { bindings::get_random_u64() } as usize;
+    SECRET.store(unsafe { bindings::get_random_u64() } as usize, Relaxed);
     Ok(())
 }
 
@@ -83,11 +90,11 @@ fn words(frame: &Frame) -> (*mut usize, *mut usize) {
 }
 
 /// Writes what `page` is remembered with: the address of its owner.
-fn write_owner(page: &Page, owner: usize, secret: &Secret) {
-    write(page, owner, owner ^ **secret, secret);
+fn write_owner(page: &Page, owner: usize, map: &Map) {
+    write(page, owner, owner ^ SECRET.load(Relaxed), map);
 }
 
-fn write(page: &Page, private: usize, index: usize, _secret: &Secret) {
+fn write(page: &Page, private: usize, index: usize, _map: &Map) {
     let words = words(page);
     // SAFETY: By the page's invariant the words are the driver's; the lock excludes lookups.
     unsafe {
@@ -123,15 +130,18 @@ fn nobodys() -> usize {
     }
 }
 
-/// The page in `frame` and what it is remembered with; `None` if it is not.
-fn read<'a>(frame: &'a Frame, secret: &Secret) -> Option<(&'a Page, NonNull<c_void>)> {
+/// What the page in `frame` is remembered with; `None` if it is not.
+fn owner(frame: &Frame) -> Option<NonNull<c_void>> {
     let (private, index) = words(frame);
     // SAFETY: Both are words of a `struct page`. Its owner, if not us, may change them meanwhile;
     // then the relation does not hold.
     let (private, index) = unsafe { (private.read_volatile(), index.read_volatile()) };
-    let owner = NonNull::new(private as *mut c_void).filter(|_| private ^ index == **secret)?;
-    // SAFETY: Who has remembered the page promised that it is the owner's until it is forgotten, which the lock excludes.
-    Some((unsafe { Page::in_frame(frame) }, owner))
+    NonNull::new(private as *mut c_void).filter(|_| private ^ index == SECRET.load(Relaxed))
+}
+
+/// Whether frame `pfn` is of the device memory, or its page is [remembered](remember). Takes no lock: it may change at once.
+pub(super) fn is_owned(pfn: u64) -> bool {
+    frame_at(pfn).is_some_and(|frame| DeviceMemory::get().is_some() || owner(frame).is_some())
 }
 
 /// Makes [`with_owner`] find `owner` by the frame of `page`. Whether the hardware has failed under it when it was nobody's.
@@ -142,9 +152,9 @@ fn read<'a>(frame: &'a Frame, secret: &Secret) -> Option<(&'a Page, NonNull<c_vo
 pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) -> bool {
     let before;
     {
-        let secret = SECRET.lock();
+        let map = MAP.lock();
         before = private(page);
-        write_owner(page, ptr::from_ref(owner) as usize, &secret);
+        write_owner(page, ptr::from_ref(owner) as usize, &map);
     }
     if is_sign(before) {
         // SAFETY: `claim` has left it to whom the page belongs.
@@ -155,7 +165,7 @@ pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) -> bool {
 
 /// Undoes [`remember`]: afterwards no lookup finds the page's owner.
 pub(crate) fn forget(page: &Page) {
-    write(page, nobodys(), 0, &SECRET.lock());
+    write(page, nobodys(), 0, &MAP.lock());
 }
 
 /// Makes a new page one of ours that is nobody's yet. Two references to it: with the second one the kernel leaves alone what it has
@@ -191,7 +201,7 @@ fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize) -> bool {
     }
     let mut is_kept = false;
     {
-        let _secret = SECRET.lock();
+        let _map = MAP.lock();
         let before = private(frame);
         // Or it has been freed, and is somebody else's.
         if is_nobodys(before) {
@@ -222,16 +232,16 @@ pub(crate) fn note_hardware(pfn: u64) {
 
 /// What `f` returns, while nobody [claims](claim) or [signs](sign) a frame. It may not sleep.
 pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
-    let _secret = SECRET.lock();
+    let _map = MAP.lock();
     f()
 }
 
 /// Whether the mark of `page`, which is nobody's, has [claimed](claim) its reference; that is the caller's to know then.
 pub(crate) fn take_claim(page: &Page) -> bool {
-    let secret = SECRET.lock();
+    let map = MAP.lock();
     let is_claimed = is_sign(private(page));
     if is_claimed {
-        write(page, nobodys(), 0, &secret);
+        write(page, nobodys(), 0, &map);
     }
     is_claimed
 }
@@ -241,12 +251,12 @@ pub(crate) fn take_claim(page: &Page) -> bool {
 pub(crate) fn sign(page: &Page, sign: usize, has_reference: bool, list: impl FnOnce()) {
     let is_claimed;
     {
-        let secret = SECRET.lock();
+        let map = MAP.lock();
         is_claimed = is_sign(private(page));
         if !has_reference && !is_claimed {
             OwnedPage::into_raw(page.into());
         }
-        write(page, sign, 0, &secret);
+        write(page, sign, 0, &map);
         list();
     }
     if has_reference && is_claimed {
@@ -262,7 +272,8 @@ pub(crate) fn with_owner<R>(
     f: impl FnOnce(&Page, NonNull<c_void>) -> Option<R>,
 ) -> Option<R> {
     let frame = frame_at(pfn)?;
-    let secret = SECRET.lock();
-    let (page, owner) = read(frame, &secret)?;
-    f(page, owner)
+    let _map = MAP.lock();
+    let owner = owner(frame)?;
+    // SAFETY: Who has remembered the page promised that it is the owner's until it is forgotten, which the lock excludes.
+    f(unsafe { Page::in_frame(frame) }, owner)
 }

@@ -29,7 +29,10 @@ use core::fmt;
 use kernel::{
     bindings,
     error::to_result,
-    ffi::c_int,
+    ffi::{
+        c_int,
+        c_ulong, //
+    },
     prelude::*,
     sync::{
         global_lock,
@@ -93,7 +96,7 @@ impl Quarantine {
     pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
         loading.init(&MARKING)?;
         // SAFETY: This is the only call, or `MARKING` would have been initialised before.
-        to_result(unsafe { helpers::anon_rmap_quarantine_init() })?;
+        to_result(unsafe { helpers::anon_rmap_quarantine_init(Some(IS_OWNED)) })?;
         // INVARIANT: By that of `loading`.
         let this = Self(());
         if DeviceMemory::get().is_none() {
@@ -102,6 +105,13 @@ impl Quarantine {
         }
         Ok(this)
     }
+}
+
+/// What the C side asks, for any frame, also under its lock.
+static IS_OWNED: extern "C" fn(c_ulong) -> bool = is_owned;
+
+extern "C" fn is_owned(pfn: c_ulong) -> bool {
+    frame::is_owned(pfn as u64)
 }
 
 impl Drop for Quarantine {
@@ -134,9 +144,8 @@ pub(crate) enum Mark {
 /// already, only the reference that belongs to the mark is taken. In system RAM, afterwards there is that reference beside the
 /// owner's, and the page is remembered as nobody's, see [`frame`].
 ///
-/// Sleeps; the caller must hold no lock.
-pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) -> Mark {
-    let mut made = Mark::Counted;
+/// Sleeps; the caller must hold no lock, and [adds](add) the frame to those out of use.
+pub(crate) fn mark(page: &Page, cause: Cause, _marking: &Marking) -> Mark {
     if DeviceMemory::get().is_some() {
         page.set_mark();
     } else if page.is_marked() {
@@ -146,11 +155,10 @@ pub(crate) fn mark(page: &Page, cause: Cause, kind: Kind, _marking: &Marking) ->
     } else {
         // SAFETY: The page is the driver's, and no lock is held.
         if !unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), cause == Cause::Software) } {
-            made = Mark::Uncounted;
+            return Mark::Uncounted;
         }
     }
-    add(page.pfn(), kind);
-    made
+    Mark::Counted
 }
 
 /// As [`mark`], but does not wait, and the kernel gets to know nothing.
@@ -170,7 +178,7 @@ fn try_add(pfn: u64, value: u32) {
     unsafe { helpers::anon_rmap_quarantine_try_add(pfn as usize, value as c_int) };
 }
 
-/// Counts the frame `pfn`, which is marked, among those that are out of use. Sleeps.
+/// Counts the frame `pfn`, which is marked, among those that are out of use, for as long as its page is an anon's. Sleeps.
 pub(crate) fn add(pfn: u64, kind: Kind) {
     // SAFETY: The caller may sleep.
     unsafe { helpers::anon_rmap_quarantine_add(pfn as usize, kind as c_int) };
@@ -179,7 +187,9 @@ pub(crate) fn add(pfn: u64, kind: Kind) {
 /// Takes the frame of `page`, which is nobody's, out of use for a reason that can be undone. Sleeps; the caller must hold no lock.
 pub(crate) fn quarantine(page: OwnedPage) {
     let marking = marking();
-    let mark = mark(&page, Cause::Software, Kind::Software, &marking);
+    let mark = mark(&page, Cause::Software, &marking);
+    // So there is room for it, as a rule.
+    add(page.pfn(), Kind::Software);
     keep(page, Kind::Software, mark, true);
 }
 
