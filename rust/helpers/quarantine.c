@@ -298,6 +298,9 @@ bool anon_rmap_mark_bad(struct page *page, bool simulated)
 		folio_unlock(folio);
 		memory_failure(pfn, simulated ? MF_SW_SIMULATED : 0);
 	}
+	/* Ours, or that of the mark: before the page leaves the file, from when on the kernel undoes a mark and drops a reference. */
+	if (!is_claimed)
+		folio_get(folio);
 	if (folio->private != anon_rmap_failing) {
 		/* It was not truncated, and is still in a batch that is to be put on the LRU, which has a reference. */
 		anon_rmap_page_shake(page);
@@ -309,9 +312,6 @@ bool anon_rmap_mark_bad(struct page *page, bool simulated)
 			folio_get(folio);
 		SetPageHWPoison(page);
 	}
-	/* Ours, or that of the mark. */
-	if (!is_claimed)
-		folio_get(folio);
 	folio->private = NULL;
 	WRITE_ONCE(folio->mapping, NULL);
 	return is_counted;

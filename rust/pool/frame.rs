@@ -35,12 +35,10 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
+            Full,
             Relaxed, //
         },
-        barrier::{
-            smp_mb,
-            Full, //
-        },
+        barrier::smp_mb,
         global_lock,
         GlobalGuard, //
     }, //
@@ -190,14 +188,15 @@ pub(super) unsafe fn begin(page: NonNull<bindings::page>) -> (OwnedPage, OwnedPa
 }
 
 /// Replaces what is known of the page in frame `pfn`, if that is nobody's, by what `change` makes of it: the word that `private` becomes.
-/// If that says that the frame is out of use, it gets a reference; whether it has. Does not sleep, nor may `change`.
-fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize) -> bool {
+/// If that says that the frame is out of use, the page gets a reference, and `list` is called under the map's lock. Does not sleep, nor may
+/// these.
+fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize, list: impl FnOnce(usize)) {
     let Some(frame) = frame_at(pfn).filter(|frame| is_nobodys(private(frame))) else {
-        return false;
+        return;
     };
     // SAFETY: It is a `struct page`.
     if !unsafe { helpers::anon_rmap_get_page_unless_zero(frame.as_ptr()) } {
-        return false;
+        return;
     }
     let mut is_kept = false;
     {
@@ -206,28 +205,32 @@ fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize) -> bool {
         // Or it has been freed, and is somebody else's.
         if is_nobodys(before) {
             let now = change(before & VALUE);
-            // Not `index`: the page can be on its way into a page cache, to be marked.
-            // SAFETY: It is a page of ours: nothing else is marked so. The lock excludes others.
-            unsafe { words(frame).0.write_volatile(now) };
-            is_kept = is_sign(now);
+            // Not `index`: the page can be on its way into a page cache, to be marked; who takes it there does so without the lock.
+            // SAFETY: It is a word of a page of ours, nothing else is marked so; who may change it meanwhile does so atomically.
+            let word = unsafe { Atomic::from_ptr(words(frame).0) };
+            is_kept = word.cmpxchg(before, now, Full).is_ok() && is_sign(now);
+            if is_kept {
+                list(now & VALUE);
+            }
         }
     }
     if !is_kept {
         // SAFETY: The reference was taken above.
         unsafe { helpers::anon_rmap_put_page(frame.as_ptr()) };
     }
-    is_kept
 }
 
 /// Takes a reference for the kernel's mark of frame `pfn`, if there is a page of ours that is nobody's, and makes `private` the sign that
-/// says so: that of `sign`, which is given the kind as a number if that is known already, or 0. Does not sleep, nor may `sign`.
-pub(crate) fn claim(pfn: u64, sign: impl FnOnce(usize) -> usize) {
-    change_nobodys(pfn, sign);
+/// says so: that of `sign`, which is given the kind as a number if that is known already, or 0. `list` is given the sign's value then, under
+/// the map's lock. Does not sleep, nor may these.
+pub(crate) fn claim(pfn: u64, sign: impl FnOnce(usize) -> usize, list: impl FnOnce(usize)) {
+    change_nobodys(pfn, sign, list);
 }
 
 /// Has the page in frame `pfn`, if it is nobody's, remember that the hardware has failed, for who [claims](claim) it.
 pub(crate) fn note_hardware(pfn: u64) {
-    change_nobodys(pfn, |_| nobodys() | helpers::ANON_RMAP_HARDWARE as usize);
+    let with_hardware = |_| nobodys() | helpers::ANON_RMAP_HARDWARE as usize;
+    change_nobodys(pfn, with_hardware, |_| ());
 }
 
 /// What `f` returns, while nobody [claims](claim) or [signs](sign) a frame. It may not sleep.

@@ -229,12 +229,11 @@ fn sign(value: u32) -> usize {
 /// The kernel has marked frame `pfn`, in which there is no anon: if its page is of the driver, and still somebody's or about to be an
 /// anon's, the mark gets a reference, and the frame is out of use. Does not sleep.
 pub(crate) fn claim(pfn: u64) {
-    frame::claim(pfn, |kind| {
+    let new_sign = |kind| {
         let kind = Kind::from_raw(kind as c_int).unwrap_or(Kind::Software);
-        let value = value(kind, Mark::Counted);
-        try_add(pfn, value);
-        sign(value)
-    });
+        sign(value(kind, Mark::Counted))
+    };
+    frame::claim(pfn, new_sign, |value| try_add(pfn, value as u32));
 }
 
 /// Whether nobody has a reference to what is in the frame `pfn`, which is out of use, but its mark.
