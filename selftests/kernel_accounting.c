@@ -575,11 +575,22 @@ static long soft_offline_there(void *unused, long pfn)
 	return stay_on(0) ?: soft_offline_pfn(pfn);
 }
 
+/* Whether a frame that is in use is a driver's, for all that /proc tells. */
+static bool may_be_a_drivers(uint64_t pfn)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t flags = 1;
+
+	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
+		flags = 1;
+	close(fd);
+	return !flags;
+}
+
 /* A page in a pipe can't be moved, which is tried for some milliseconds, with a new page at hand. */
 TEST_F(kernel_accounting, marked_when_a_page_is_to_move_there)
 {
 	long quarantined = counter("quarantined");
-	struct counts before = counts();
 	struct peer *other;
 	int hit = 0;
 
@@ -592,6 +603,7 @@ TEST_F(kernel_accounting, marked_when_a_page_is_to_move_there)
 		char *page = self->memory + i * PAGE, content[PAGE];
 		uint64_t pfn = pfn_of(page), to = pfn_of(page + PAGE);
 		struct iovec in_use = { page, PAGE };
+		long before = corrupted();
 		int ends[2], error;
 
 		ASSERT_EQ(0, pipe(ends));
@@ -601,7 +613,8 @@ TEST_F(kernel_accounting, marked_when_a_page_is_to_move_there)
 		begin_peer_call(other, soft_offline_there, NULL, pfn);
 		ASSERT_EQ(0, stay_on(1));
 		usleep(3000);
-		print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", to);
+		if (may_be_a_drivers(to))
+			print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", to);
 		ASSERT_EQ(PAGE, read(ends[0], content, PAGE));
 		close(ends[0]);
 		close(ends[1]);
@@ -611,7 +624,9 @@ TEST_F(kernel_accounting, marked_when_a_page_is_to_move_there)
 			EXPECT_TRUE(is_listed(to));
 			EXPECT_EQ(quarantined + 1, counter("quarantined"));
 			EXPECT_EQ(0, unpoison_pfn(to));
+			EXPECT_EQ(before, corrupted());
 		} else {
+			/* If the kernel has taken the frame, it stays marked. */
 			undo_by_kernel(to);
 			if (!error) {
 				ASSERT_EQ(0, unpoison_pfn(pfn));
@@ -621,7 +636,6 @@ TEST_F(kernel_accounting, marked_when_a_page_is_to_move_there)
 	end_peer(other);
 	if (!hit)
 		SKIP(return, "the new page was another each time");
-	EXPECT_EQ(before.corrupted, corrupted());
 	EXPECT_EQ(quarantined, counter("quarantined"));
 }
 
