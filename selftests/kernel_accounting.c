@@ -496,17 +496,6 @@ static bool becomes_the_kernels(uint64_t pfn)
 }
 
 /* A frame that the kernel has taken back and given to somebody else may fail there. */
-static bool is_listed(uint64_t pfn)
-{
-	char line[32], *list = read_file(DEBUGFS "quarantine");
-	bool is;
-
-	snprintf(line, sizeof(line), "pfn=%#lx ", pfn);
-	is = list && strstr(list, line);
-	free(list);
-	return is;
-}
-
 /* Only on this CPU: who frees a frame there is the next to get it. */
 static int stay_on(int cpu)
 {
@@ -561,7 +550,7 @@ TEST_F(kernel_accounting, a_failure_of_who_has_the_frame_now_is_not_of_the_devic
 		EXPECT_TRUE(is_marked_bad(pfn));
 		EXPECT_EQ(before + 4, corrupted());
 		EXPECT_EQ(ENXIO, unpoison_pfn(pfn));
-		EXPECT_FALSE(is_listed(pfn));
+		EXPECT_FALSE(is_out_of_use(pfn));
 		EXPECT_EQ(quarantined, counter("quarantined"));
 		EXPECT_TRUE(is_marked_bad(pfn));
 	}
@@ -573,18 +562,6 @@ static long soft_offline_there(void *unused, long pfn)
 {
 	(void)unused;
 	return stay_on(0) ?: soft_offline_pfn(pfn);
-}
-
-/* Whether a frame that is in use is a driver's, for all that /proc tells. */
-static bool may_be_a_drivers(uint64_t pfn)
-{
-	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	uint64_t flags = 1;
-
-	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
-		flags = 1;
-	close(fd);
-	return !flags;
 }
 
 /* A page in a pipe can't be moved, which is tried for some milliseconds, with a new page at hand. */
@@ -613,7 +590,7 @@ TEST_F(kernel_accounting, marked_when_a_page_is_to_move_there)
 		begin_peer_call(other, soft_offline_there, NULL, pfn);
 		ASSERT_EQ(0, stay_on(1));
 		usleep(3000);
-		if (may_be_a_drivers(to))
+		if (!page_flags(to))
 			print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", to);
 		ASSERT_EQ(PAGE, read(ends[0], content, PAGE));
 		close(ends[0]);
@@ -621,7 +598,7 @@ TEST_F(kernel_accounting, marked_when_a_page_is_to_move_there)
 		error = end_peer_call(other);
 		if (error == ENOMEM) {
 			hit++;
-			EXPECT_TRUE(is_listed(to));
+			EXPECT_TRUE(is_out_of_use(to));
 			EXPECT_EQ(quarantined + 1, counter("quarantined"));
 			EXPECT_EQ(0, unpoison_pfn(to));
 			EXPECT_EQ(before, corrupted());

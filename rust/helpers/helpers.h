@@ -169,8 +169,9 @@ enum anon_rmap_quarantine_value {
 };
 
 /*
- * What is in `private` of a page of ours in system RAM that no anon has: one that is not an anon's yet, or not any more; and one that was
- * given up, with its value added, which the next module to be loaded knows by that.
+ * What is in `private` of a page of ours in system RAM that no anon has: one that is not an anon's yet, or not any more, with
+ * ANON_RMAP_HARDWARE added if that is known to have failed; and one that was given up, with its value added, which the next module to be
+ * loaded knows by that.
  */
 #define ANON_RMAP_NOBODYS 0x616e6f6e726d6200UL
 #define ANON_RMAP_SIGN 0x616e6f6e726d6100UL

@@ -120,13 +120,24 @@ bool is_taken_away(uint64_t pfn)
 	return unmapped;
 }
 
-bool is_listed_as_hardware(uint64_t pfn)
+/* Whether there is a line about @pfn that goes on with @words. */
+static bool is_in_quarantine(uint64_t pfn, const char *words)
 {
 	char *list = read_file(DEBUGFS "quarantine"), line[64];
 	bool is;
 
-	snprintf(line, sizeof(line), "pfn=%#lx kind=hardware\n", pfn);
+	snprintf(line, sizeof(line), "pfn=%#lx %s", pfn, words);
 	is = list && strstr(list, line);
 	free(list);
 	return is;
+}
+
+bool is_out_of_use(uint64_t pfn)
+{
+	return is_in_quarantine(pfn, "");
+}
+
+bool is_listed_as_hardware(uint64_t pfn)
+{
+	return is_in_quarantine(pfn, "kind=hardware\n");
 }

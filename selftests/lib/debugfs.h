@@ -56,7 +56,8 @@ bool is_poisoned(uint64_t pfn);
 /* Poisoned, and mapped nowhere: a page is listed before it is unmapped. */
 bool is_taken_away(uint64_t pfn);
 
-/* Whether frame @pfn is out of use since the hardware has failed, as `quarantine` says. */
+/* Whether frame @pfn is out of use, as `quarantine` says; and since the hardware has failed. */
+bool is_out_of_use(uint64_t pfn);
 bool is_listed_as_hardware(uint64_t pfn);
 
 #endif

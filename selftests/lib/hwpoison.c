@@ -47,16 +47,22 @@ long corrupted(void)
 	return number_in("/proc/meminfo", "HardwareCorrupted:");
 }
 
-bool is_marked_bad(uint64_t pfn)
+uint64_t page_flags(uint64_t pfn)
 {
-	const uint64_t hwpoison = 1 << 19;
 	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	uint64_t flags = 0;
 
 	if (pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) != sizeof(flags))
 		flags = 0;
 	close(fd);
-	return flags & hwpoison;
+	return flags;
+}
+
+bool is_marked_bad(uint64_t pfn)
+{
+	const uint64_t hwpoison = 1 << 19;
+
+	return page_flags(pfn) & hwpoison;
 }
 
 struct counts counts(void)

@@ -27,6 +27,9 @@ bool can_undo(void);
 /* How much memory the kernel knows to be bad, in kilobytes. */
 long corrupted(void);
 
+/* What /proc/kpageflags has of frame @pfn: nothing if a driver has it. */
+uint64_t page_flags(uint64_t pfn);
+
 /* Whether the kernel has marked frame @pfn as bad. Device memory is not in there. */
 bool is_marked_bad(uint64_t pfn);
 
