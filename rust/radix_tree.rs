@@ -253,17 +253,23 @@ fn any_in<T>(node: &NodeRef<T>, span: Span, first: u64, last: u64) -> bool {
     seek(node, span, (first, last), true, false).is_some()
 }
 
-/// Whether everything below `node` is in [first, last]: O(64 h).
+/// Whether everything below `node` is in [first, last]: O(h).
 fn all_in<T>(node: &NodeRef<T>, span: Span, first: u64, last: u64) -> bool {
     let wanted = span.slots(first, last);
     match &node.entries {
         NodeEntries::Leaf(values) => values.present() & !wanted == 0,
         NodeEntries::Inner(children) => {
-            children.present() & !wanted == 0
-                && children.iter(wanted).all(|(slot, child)| {
-                    let span = span.child(slot);
+            // What is between the first and the last slot of these is in the range.
+            let is_child_in = |slot: u32| {
+                let span = span.child(slot as usize);
+                children.get(slot as usize).is_none_or(|child| {
                     span.is_within(first, last) || all_in(child, span, first, last)
                 })
+            };
+            children.present() & !wanted == 0
+                && (wanted == 0
+                    || is_child_in(wanted.trailing_zeros())
+                        && is_child_in(63 - wanted.leading_zeros()))
         }
     }
 }
