@@ -149,7 +149,7 @@ impl<T> IntervalTreeNodeReservation<T> {
     pub fn new(flags: Flags) -> Result<Self, AllocError> {
         Ok(Self {
             entry: KBox::new_uninit(flags)?,
-            node: KBox::new(Node::EMPTY, flags)?,
+            node: Node::new(flags)?,
         })
     }
 

@@ -125,6 +125,17 @@ impl<T: ?Sized> KBox<T> {
 }
 
 impl<T> KBox<std::mem::MaybeUninit<T>> {
+    /// Says that the value has been written.
+    ///
+    /// # Safety
+    ///
+    /// It has been.
+    pub unsafe fn assume_init(self) -> KBox<T> {
+        let raw = Box::into_raw(self.0);
+        // SAFETY: The memory comes from a box, and by the precondition has a value.
+        KBox(unsafe { Box::from_raw(raw.cast()) })
+    }
+
     /// Writes `value` into the memory.
     pub fn write(mut self, value: T) -> KBox<T> {
         self.0.write(value);
