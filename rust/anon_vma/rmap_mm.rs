@@ -2,7 +2,10 @@
 
 //! An `mm_struct` as the rmap knows it: whose the VMAs are that it finds.
 
-use crate::helpers;
+use crate::{
+    helpers,
+    process, //
+};
 use core::ops::Deref;
 use kernel::{
     mm::Mm,
@@ -24,6 +27,8 @@ pub(crate) struct RmapMm {
     exiting: Atomic<bool>,
     /// The failure that found a holder here last, see [`Self::is_first_hit_by`].
     last_failure: Atomic<u64>,
+    /// The [key](process::current_key) of a task that is [zapping](Self::zap_for_driver); 0 if there is none.
+    zapper: Atomic<usize>,
 }
 
 impl RmapMm {
@@ -33,6 +38,7 @@ impl RmapMm {
             mm: mm.into(),
             exiting: Atomic::new(false),
             last_failure: Atomic::new(0),
+            zapper: Atomic::new(0),
         };
         Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
     }
@@ -56,6 +62,22 @@ impl RmapMm {
     pub(super) fn is_flush_pending(&self) -> bool {
         // SAFETY: There is a reference to the `mm_struct`.
         unsafe { helpers::anon_rmap_tlb_flush_pending(self.mm.as_raw()) }
+    }
+
+    /// Calls `zap`, which clears page table entries for the driver's own ends and does nothing else, so that the mmu notifier
+    /// finds out [at once](Self::is_zapped_by_current). If another task does so at this time, it has to look for the reason.
+    pub(crate) fn zap_for_driver(&self, zap: impl FnOnce()) {
+        let key = process::current_key();
+        let is_noted = self.zapper.cmpxchg(0, key, Relaxed).is_ok();
+        zap();
+        if is_noted {
+            self.zapper.store(0, Relaxed);
+        }
+    }
+
+    /// Whether the current task is known to zap for the driver's own ends. It can do so without being known.
+    pub(crate) fn is_zapped_by_current(&self) -> bool {
+        self.zapper.load(Relaxed) == process::current_key()
     }
 
     /// Whether the failure with this number, which is greater than zero, has not found a holder here before. Two failures at

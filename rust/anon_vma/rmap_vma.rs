@@ -313,7 +313,8 @@ impl LinkedVma<'_> {
     /// notifier tells this from `MADV_DONTNEED`, and holds no lock that the notifier takes.
     fn zap_page(&self) {
         // SAFETY: By the invariant the VMA covers the page, and the page tables stay.
-        unsafe { bindings::zap_vma_range(self.vma.as_ptr(), self.address, PAGE_SIZE) };
+        let zap = || unsafe { bindings::zap_vma_range(self.vma.as_ptr(), self.address, PAGE_SIZE) };
+        self.of.mm.zap_for_driver(zap);
     }
 
     /// Flushes all TLBs, if core mm is between clearing entries and flushing them.

@@ -132,7 +132,8 @@ impl<'a> VmaRef<'a> {
     /// hold no lock that the mmu notifier takes.
     pub(super) fn zap(self, addresses: Range<usize>) {
         let size = addresses.end.wrapping_sub(addresses.start);
-        self.vma.zap_vma_range(addresses.start, size);
+        let zap = || self.vma.zap_vma_range(addresses.start, size);
+        self.state.mm_state.rmap_mm().zap_for_driver(zap);
     }
 }
 

@@ -203,6 +203,9 @@ unsafe extern "C" fn invalidate_range_start(
 ///
 /// [`EAGAIN`] if core mm must not wait, and it is not certain at once that this is for nothing of ours.
 fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
+    if mm_state.rmap_mm().is_zapped_by_current() {
+        return Ok(());
+    }
     let event = Event::of(range);
     let (Some(event), Ok(touched)) = (event, Pages::of(range.start..range.end)) else {
         return Ok(());
