@@ -9,6 +9,7 @@
 
 use crate::{
     index::Indices,
+    inline_vec::InlineVec,
     interval_tree::{
         IntervalTree,
         IntervalTreeLink,
@@ -211,22 +212,30 @@ impl Link {
 /// The interval of each is what the VMA covers.
 pub(crate) struct Links {
     indices: Indices,
-    links: KVVec<Link>,
+    links: InlineVec<Link>,
+}
+
+/// What linking a VMA into one more tree takes.
+#[derive(Clone, Copy)]
+pub(crate) struct LinkNeeds {
+    /// How many links it has.
+    pub(crate) links: usize,
+    /// For how many there has to be new room; 0 if there is room.
+    room: usize,
 }
 
 /// What linking one VMA into one more tree needs.
 pub(crate) struct LinkReservation {
     avc: IntervalTreeNode<Avc>,
-    /// Room for one link more than the VMA had; used only if the VMA's own room does not do.
-    room: KVVec<Link>,
+    room: InlineVec<Link>,
 }
 
 impl LinkReservation {
-    /// Reserves one link for a VMA which has `links` of them already; [`ENOMEM`].
-    pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
+    /// Reserves one link for a VMA with these `needs`; [`ENOMEM`].
+    pub(crate) fn new(vma: &Arc<RmapVma>, needs: LinkNeeds) -> Result<Self> {
         Ok(Self {
             avc: Avc::reserve(vma)?,
-            room: KVVec::with_capacity(links + 1, GFP_KERNEL_ACCOUNT)?,
+            room: InlineVec::with_capacity(needs.room, GFP_KERNEL_ACCOUNT)?,
         })
     }
 }
@@ -234,20 +243,20 @@ impl LinkReservation {
 /// What copying all links of a VMA needs, see [`Links::split_off`].
 #[derive(Default)]
 pub(crate) struct LinksReservation {
-    avcs: KVVec<IntervalTreeNode<Avc>>,
-    room: KVVec<Link>,
+    avcs: InlineVec<IntervalTreeNode<Avc>>,
+    room: InlineVec<Link>,
 }
 
 impl LinksReservation {
     /// Reserves `links` links for a VMA; [`ENOMEM`].
     pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
-        let mut avcs = KVVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?;
+        let mut avcs = InlineVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..links {
-            avcs.push(Avc::reserve(vma)?, GFP_KERNEL_ACCOUNT)?;
+            let _ = avcs.push_within_capacity(Avc::reserve(vma)?);
         }
         Ok(Self {
             avcs,
-            room: KVVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?,
+            room: InlineVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?,
         })
     }
 }
@@ -257,13 +266,25 @@ impl Links {
     pub(crate) fn new(indices: Indices) -> Self {
         Self {
             indices,
-            links: KVVec::new(),
+            links: InlineVec::new(),
         }
     }
 
     /// The number of links.
     pub(crate) fn len(&self) -> usize {
         self.links.len()
+    }
+
+    /// What one more takes. Room doubles, so that links are moved as often as there are of them, together.
+    pub(crate) fn needs(&self) -> LinkNeeds {
+        let links = self.links.len();
+        LinkNeeds {
+            links,
+            room: match links < self.links.capacity() {
+                true => 0,
+                false => 2 * links,
+            },
+        }
     }
 
     /// What the VMA covers, as far as the rmap knows.
@@ -324,7 +345,7 @@ impl Links {
         }
         let mut looks = 0;
         let mut unused = self.links.len();
-        for link in &mut self.links {
+        for link in self.links.iter_mut() {
             link.used[part as usize] = false;
         }
         for anon_vma in anon_vmas {
@@ -351,7 +372,7 @@ impl Links {
 
     /// Notes that a part of the VMA may use all links.
     pub(crate) fn note_all_used(&mut self, part: Part) {
-        for link in &mut self.links {
+        for link in self.links.iter_mut() {
             link.used[part as usize] = true;
         }
     }
@@ -375,7 +396,7 @@ impl Links {
     /// Lets the VMA cover `indices` from now on. Takes O(log n) a link.
     pub(crate) fn resize(&mut self, indices: Indices) {
         self.indices = indices;
-        for link in &mut self.links {
+        for link in self.links.iter_mut() {
             let updated = link.anon_vma.tree.lock().update(&link.avc, indices.into());
             // The link is one of this tree.
             warn_on!(updated.is_err());
@@ -427,8 +448,8 @@ impl Links {
         if reservation.avcs.len() < self.links.len() {
             return Err(reservation);
         }
-        let LinksReservation { avcs, mut room } = reservation;
-        for (link, reserved) in self.links.iter().zip(avcs) {
+        let LinksReservation { mut avcs, mut room } = reservation;
+        for (link, reserved) in self.links.iter().zip(avcs.drain_all()) {
             let mut tree = link.anon_vma.tree.lock();
             if !is_wanted(link, &mut tree) {
                 continue;

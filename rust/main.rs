@@ -11,8 +11,8 @@
 //! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust, and [`operations`], the tables
 //!    that C calls; [`loading`], what is set up once. [`page`]: page frames and pages. [`process`]: how processes are named;
 //!    [`vm_fault`]: page faults; [`wait`]: those that wait; [`commit_charge`]: what the system promises; [`stats`], the counters.
-//!    [`gfp`]: allocation flags; [`slab_cache`]: where small objects come from; [`bit_mutex`], a lock in one word. [`index`]:
-//!    positions of pages, in an [`interval_tree`] or a [`radix_tree`].
+//!    [`gfp`]: allocation flags; [`slab_cache`]: where small objects come from; [`inline_vec`], where few are;
+//!    [`bit_mutex`], a lock in one word. [`index`]: positions of pages, in an [`interval_tree`] or a [`radix_tree`].
 //! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
 //! 3. [`pool`]: where pages come from, which page frames are ours, and which are out of use.
 //! 4. [`anon_vma`]: where an anon may be mapped. An interval tree of the VMAs as the rmap knows them, with the file behind a
@@ -68,6 +68,7 @@ mod failure;
 mod gfp;
 mod helpers;
 mod index;
+mod inline_vec;
 pub mod interval_tree;
 mod loading;
 mod memory_failure;

@@ -6,10 +6,14 @@ use crate::{
     helpers,
     page::Page, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ops::Range, //
+};
 use kernel::{
     bindings,
     mm::virt,
+    page::PAGE_SHIFT,
     types::Opaque, //
 };
 
@@ -89,6 +93,14 @@ impl Vmf<'_> {
     pub(crate) fn is_soft_dirty(&self) -> bool {
         // SAFETY: By the invariant the fault is valid.
         unsafe { helpers::anon_rmap_vmf_is_soft_dirty(self.as_ptr()) }
+    }
+
+    /// Which of the pages in `window` have nothing mapped, as a bit set. They are at most 64, and the fault's page table has them; if
+    /// there is none, nothing is said to be empty.
+    pub(crate) fn empty_entries(&self, window: &Range<usize>) -> u64 {
+        let nr = (window.end.wrapping_sub(window.start) >> PAGE_SHIFT) as u32;
+        // SAFETY: By the invariant the fault is valid; the caller names entries of its page table.
+        unsafe { helpers::anon_rmap_vmf_empty_entries(self.as_ptr(), window.start, nr) as u64 }
     }
 
     /// Maps `page` at the address, where no other is mapped; writable if this is for a `write`.

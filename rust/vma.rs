@@ -20,6 +20,7 @@ use crate::{
         },
         rmap_vma::RmapVma,
         AnonVma,
+        LinkNeeds,
         LinkReservation,
         Links,
         LinksReservation,
@@ -272,9 +273,9 @@ impl VmaState {
         *self.links.access_mut(&mut slots) = Some(links);
     }
 
-    /// Reserves one link for a VMA that has `links` of them; [`ENOMEM`].
-    pub(crate) fn reserve_link(&self, links: usize) -> Result<LinkReservation> {
-        LinkReservation::new(&self.rmap, links)
+    /// Reserves what one more link `needs`; [`ENOMEM`].
+    pub(crate) fn reserve_link(&self, needs: LinkNeeds) -> Result<LinkReservation> {
+        LinkReservation::new(&self.rmap, needs)
     }
 
     /// Makes `[start, end)` what the rmap and the address space know of the VMA, and the system promise it.

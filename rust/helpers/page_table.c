@@ -85,6 +85,27 @@ bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf)
 }
 
 /*
+ * Which of the @nr entries from that of @address on are empty, as a bit set. All
+ * are in the page table of the fault's address; none is empty if there is none.
+ */
+unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr)
+{
+	unsigned long empty = 0;
+	spinlock_t *ptl;
+	pte_t *pte;
+
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return 0;
+	pte -= pte_index(vmf->address) - pte_index(address);
+	for (unsigned int i = 0; i < nr; i++)
+		if (pte_none(ptep_get(pte + i)))
+			empty |= BIT(i);
+	anon_rmap_vmf_unlock_entry(ptl);
+	return empty;
+}
+
+/*
  * Takes a marker of userfaultfd's write-protection out of the entry at the
  * fault's address, for a page to take its place; false if there was none.
  */

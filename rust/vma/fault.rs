@@ -26,6 +26,7 @@ use crate::{
     anon_vma::{
         family::Sharing,
         AnonVma,
+        LinkNeeds,
         LinkReservation, //
     },
     contract,
@@ -65,8 +66,8 @@ const OOM: VmFault = bindings::vm_fault_reason_VM_FAULT_OOM;
 const SIGBUS: VmFault = bindings::vm_fault_reason_VM_FAULT_SIGBUS;
 const HWPOISON: VmFault = bindings::vm_fault_reason_VM_FAULT_HWPOISON;
 
-/// Pages around a read that are mapped with it, if there are any. A power of two.
-const AROUND: u64 = 16;
+/// The size of what is mapped with a read, as far as there are pages. A power of two, less than a page table covers.
+const AROUND: usize = 16 << PAGE_SHIFT;
 
 /// From this number of links on it is worth to look for those that a VMA does not need any more.
 const MANY_LINKS: usize = 8;
@@ -113,8 +114,8 @@ enum Look {
     NeedPage(Origin),
     /// This many nodes of the amap's tree are needed.
     NeedNodes(usize),
-    /// A link is needed, for a VMA that has this many.
-    NeedLink(usize),
+    /// A link is needed.
+    NeedLink(LinkNeeds),
 }
 
 /// Handles a fault for `write` or for reading, with or without a page table entry being there.
@@ -183,12 +184,12 @@ impl Fault<'_> {
                     reservation.page = Some((anon, origin));
                 }
                 Look::NeedNodes(nodes) => reservation.nodes.reserve(nodes, GFP_KERNEL)?,
-                Look::NeedLink(links) => {
+                Look::NeedLink(needs) => {
                     // What it has copied since the last time it has no use for any more.
-                    if links >= MANY_LINKS && links.is_power_of_two() {
+                    if needs.links >= MANY_LINKS && needs.links.is_power_of_two() {
                         self.state.prune_links();
                     }
-                    reservation.link = Some(self.state.reserve_link(links)?);
+                    reservation.link = Some(self.state.reserve_link(needs)?);
                 }
             }
         }
@@ -219,13 +220,16 @@ impl Fault<'_> {
             if self.write {
                 slot.unsettle();
             }
-            return match self.link(&mut slots, anon.anon_vma(), reservation) {
-                Ok(()) => self.map(&slots, &anon, self.write),
-                Err(need) => need,
-            };
+            if let Err(need) = self.link(&mut slots, anon.anon_vma(), reservation) {
+                return need;
+            }
+            let look = self.map(&slots, &anon, self.write);
+            if !self.write && matches!(look, Look::Done(RETRY)) {
+                self.map_around(&slots);
+            }
+            return look;
         }
-        drop(slots);
-        self.copy(anon, reservation)
+        self.copy(slots, anon, reservation)
     }
 
     /// Why the fault can't go on with the amap as it is, if it can't.
@@ -300,21 +304,17 @@ impl Fault<'_> {
         Look::Done(RETRY)
     }
 
-    /// Replaces `source`, which others may use too, by the reserved copy, and maps that.
-    fn copy(&self, source: ARef<Anon>, reservation: &mut FaultReservation) -> Look {
+    /// Replaces `source`, which the amap holds and others may use too, by the reserved copy, and maps that.
+    fn copy(
+        &self,
+        slots: SlotsGuard<'_>,
+        source: ARef<Anon>,
+        reservation: &mut FaultReservation,
+    ) -> Look {
         let anon = match &reservation.page {
             Some((anon, Origin::Copy(of))) if ptr::eq::<Anon>(&**of, &*source) => anon.clone(),
             _ => return Look::NeedPage(Origin::Copy(source)),
         };
-        let slots = self.state.amap().lock();
-        if let Some(refusal) = self.refusal(&slots) {
-            return refusal;
-        }
-        let slot = slots.anons.get(self.index.0);
-        if !slot.is_some_and(|slot| slot.value.is(&source)) {
-            // Another thread has replaced it meanwhile, and the entry is not that of the source.
-            return Look::Done(RETRY);
-        }
         let was_soft_dirty = self.vmf.is_soft_dirty();
         let unmapped = self.unmap(slots);
         let result = unmapped.and_then(|slots| self.replace(slots, &source, anon, reservation));
@@ -403,18 +403,18 @@ impl Fault<'_> {
         if links.contains(anon_vma) {
             return Ok(());
         }
-        let needed = links.len();
+        let needs = links.needs();
         match reservation.link.take() {
-            None => Err(Look::NeedLink(needed)),
+            None => Err(Look::NeedLink(needs)),
             Some(reservation) => links
                 .link(anon_vma, reservation)
-                .map_err(|_| Look::NeedLink(needed)),
+                .map_err(|_| Look::NeedLink(needs)),
         }
     }
 
     /// Installs the page table entry for `anon`, which the amap holds at the index and which the VMA
     /// is linked for; writable if this is for a `write`, for which the amap's leaf is no longer settled.
-    fn map(&self, slots: &Slots, anon: &Anon, write: bool) -> Look {
+    fn map(&self, _slots: &Slots, anon: &Anon, write: bool) -> Look {
         // Core mm has allocated a page table without our locks, where there was none.
         if !self.vmf.install_page_table() {
             return Look::Done(RETRY);
@@ -434,9 +434,6 @@ impl Fault<'_> {
             let (page, soft_dirty) = (content.page(), content.is_soft_dirty());
             self.vmf.insert_page(page, write, soft_dirty)
         };
-        if !write && result == RETRY {
-            self.map_around(slots);
-        }
         Look::Done(result)
     }
 
@@ -449,26 +446,24 @@ impl Fault<'_> {
         let Some(links) = self.state.links(slots) else {
             return;
         };
-        let mut around = None;
+        let base = self.state.base();
         let address = self.vmf.address();
         // Aligned in addresses, so that the page table is the fault's.
-        let window = (AROUND as usize) << PAGE_SHIFT;
-        // The window can begin before the VMA, where there are no indices.
-        let start = self.state.base().address(links.indices().first());
-        let first = self
-            .state
-            .base()
-            .index((address & !(window - 1)).max(start))
-            .0;
-        let last = self.state.base().index(address | (window - 1)).0;
-        let last = last.min(links.indices().last().0);
-        if first > last {
-            return;
-        }
-        for (index, slot) in slots.anons.iter_range(first, last) {
+        let window = address & !(AROUND - 1)..(address | (AROUND - 1)) + 1;
+        // It can begin before the VMA, where there are no indices, and end behind it.
+        let start = window.start.max(base.address(links.indices().first()));
+        let last = base.index(window.end - 1).min(links.indices().last());
+        let (mut empty, mut around) = (None, None);
+        for (index, slot) in slots.anons.iter_range(base.index(start).0, last.0) {
             let index = Index(index);
-            let address = self.state.base().address(index);
-            if index == self.index
+            let address = base.address(index);
+            // The fault's own is mapped by now.
+            let empty = *empty.get_or_insert_with(|| self.vmf.empty_entries(&window));
+            let rest = empty >> ((address - window.start) >> PAGE_SHIFT);
+            if rest == 0 {
+                break;
+            }
+            if rest & 1 == 0
                 || slots.replacing.has(index)
                 || !links.contains(slot.value.anon_vma())
                 || self
