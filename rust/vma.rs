@@ -105,8 +105,6 @@ pub(crate) struct VmaState {
 struct Registration {
     /// The place among the VMAs of the address space.
     place: Option<IntervalTreeLink<Arc<VmaState>>>,
-    /// What the next split will need.
-    reservation_for_split: Option<VmaStateReservation>,
     /// Whether mremap is moving pages here, see [`Vmas::moving`].
     moving_here: bool,
     /// What the system has promised for the VMA, if core mm has not been charged for it.
@@ -122,6 +120,13 @@ struct VmaStateReservation {
     links: LinksReservation,
     /// What becomes of it is the publisher's to say.
     charge: Option<Charge>,
+}
+
+/// What a split of a VMA will need.
+struct SplitReservation {
+    /// The [key](VmaState::key) of that VMA, which takes this along when it is closed.
+    of: usize,
+    reserved: VmaStateReservation,
 }
 
 impl VmaStateReservation {
@@ -408,11 +413,7 @@ impl VmaState {
         let rest_indices = self.base().indices(rest_start..rest_end)?;
         let (new_pages, rest_pages) = (Pages::of(start..end)?, Pages::of(rest_start..rest_end)?);
 
-        let reserved = self
-            .registration
-            .access_mut(&mut self.mm_state.vmas().lock())
-            .reservation_for_split
-            .take();
+        let reserved = self.take_split_reservation(&mut self.mm_state.vmas().lock());
         let mut reserved = reserved.ok_or(ENOMEM)?;
         let reservation = mem::take(&mut reserved.links);
         // All at once: each page is at one place, for those who look for it.
@@ -442,20 +443,32 @@ impl VmaState {
         Ok(())
     }
 
+    /// Names the VMA among those of the address space.
+    fn key(&self) -> usize {
+        ptr::from_ref(self) as usize
+    }
+
+    /// Takes what was reserved for a split of this VMA.
+    fn take_split_reservation(&self, vmas: &mut Vmas) -> Option<VmaStateReservation> {
+        let reservation = vmas.split.take_if(|split| split.of == self.key())?;
+        Some(reservation.reserved)
+    }
+
     /// Ends the part of the VMA, which covered `addresses`, in everything; its page table entries are gone.
     fn close(&self, addresses: Range<usize>) {
         // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
         if self.rmap.is_settled() && !self.mm_state.rmap_mm().is_exiting() {
             contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
-        let (_place, registration, _last_fork) = {
+        let (_place, registration, _last_fork, _split) = {
             let mut vmas = self.mm_state.vmas().lock();
             let mut registration = mem::take(self.registration.access_mut(&mut vmas));
             let place = registration
                 .place
                 .take()
                 .map(|place| vmas.by_page.remove(place));
-            (place, registration, vmas.forget_fork_if_empty())
+            let split = self.take_split_reservation(&mut vmas);
+            (place, registration, vmas.forget_fork_if_empty(), split)
         };
         if registration.moving_here {
             self.end_move();
@@ -529,11 +542,9 @@ impl VmaMut<'_> {
         if needs_charge {
             reserved.charge = Some(Charge::new(0)?);
         }
-        let old = state
-            .registration
-            .access_mut(&mut state.mm_state.vmas().lock())
-            .reservation_for_split
-            .replace(reserved);
+        let of = state.key();
+        let reservation = SplitReservation { of, reserved };
+        let old = state.mm_state.vmas().lock().split.replace(reservation);
         drop(old);
         Ok(())
     }

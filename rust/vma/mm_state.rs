@@ -4,6 +4,7 @@
 
 use super::{
     clearings::Clearings,
+    SplitReservation,
     VmaState, //
 };
 use crate::{
@@ -63,6 +64,8 @@ pub(crate) struct Vmas {
     /// The amap that the address space got last when it was forked, with the name of the parent's.
     /// All VMAs that share an amap in the parent find it here, since fork copies them in a row.
     last_fork: Option<(AmapId, Arc<Amap>)>,
+    /// What the next split will need: core mm splits with the mmap lock held for writing, so there is one.
+    pub(super) split: Option<SplitReservation>,
     /// The move of pages that is under way: mremap holds the mmap lock for writing, so there is one.
     pub(crate) moving: Option<Move>,
     /// How many there have been.
@@ -139,6 +142,7 @@ impl MmState {
                     Vmas {
                         by_page: IntervalTree::new(),
                         last_fork: None,
+                        split: None,
                         moving: None,
                         moves: 0,
                     },
