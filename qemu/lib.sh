@@ -30,6 +30,11 @@ key() {
 	sed '/^[[:space:]]*#/d' "$@" | sha256sum | cut -c1-12
 }
 
+# The last line of a log, as much of it as a terminal's line has room for.
+last_line() {
+	tail -n 1 "$1" | tr -d '[:cntrl:]' | cut -c 1-50
+}
+
 # step NAME TITLE COMMAND… runs COMMAND in the background, with its output in a log, and shows the time it takes.
 step() {
 	local name=$1 title=$2 log=$CACHE/log/$1.log start=$SECONDS status=0 pid
@@ -44,7 +49,7 @@ step() {
 	trap "kill -- -$pid 2>/dev/null; exit 130" INT TERM HUP
 	while kill -0 "$pid" 2>/dev/null; do
 		if [[ -t 2 ]]; then
-			printf '\r\e[K%5d s  %s: %.50s' $((SECONDS - start)) "$title" "$(tail -n 1 "$log" | tr -d '\r\e')" >&2
+			printf '\r\e[K%5d s  %s: %s' $((SECONDS - start)) "$title" "$(last_line "$log")" >&2
 		elif (((SECONDS - start) % 30 == 0)); then
 			say "$(printf '%5d s  %s' $((SECONDS - start)) "$title")"
 		fi
