@@ -81,6 +81,18 @@ static int maps_shared(void)
 	return on_device(map(MAP_SHARED));
 }
 
+/* Whether this process is the one that the test has forked: 0 if so. */
+static int is_child(void)
+{
+	char parent[64], path[2][256] = {};
+
+	snprintf(parent, sizeof(parent), "/proc/%d/exe", getppid());
+	if (readlink(parent, path[0], sizeof(path[0]) - 1) < 0 ||
+	    readlink("/proc/self/exe", path[1], sizeof(path[1]) - 1) < 0)
+		return 2;
+	return !!strcmp(path[0], path[1]);
+}
+
 static const struct {
 	const char *name;
 	int (*function)(void);
@@ -89,10 +101,11 @@ static const struct {
 	{ "failed-page", use_failed_page },
 	{ "stack", maps_stack },
 	{ "shared", maps_shared },
+	{ "child", is_child },
 };
 
-/* The wait status of this program doing @use under anon_rmap-run with @option, or that of a failure to run. */
-static int run(const char *option, const char *use)
+/* The wait status of @program with @argument under anon_rmap-run with @option, or that of a failure to run. */
+static int run_program(const char *option, const char *program, const char *argument)
 {
 	int status = -1;
 	pid_t pid;
@@ -100,15 +113,28 @@ static int run(const char *option, const char *use)
 	unlink(REPORT);
 	pid = fork();
 	if (!pid) {
-		char self[256] = "";
-
-		if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
-			execlp("anon_rmap-run", "anon_rmap-run", "--require", "--malloc=none", option, "--", self, use,
-			       NULL);
+		execlp("anon_rmap-run", "anon_rmap-run", "--require", "--malloc=none", option, "--", program, argument,
+		       NULL);
 		_exit(127);
 	}
 	waitpid(pid, &status, 0);
 	return status;
+}
+
+/* That of this program doing @use. */
+static int run(const char *option, const char *use)
+{
+	char self[256] = "";
+
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		return -1;
+	return run_program(option, self, use);
+}
+
+/* Whether that is a failure of anon_rmap-run. */
+static bool is_refused(int status)
+{
+	return WIFEXITED(status) && WEXITSTATUS(status) == 125;
 }
 
 FIXTURE(preload)
@@ -164,10 +190,35 @@ TEST_F(preload, shared_memory_is_served_if_asked_for)
 	EXPECT_EQ(1, WEXITSTATUS(status));
 }
 
+TEST_F(preload, the_program_has_the_process_of_anon_rmap_run)
+{
+	EXPECT_EQ(0, run("--shared", "child"));
+}
+
+TEST_F(preload, what_is_linked_statically_is_refused)
+{
+	EXPECT_TRUE(is_refused(run_program("--report=" REPORT, "/bin/busybox", "true")));
+}
+
+TEST_F(preload, an_allocator_that_is_not_there_is_missed)
+{
+	EXPECT_TRUE(is_refused(run("--malloc=libnosuch.so", "child")));
+}
+
+TEST_F(preload, what_was_served_nothing_has_failed)
+{
+	EXPECT_TRUE(is_refused(run("--report=" REPORT, "nothing")));
+}
+
 int main(int argc, char **argv)
 {
 	for (size_t i = 0; argc == 2 && i < sizeof(uses) / sizeof(*uses); i++)
-		if (!strcmp(argv[1], uses[i].name))
+		if (!strcmp(argv[1], uses[i].name)) {
+			/* Whatever it is that is not to be served. */
+			map(MAP_PRIVATE);
 			return uses[i].function();
+		}
+	if (argc == 2 && !strcmp(argv[1], "nothing"))
+		return 0;
 	return test_harness_run(argc, argv);
 }
