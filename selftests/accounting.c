@@ -14,6 +14,7 @@
 #include "lib/proc.h"
 #include "lib/random.h"
 #include "lib/stats.h"
+#include "lib/usage.h"
 #include "kselftest.h"
 
 #define PAGES 64
@@ -175,6 +176,7 @@ int main(int argc, char **argv)
 	unsigned long steps = argc > 3 ? strtoul(argv[3], NULL, 0) : 150;
 	int seeds = argc > 2 ? atoi(argv[2]) : 3;
 
+	no_options(argc, argv, " [SEED [SEEDS [STEPS]]]: SEEDS seeds from SEED on, with STEPS steps each");
 	ksft_print_header();
 	ksft_set_plan(seeds + 1);
 	for (int i = 0; i < seeds; i++) {

@@ -14,6 +14,7 @@
 #include "lib/pagemap.h"
 #include "lib/peer.h"
 #include "lib/stats.h"
+#include "lib/usage.h"
 
 #define PAGES 4096
 #define BAD 1235
@@ -118,7 +119,7 @@ static bool mapped_by(const struct poisoned *page, pid_t pid)
 	return false;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct process processes[] = {
 		{ .name = "parent", .pid = getpid() },
@@ -133,6 +134,7 @@ int main(void)
 	char *memory, *bad;
 	long count, nodes, tree;
 
+	no_options(argc, argv, ": shows what becomes of a page that fails");
 	if (isatty(STDOUT_FILENO)) {
 		bold = "\033[1m";
 		alarm_colour = "\033[31m";

@@ -11,6 +11,7 @@
 #include "lib/pagemap.h"
 #include "lib/random.h"
 #include "lib/stats.h"
+#include "lib/usage.h"
 #include "kselftest.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -527,6 +528,7 @@ int main(int argc, char **argv)
 {
 	long count = argc > 1 ? atol(argv[1]) : 200;
 
+	no_options(argc, argv, " [INJECTIONS [SEED]]");
 	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
 	if (count < 1 || count >= MAX_INJECTIONS)
 		ksft_exit_fail_msg("from 1 to %d injections\n", MAX_INJECTIONS - 1);

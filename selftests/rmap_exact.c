@@ -11,6 +11,7 @@
 #include "lib/peer.h"
 #include "lib/random.h"
 #include "lib/stats.h"
+#include "lib/usage.h"
 #include "kselftest.h"
 
 #define MAX_DEPTH 6
@@ -284,6 +285,7 @@ int main(int argc, char **argv)
 	int seeds = argc > 2 ? atoi(argv[2]) : 3;
 	long wanted = argc > 3 ? atol(argv[3]) : 1000;
 
+	no_options(argc, argv, " [SEED [SEEDS [PAGES]]]: SEEDS seeds from SEED on, until PAGES pages were compared for each");
 	/* Processes that have ended leave nothing behind. */
 	signal(SIGCHLD, SIG_IGN);
 	ksft_print_header();

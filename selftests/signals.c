@@ -16,6 +16,7 @@
 #include "lib/pool.h"
 #include "lib/process.h"
 #include "lib/stats.h"
+#include "lib/usage.h"
 #include "kselftest.h"
 #include <pthread.h>
 #include <sched.h>
@@ -424,11 +425,12 @@ static void set_policy(bool early)
 	print_to_file(POLICY, "%d", early);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	uint64_t first_pfn;
 	bool with_pool = pool(&first_pfn);
 
+	no_options(argc, argv, ": who gets which signal when a page fails");
 	ksft_print_header();
 	if (access(HARD_OFFLINE_PAGE, W_OK))
 		ksft_exit_skip("no " HARD_OFFLINE_PAGE ": is CONFIG_MEMORY_FAILURE on?\n");

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/patience.h"
+#include "lib/usage.h"
 
 int main(int argc, char **argv)
 {
@@ -18,6 +19,7 @@ int main(int argc, char **argv)
 	struct pollfd command = { .events = POLLIN };
 	pid_t pid;
 
+	no_options(argc, argv, " SECONDS COMMAND [ARGUMENT]…: kills COMMAND with status 124 if it takes longer");
 	if (seconds <= 0) {
 		fputs("usage: within SECONDS COMMAND [ARGUMENT]…\n", stderr);
 		return 125;
