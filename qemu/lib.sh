@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# What the scripts of this directory share: the cache of preparation steps and the sysroot's chroot.
+# What the scripts of this directory share: their usage, the cache of preparation steps and the sysroot's chroot.
 # Each script sources this file first.
 
 set -euo pipefail
 
 TOP=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
+. "$TOP/qemu/help.sh"
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/anon_rmap
 # shellcheck disable=SC2034 # for the scripts
 BUILD=$TOP/build
@@ -22,7 +23,11 @@ die() {
 }
 
 need_root() {
-	((EUID == 0)) || die "needs root, for apt, debootstrap and chroot: run it again as root"
+	((EUID == 0)) || die "needs root, for apt and debootstrap, as $* is not there: run it again as root"
+}
+
+kernel_is_known() {
+	[[ $1 == stock || $1 == debug ]] || wrong_usage "no kernel '$1': stock or debug"
 }
 
 # A key made of the content of the given files, but for their comments.
@@ -72,7 +77,7 @@ step() {
 cached() {
 	local name=$1 dir=$CACHE/$1-$2 title=$3 make=$4
 	if [[ ! -d $dir ]]; then
-		need_root
+		need_root "$dir"
 		mkdir -p "$CACHE"
 		exec 9>"$CACHE/$name.lock"
 		if ! flock --nonblock 9; then

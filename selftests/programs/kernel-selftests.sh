@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/kernel-selftests.sh
+#
 # The kernel's own tests of anonymous memory (tools/testing/selftests/mm), unchanged, on memory of the device. What core
 # mm does not let a driver do fails in them, and is told here: nothing else may.
 #
@@ -23,7 +25,7 @@
 #   map_populate droppable memfd_secret
 #                                  have no private anonymous memory
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 plan 13 kernel-mremap_test
 

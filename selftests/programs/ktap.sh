@@ -4,7 +4,9 @@
 # What the tests with real programs share; each sources this first. They run as root in a Debian userland with the
 # module loaded, and print KTAP.
 
-PATH=$(cd "$(dirname "$0")" && pwd):$PATH
+here=$(dirname "$(realpath "$0")")
+. "$here/help.sh"
+PATH=$here:$PATH
 export PATH LC_ALL=C
 work=$(mktemp -d)
 results=0 failures=0

@@ -1,10 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/libgc.sh
+#
 # libgc, which collects garbage in steps while the program runs: which old objects were written meanwhile it learns from
 # soft-dirty bits. If one is missing, it frees what is in use.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 plan 5 python3
 

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/memory-cost.sh
+#
 # What 1 GiB of the device costs beside its pages, and that it is free again. Needs a guest with 2 GiB.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 plan 4 python3
 

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/python3.sh
+#
 # Python's own tests, on memory of the device: its heap, and what test_mmap maps.
 # shellcheck source-path=SCRIPTDIR
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 plan 5 python3
 

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/rasdaemon.sh
+#
 # What rasdaemon records of a machine check in memory of the device: what it records of one in anonymous memory.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 database=/var/lib/rasdaemon/ras-mc_event.db
 

@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/readme.sh
+#
 # The drills of README.md and rust/debugfs.md, as they stand there: what a reader types gives what the pages say.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 plan 5 redis-server redis-cli anon_rmap-run
 
-pages=$(cd "$(dirname "$0")" && pwd)
+pages=$(dirname "$(realpath "$0")")
 
 # block PAGE TEXT: the commands of that page that have TEXT in them, without those around them that are of the host.
 block() {

@@ -1,10 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/redis.sh
+#
 # A Redis server on memory of the device, which saves its data while clients write to all of it: the forked saver must
 # see the data of the moment of the fork. What is written is what is there already, so that the digest stays the same.
+# REDIS_KEYS in the environment says how many keys there are (200000).
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 keys=${REDIS_KEYS:-200000}
 port=6390

@@ -1,9 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
+# usage: selftests/programs/stress-ng.sh
+#
 # stress-ng on memory of the device: its memory patterns, each read back and verified, and what splits, moves and forks.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
-. "$(dirname "$0")/ktap.sh"
+. "$(dirname "$(realpath "$0")")/ktap.sh"
 
 seconds=${STRESS_SECONDS:-15}
 
