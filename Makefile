@@ -24,6 +24,7 @@ help:
 	@echo 'make rust-analyzer write rust-project.json, for editors'
 	@echo 'make clean         remove build/'
 	@echo 'make distclean     remove build/ and the prepared kernels and toolchain'
+	@echo 'make TARGET O=DIR  what is built goes to DIR/build/, as when these sources are read-only'
 	@echo 'W=1, CLIPPY=1 and other variables of the kernel build work with make modules.'
 	@echo 'qemu/run --help    run a command of your own in a guest'
 
@@ -50,9 +51,11 @@ bench-tree:
 
 ifdef KDIR
 modules:
-	@test -e $(KDIR)/rust/libkernel.rmeta || { echo >&2 '$(KDIR) is not a kernel tree that is prepared for Rust modules:' \
+	@test -e '$(KDIR)/rust/libkernel.rmeta' || { echo >&2 '$(KDIR) is not a kernel tree that is prepared for Rust modules:' \
 		'configure it with CONFIG_RUST=y and run "make prepare modules_prepare" in it'; exit 2; }
-	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/build/modules modules
+	@case '$(KDIR)$(CURDIR)$(O)' in *[[:space:]:%]*) echo >&2 'The build of the kernel takes no path with a space, ":" or "%":' \
+		'$(KDIR), $(CURDIR)$(if $(O), or $(O))'; exit 2;; esac
+	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(abspath $(or $(O),$(CURDIR)))/build/modules O= modules
 else
 modules:
 	@qemu/module stock $(MAKEOVERRIDES)
@@ -77,7 +80,7 @@ rust-analyzer:
 	@qemu/rust-analyzer
 
 clean:
-	rm -rf build rust-project.json
+	rm -rf "$${O:-.}/build" "$${O:-.}/rust-project.json"
 
 distclean: clean
 	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/anon_rmap"

@@ -9,8 +9,11 @@ set -euo pipefail
 TOP=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 . "$TOP/qemu/help.sh"
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/anon_rmap
-# shellcheck disable=SC2034 # for the scripts
-BUILD=$TOP/build
+# What is built goes there: as for kbuild, O is a directory to take in place of that of the sources.
+OUTPUT=$(realpath -m "${O:-$TOP}")
+BUILD=$OUTPUT/build
+# A script that runs another can be elsewhere then.
+[[ -z ${O-} ]] || export O=$OUTPUT
 export LC_ALL=C
 
 say() {
@@ -94,27 +97,49 @@ cached() {
 		exec 9>&-
 	fi
 	# What was not used for two weeks is removed.
-	touch "$dir"
+	[[ ! -w $dir ]] || touch "$dir"
 	printf '%s\n' "$dir"
 }
 
-# in_root ROOT [DIR:MOUNTPOINT]… -- COMMAND… runs COMMAND in a chroot that sees each DIR at MOUNTPOINT.
-# The mounts are in a namespace of their own: they end with COMMAND.
+# in_root ROOT [DIR:MOUNTPOINT]… -- COMMAND… runs COMMAND in a chroot that sees each DIR at MOUNTPOINT, and the sources with
+# what is built of them in build/. The mounts are in a namespace of their own: they end with COMMAND.
 in_root() {
-	local root=$1
-	shift
+	local enter=(unshare --mount)
+	# Others than root are root in a namespace of their own.
+	((EUID == 0)) || enter+=(--map-root-user --pid --fork)
 	# shellcheck disable=SC2016 # for the inner shell
-	unshare --mount -- bash -euc '
+	top=$TOP build=$BUILD "${enter[@]}" -- bash -euc '
 		root=$1
 		shift
+		# The sources can be read-only, and without a build/ to mount anything at.
+		mount_sources() {
+			mkdir -p "$build"
+			mount -t tmpfs tmpfs "$1"
+			mkdir "$1/build"
+			mount --bind "$build" "$1/build"
+			shopt -s dotglob
+			for file in "$top"/*; do
+				[[ $file != */build ]] || continue
+				if [[ -d $file ]]; then
+					mkdir "$1/${file##*/}"
+				else
+					: >"$1/${file##*/}"
+				fi
+				mount --bind "$file" "$1/${file##*/}"
+			done
+		}
 		mount -t proc proc "$root/proc"
 		while [[ $1 != -- ]]; do
-			mkdir -p "$root${1##*:}"
-			mount --bind "${1%:*}" "$root${1##*:}"
+			[[ -d $root${1##*:} ]] || mkdir -p "$root${1##*:}"
+			if [[ ${1%:*} == "$top" && $build != "$top/build" ]]; then
+				mount_sources "$root${1##*:}"
+			else
+				mount --bind "${1%:*}" "$root${1##*:}"
+			fi
 			shift
 		done
 		shift
 		exec env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
 			${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} chroot "$root" "$@"
-	' in_root "$root" "$@"
+	' in_root "$@"
 }
