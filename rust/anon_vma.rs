@@ -43,8 +43,20 @@ pub(crate) struct Avc {
 impl Avc {
     /// Reserves what linking needs; [`ENOMEM`].
     fn reserve(vma: &Arc<RmapVma>) -> Result<IntervalTreeNode<Self>> {
-        let avc = Self { vma: vma.clone() };
-        Ok(IntervalTreeNode::new(avc, GFP_KERNEL_ACCOUNT)?)
+        vma.mm().new_node(Self { vma: vma.clone() })
+    }
+
+    /// Links a VMA that covers `indices` into `tree`.
+    fn insert(
+        tree: &mut IntervalTree<Self>,
+        avc: IntervalTreeNode<Self>,
+        indices: Indices,
+    ) -> IntervalTreeLink<Self> {
+        let vma = avc.vma.clone();
+        let (link, surplus) = tree.insert(avc, indices.into());
+        vma.mm().keep_surplus(surplus);
+        stats::AVCS.inc();
+        link
     }
 }
 
@@ -317,11 +329,7 @@ impl Links {
             }
             self.links = reservation.room;
         }
-        let (avc, _surplus) = anon_vma
-            .tree
-            .lock()
-            .insert(reservation.avc, self.indices.into());
-        stats::AVCS.inc();
+        let avc = Avc::insert(&mut anon_vma.tree.lock(), reservation.avc, self.indices);
         // There is room: made above.
         let _ = self
             .links
@@ -454,9 +462,8 @@ impl Links {
             if !is_wanted(link, &mut tree) {
                 continue;
             }
-            let (avc, _surplus) = tree.insert(reserved, new.into());
+            let avc = Avc::insert(&mut tree, reserved, new);
             drop(tree);
-            stats::AVCS.inc();
             // There is room: both vectors were reserved for the same number of links.
             let _ = room.push_within_capacity(Link::new(link.anon_vma.clone(), avc));
         }

@@ -38,6 +38,7 @@
 //!           clearings              (vma::clearings)
 //!           anon                   (anon::content)
 //!             anon_vma             (anon_vma::AnonVma)
+//!               surplus of an mm       (anon_vma::rmap_mm)
 //!             page table lock      (core mm)
 //!             poisoned pages       (poisoned)
 //!             frames               (pool::frame)

@@ -36,8 +36,7 @@ use crate::{
     },
     interval_tree::{
         IntervalTreeLink,
-        IntervalTreeNode,
-        Surplus, //
+        IntervalTreeNode, //
     },
     stats,
     vm_fault::Vmf, //
@@ -153,7 +152,7 @@ impl VmaStateReservation {
             },
             GFP_KERNEL_ACCOUNT,
         )?;
-        let place = IntervalTreeNode::new(state.clone(), GFP_KERNEL_ACCOUNT)?;
+        let place = state.mm_state.rmap_mm().new_node(state.clone())?;
         Ok(Self {
             state,
             place,
@@ -328,17 +327,16 @@ impl VmaState {
         let state = reserved.state.clone();
         *state.links.access_mut(&mut state.amap().lock()) = Some(links);
         let mut vmas = state.mm_state.vmas().lock();
-        let _surplus = Self::publish_locked(reserved, vma, pages, &mut vmas);
-        drop(vmas);
+        Self::publish_locked(reserved, vma, pages, &mut vmas);
     }
 
-    /// As [`Self::publish`], for a state that has its links. What is returned is to be dropped without the lock.
+    /// As [`Self::publish`], for a state that has its links.
     fn publish_locked(
         reserved: VmaStateReservation,
         vma: &VmaNew<'_>,
         pages: Pages,
         vmas: &mut Vmas,
-    ) -> Surplus {
+    ) {
         let VmaStateReservation {
             state,
             place,
@@ -356,8 +354,8 @@ impl VmaState {
         }
         state.note_known(vmas, start, end);
         stats::VMAS.inc();
+        state.mm_state.rmap_mm().keep_surplus(surplus);
         vma.publish(state, pgoff);
-        surplus
     }
 
     /// Sets up a new mapping of the device.
@@ -438,8 +436,7 @@ impl VmaState {
         );
         *reserved.state.registration.access_mut(&mut vmas) = split_off;
         self.note_known(&vmas, rest_start, rest_end);
-        let _surplus = Self::publish_locked(reserved, vma, new_pages, &mut vmas);
-        drop(vmas);
+        Self::publish_locked(reserved, vma, new_pages, &mut vmas);
         Ok(())
     }
 

@@ -4,11 +4,19 @@
 
 use crate::{
     helpers,
+    interval_tree::{
+        IntervalTreeNode,
+        Surplus, //
+    },
     process, //
 };
-use core::ops::Deref;
+use core::{
+    mem,
+    ops::Deref, //
+};
 use kernel::{
     mm::Mm,
+    new_spinlock,
     prelude::*,
     sync::{
         aref::ARef,
@@ -16,11 +24,13 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        Arc, //
+        Arc,
+        SpinLock, //
     }, //
 };
 
 /// An `mm_struct` with VMAs of the device. It may have no users any more.
+#[pin_data]
 pub(crate) struct RmapMm {
     mm: ARef<Mm>,
     /// Whether core mm is taking the address space down.
@@ -29,18 +39,52 @@ pub(crate) struct RmapMm {
     last_failure: Atomic<u64>,
     /// The [key](process::current_key) of a task that is [zapping](Self::zap_for_driver); 0 if there is none.
     zapper: Atomic<usize>,
+    /// What linking VMAs has not needed, for those to come.
+    #[pin]
+    surplus: SpinLock<[Surplus; Self::SURPLUS]>,
 }
 
 impl RmapMm {
+    /// As much as a split leaves: the VMA is linked in two trees.
+    const SURPLUS: usize = 2;
+
     /// What the rmap will know of `mm`; [`ENOMEM`].
     pub(crate) fn new(mm: &Mm) -> Result<Arc<Self>> {
-        let new = Self {
+        let new = pin_init!(Self {
             mm: mm.into(),
             exiting: Atomic::new(false),
             last_failure: Atomic::new(0),
             zapper: Atomic::new(0),
+            surplus <- new_spinlock!([Surplus::NONE; Self::SURPLUS], "anon_rmap_surplus"),
+        });
+        Arc::pin_init(new, GFP_KERNEL_ACCOUNT)
+    }
+
+    /// A node for an interval tree of VMAs; [`ENOMEM`].
+    pub(crate) fn new_node<T>(&self, value: T) -> Result<IntervalTreeNode<T>> {
+        let surplus = {
+            let mut kept = self.surplus.lock();
+            let some = kept.iter_mut().find(|surplus| !surplus.is_none());
+            some.map_or(Surplus::NONE, |surplus| {
+                mem::replace(surplus, Surplus::NONE)
+            })
         };
-        Ok(Arc::new(new, GFP_KERNEL_ACCOUNT)?)
+        Ok(IntervalTreeNode::with_surplus(
+            value,
+            surplus,
+            GFP_KERNEL_ACCOUNT,
+        )?)
+    }
+
+    /// Keeps what the insertion of such a node has not needed, if there is room for it. Does not sleep.
+    pub(crate) fn keep_surplus(&self, mut surplus: Surplus) {
+        if surplus.is_none() {
+            return;
+        }
+        let mut kept = self.surplus.lock();
+        if let Some(free) = kept.iter_mut().find(|surplus| surplus.is_none()) {
+            mem::swap(free, &mut surplus);
+        }
     }
 
     /// Notes that core mm takes the address space down: page tables are going to be freed without further notice.

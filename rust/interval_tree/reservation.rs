@@ -70,7 +70,39 @@ impl<T> IntervalTreeNode<T> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
-        Ok(IntervalTreeNodeReservation::new(flags)?.into_node(value))
+        Self::with_surplus(value, Surplus::NONE, flags)
+    }
+
+    /// As [`Self::new`], with memory that another insertion has not needed, into whatever tree that was.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`]; `surplus` is dropped, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree, IntervalTreeNode, Surplus};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let mut surplus = Surplus::NONE;
+    /// for at in 0..10 {
+    ///     let node = IntervalTreeNode::with_surplus(at, surplus, GFP_KERNEL)?;
+    ///     (_, surplus) = tree.insert(node, Interval::point(at));
+    /// }
+    /// assert_eq!(tree.len(), 10);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn with_surplus(value: T, surplus: Surplus, flags: Flags) -> Result<Self, AllocError> {
+        let reservation = IntervalTreeNodeReservation {
+            entry: KBox::new_uninit(flags)?,
+            node: match surplus.0 {
+                Some(node) => node,
+                None => Node::new(flags)?,
+            },
+        };
+        Ok(reservation.into_node(value))
     }
 
     /// Takes the value out and frees the memory.
@@ -174,10 +206,19 @@ impl<T> IntervalTreeNodeReservation<T> {
     }
 }
 
-/// Memory that an insertion turned out not to need. Best dropped after the tree's lock.
-pub struct Surplus(
-    #[expect(dead_code, reason = "it is for its drop")] pub(super) Option<KBox<Node<Stored>>>,
-);
+/// Memory that an insertion turned out not to need. Best dropped after the tree's lock, or kept for [another
+/// node](IntervalTreeNode::with_surplus).
+pub struct Surplus(pub(super) Option<KBox<Node<Stored>>>);
+
+impl Surplus {
+    /// No memory.
+    pub const NONE: Self = Self(None);
+
+    /// Whether it is no memory.
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
 
 // SAFETY: It is memory that nothing else points to.
 unsafe impl Send for Surplus {}

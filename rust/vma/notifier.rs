@@ -220,14 +220,7 @@ fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
     match event {
         Event::Unmap => begin_unmapping(&mut mm_state.vmas().lock(), range, touched),
         Event::Clear => {
-            let is_ours = {
-                let vmas = mm_state.vmas().lock();
-                let is_known = vmas.overlapping(touched).next().is_some();
-                match is_known {
-                    true => next_cleared(&vmas, touched).is_some(),
-                    false => is_growth(&vmas, touched),
-                }
-            };
+            let is_ours = is_ours(&mm_state.vmas().lock(), touched);
             if is_ours {
                 begin_clearing(mm_state, range, touched);
             }
@@ -329,6 +322,15 @@ fn key(range: &bindings::mmu_notifier_range) -> usize {
     core::ptr::from_ref(range) as usize
 }
 
+/// Whether core mm is really clearing entries of one of our VMAs in `range`, known to be there or not.
+fn is_ours(vmas: &Vmas, range: Pages) -> bool {
+    let mut known = vmas.overlapping(range).peekable();
+    match known.peek() {
+        Some(_) => known.any(|(covered, state)| is_cleared(vmas, state, covered, range)),
+        None => is_growth(vmas, range),
+    }
+}
+
 /// Whether one of our VMAs has grown into `pages`, of which none is known to be ours. Core mm holds a lock that keeps a VMA
 /// that is there from growing.
 fn is_growth(vmas: &Vmas, pages: Pages) -> bool {
@@ -345,11 +347,15 @@ fn is_growth(vmas: &Vmas, pages: Pages) -> bool {
 /// ended, but for what the VMA is known to have grown by: nothing has been mapped there.
 fn next_cleared(vmas: &Vmas, range: Pages) -> Option<(&Arc<VmaState>, Pages)> {
     let mut overlapping = vmas.overlapping(range);
-    let (covered, state) = overlapping.find(|(covered, state)| {
-        let part = covered.common(range);
-        !state.is_write_locked(vmas) && part.is_some_and(|part| !state.is_own_zap(part))
-    })?;
+    let (covered, state) =
+        overlapping.find(|(covered, state)| is_cleared(vmas, state, *covered, range))?;
     Some((state, covered.common(range)?))
+}
+
+/// Whether core mm is really clearing what is in `range` of a VMA, which is known to cover `covered`.
+fn is_cleared(vmas: &Vmas, state: &VmaState, covered: Pages, range: Pages) -> bool {
+    let part = covered.common(range);
+    !state.is_write_locked(vmas) && part.is_some_and(|part| !state.is_own_zap(part))
 }
 
 /// Takes what core mm has cleared of a VMA out of its amap.

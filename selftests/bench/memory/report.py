@@ -78,6 +78,11 @@ class Measured:
         sizes = {size for name, size, _ in self.runs if name == case and size >= least}
         return sorted(size for size in sizes if (case, size, True) in self.runs and (case, size, False) in self.runs)
 
+    def net(self, profiled):
+        """What an operation of a profiled run takes, without clearing and copying."""
+        total, run = profiled
+        return (sum(total.values()) - self.emulated(run)) / run["operations"]
+
     def total(self, run):
         return run["counted"] - self.emulated(run)
 
@@ -244,6 +249,10 @@ def profile(measured, directory):
         text.append(f"{name}, {sizes[-1]} {case['of']}: {case['unit']} in each function\n{'ours':>12} {'Linux':>12}")
         per = [{key: value / run["operations"] for key, value in total.items()} for total, run in (ours, linux)]
         text.append(f"{sum(per[0].values()):12,.1f} {sum(per[1].values()):12,.1f}  all")
+        driver = sum(value for key, value in per[0].items() if key.startswith("[anon_rmap]"))
+        text.append(f"{driver:12,.1f} {'':12}  the driver's own functions")
+        floor = (measured.net(ours) - driver) / measured.net(linux)
+        text.append(f"{floor:12,.2f} {'':12}  the ratio if these took nothing")
         for function in sorted(per[0].keys() | per[1].keys(), key=lambda f: -max(p.get(f, 0) for p in per))[:30]:
             text.append(f"{per[0].get(function, 0):12,.1f} {per[1].get(function, 0):12,.1f}  {function}")
         text.append("")
