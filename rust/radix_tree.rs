@@ -286,8 +286,27 @@ impl<T> RadixTree<T> {
 
     /// Looks `index` up: O(h).
     pub(crate) fn get(&self, index: u64) -> Option<Item<'_, T>> {
-        let leaf = self.leaf_at(index, index)?;
-        leaf.iter().next().map(|(_, slot)| slot)
+        let mut node = self.root.as_ref()?;
+        let mut span = Span::root(self.height);
+        if index > span.last() {
+            return None;
+        }
+        let mut unshared = true;
+        loop {
+            unshared &= node.is_unique();
+            let slot = span.slot(index);
+            match &node.entries {
+                NodeEntries::Leaf(values) => {
+                    return Some(Item {
+                        value: values.get(slot)?,
+                        unshared,
+                        settled: node.settled(),
+                    })
+                }
+                NodeEntries::Inner(children) => node = children.get(slot)?,
+            }
+            span = span.child(slot);
+        }
     }
 
     /// Goes through the entries in [first, last] in order: O(h) per leaf that has some.
@@ -369,7 +388,7 @@ impl<T> RadixTree<T> {
     }
 
     /// Whether there is an entry in [first, last]: O(h).
-    fn any_in(&self, first: u64, last: u64) -> bool {
+    pub(crate) fn any_in(&self, first: u64, last: u64) -> bool {
         self.first_leaf(first, last).is_some()
     }
 
@@ -474,6 +493,13 @@ impl<T: Clone> RadixTree<T> {
         value: T,
         reservation: &mut NodeReservation<T>,
     ) -> Result<Option<T>, T> {
+        // Most have neighbours that are this tree's alone, too.
+        if let Some(leaf) = self.own_leaf(index) {
+            leaf.settled().store(false, Relaxed);
+            if let NodeEntries::Leaf(values) = &mut leaf.entries {
+                return Ok(values.update(Span::root(1).slot(index), |entry| entry.replace(value)));
+            }
+        }
         if reservation.len() < self.nodes_for_insert(index) {
             return Err(value);
         }
@@ -530,16 +556,28 @@ impl<T: Clone> RadixTree<T> {
 
     /// Takes the entry at `index` out, which is [one of several](Self::is_one_of_several). O(h).
     fn take_one(&mut self, index: u64) -> Option<T> {
-        let mut span = Span::root(self.height);
-        let mut node = self.root.as_mut()?.get_mut()?;
-        loop {
-            let slot = span.slot(index);
-            match &mut node.entries {
-                NodeEntries::Leaf(values) => return values.take(slot),
-                NodeEntries::Inner(children) => node = children.get_mut(slot)?.get_mut()?,
-            }
-            span = span.child(slot);
+        match &mut self.own_leaf(index)?.entries {
+            NodeEntries::Leaf(values) => values.take(Span::root(1).slot(index)),
+            NodeEntries::Inner(_) => None, // Never: it is a leaf.
         }
+    }
+
+    /// The leaf for `index`, if its path is there and this tree's alone. O(h).
+    fn own_leaf(&mut self, index: u64) -> Option<&mut Node<T>> {
+        let mut span = Span::root(self.height);
+        if index > span.last() {
+            return None;
+        }
+        let mut node = self.root.as_mut()?.get_mut()?;
+        while span.level > 0 {
+            let NodeEntries::Inner(children) = &mut node.entries else {
+                return None; // Never: leaves are at level 0.
+            };
+            let slot = span.slot(index);
+            span = span.child(slot);
+            node = children.get_mut(slot)?.get_mut()?;
+        }
+        Some(node)
     }
 
     /// Takes everything in [first, last] out.

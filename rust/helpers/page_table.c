@@ -62,17 +62,21 @@ static void anon_rmap_vmf_unlock_entry(spinlock_t *ptl)
 	rcu_read_unlock();
 }
 
-/* The entry at the fault's address as it is now; an empty one if there is no page table. */
+/*
+ * The entry at the fault's address as it is now, which others may change right afterwards; an empty one if there is no page
+ * table.
+ */
 static pte_t anon_rmap_vmf_entry(const struct vm_fault *vmf)
 {
-	pte_t *pte, entry = __pte(0);
-	spinlock_t *ptl;
+	pte_t entry = __pte(0);
+	pmd_t pmd;
 
-	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
-	if (pte) {
-		entry = ptep_get(pte);
-		anon_rmap_vmf_unlock_entry(ptl);
-	}
+	/* Page tables are freed after a grace period. */
+	rcu_read_lock();
+	pmd = pmdp_get_lockless(vmf->pmd);
+	if (pmd_present(pmd) && !pmd_leaf(pmd))
+		entry = ptep_get_lockless(pte_offset_kernel(&pmd, vmf->address));
+	rcu_read_unlock();
 	return entry;
 }
 
@@ -85,23 +89,25 @@ bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf)
 }
 
 /*
- * Which of the @nr entries from that of @address on are empty, as a bit set. All
- * are in the page table of the fault's address; none is empty if there is none.
+ * Which of the @nr entries from that of @address on are empty just now, as a bit
+ * set. All are in the page table of the fault's address; none is empty if there
+ * is none.
  */
 unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr)
 {
 	unsigned long empty = 0;
-	spinlock_t *ptl;
+	pmd_t pmd;
 	pte_t *pte;
 
-	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
-	if (!pte)
-		return 0;
-	pte -= pte_index(vmf->address) - pte_index(address);
-	for (unsigned int i = 0; i < nr; i++)
-		if (pte_none(ptep_get(pte + i)))
-			empty |= BIT(i);
-	anon_rmap_vmf_unlock_entry(ptl);
+	rcu_read_lock();
+	pmd = pmdp_get_lockless(vmf->pmd);
+	if (pmd_present(pmd) && !pmd_leaf(pmd)) {
+		pte = pte_offset_kernel(&pmd, address);
+		for (unsigned int i = 0; i < nr; i++)
+			if (pte_none(ptep_get_lockless(pte + i)))
+				empty |= BIT(i);
+	}
+	rcu_read_unlock();
 	return empty;
 }
 

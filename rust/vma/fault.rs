@@ -453,8 +453,12 @@ impl Fault<'_> {
         // It can begin before the VMA, where there are no indices, and end behind it.
         let start = window.start.max(base.address(links.indices().first()));
         let last = base.index(window.end - 1).min(links.indices().last());
+        let first = base.index(start);
+        if !slots.anons.any_in(first.0, last.0) {
+            return;
+        }
         let (mut empty, mut around) = (None, None);
-        for (index, slot) in slots.anons.iter_range(base.index(start).0, last.0) {
+        for (index, slot) in slots.anons.iter_range(first.0, last.0) {
             let index = Index(index);
             let address = base.address(index);
             // The fault's own is mapped by now.
