@@ -222,6 +222,10 @@ impl Link {
 /// The links of one VMA, guarded by the lock of its amap.
 ///
 /// The interval of each is what the VMA covers.
+///
+/// # Invariants
+///
+/// They are in the order of the addresses of their anon_vmas.
 pub(crate) struct Links {
     indices: Indices,
     links: InlineVec<Link>,
@@ -304,12 +308,14 @@ impl Links {
         self.indices
     }
 
-    /// Whether the VMA is in the tree of `anon_vma`. Looks at the newest links first.
+    /// Whether the VMA is in the tree of `anon_vma`. Takes O(log links).
     pub(crate) fn contains(&self, anon_vma: &Arc<AnonVma>) -> bool {
-        self.links
-            .iter()
-            .rev()
-            .any(|link| Arc::ptr_eq(&link.anon_vma, anon_vma))
+        Self::find(&self.links, anon_vma).is_ok()
+    }
+
+    /// Where the link to `anon_vma` is, or would have to be.
+    fn find(links: &[Link], anon_vma: &Arc<AnonVma>) -> Result<usize, usize> {
+        links.binary_search_by_key(&Arc::as_ptr(anon_vma), |link| Arc::as_ptr(&link.anon_vma))
     }
 
     /// Links the VMA into the tree of `anon_vma`, in which it is not. Gives the reservation back if
@@ -330,10 +336,15 @@ impl Links {
             self.links = reservation.room;
         }
         let avc = Avc::insert(&mut anon_vma.tree.lock(), reservation.avc, self.indices);
+        let at = Self::find(&self.links, anon_vma).unwrap_or_else(|at| at);
         // There is room: made above.
         let _ = self
             .links
             .push_within_capacity(Link::new(anon_vma.clone(), avc));
+        // INVARIANT: All from its place on move by one.
+        if let Some(behind) = self.links.get_mut(at..) {
+            behind.rotate_right(1);
+        }
         Ok(())
     }
 
@@ -343,7 +354,7 @@ impl Links {
         part: Part,
         anon_vmas: impl Iterator<Item = &'a Arc<AnonVma>>,
     ) {
-        /// Links and pages looked at, at most.
+        /// Pages looked at, at most.
         const LOOKS: usize = 8192;
 
         // A single link is as good as none.
@@ -357,14 +368,9 @@ impl Links {
             link.used[part as usize] = false;
         }
         for anon_vma in anon_vmas {
-            let found = self
-                .links
-                .iter_mut()
-                .rev()
-                .inspect(|_| looks += 1)
-                .find(|link| Arc::ptr_eq(&link.anon_vma, anon_vma));
+            let found = Self::find(&self.links, anon_vma).ok();
             // What was never mapped needs none.
-            if let Some(link) = found {
+            if let Some(link) = found.and_then(|at| self.links.get_mut(at)) {
                 unused -= usize::from(!link.used[part as usize]);
                 link.used[part as usize] = true;
             }
@@ -387,14 +393,15 @@ impl Links {
 
     /// Takes the VMA out of trees that [`Part::Rest`], which is all of it, does not use.
     pub(crate) fn prune(&mut self) {
-        let mut i = 0;
-        while let Some(link) = self.links.get(i) {
-            if link.used[Part::Rest as usize] {
-                i += 1;
-                continue;
+        // INVARIANT: Those that stay, stay in order.
+        let mut used = 0;
+        for at in 0..self.links.len() {
+            if self.links[at].used[Part::Rest as usize] {
+                self.links.swap(used, at);
+                used += 1;
             }
-            let last = self.links.len() - 1;
-            self.links.swap(i, last);
+        }
+        while self.links.len() > used {
             if let Some(link) = self.links.pop() {
                 link.unlink();
             }
