@@ -6,7 +6,7 @@
 * Links lead to files and headings that are there.
 * rust/README.md names each source of rust/, and none that is not there, in the layer that rust/main.rs says; where it says
   `file.rs:function`, the file has that function. selftests/README.md names each test program, and qemu/README.md each script.
-* The newest tag in CHANGELOG.md is the version of the module and of anon_rmap-run.
+* The newest tag in CHANGELOG.md is the version of the module, of anon_rmap-run and of the command.
 """
 
 import pathlib
@@ -89,9 +89,10 @@ def check_version():
     version = re.search(r'b"version=([^\\"]*)', (top / "rust/main.rs").read_text())
     if not tag or not version or tag[1] != version[1]:
         wrong.append(f"CHANGELOG.md: the newest tag is {tag and tag[0][3:]}, rust/main.rs has {version and version[1]}")
-    tool = re.search(r"^version=(.*)", (top / "selftests/preload/anon_rmap-run").read_text(), re.M)
-    if not tag or not tool or tag[1] != tool[1]:
-        wrong.append(f"CHANGELOG.md: the newest tag is {tag and tag[0][3:]}, anon_rmap-run has {tool and tool[1]}")
+    for name, line in (("preload/anon_rmap-run", r"^version=(.*)"), ("command/anon_rmap", r'^VERSION = "(.*)"')):
+        tool = re.search(line, (top / "selftests" / name).read_text(), re.M)
+        if not tag or not tool or tag[1] != tool[1]:
+            wrong.append(f"CHANGELOG.md: the newest tag is {tag and tag[0][3:]}, {name} has {tool and tool[1]}")
 
 
 for path in pages():
