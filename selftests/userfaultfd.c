@@ -6,6 +6,8 @@
  */
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
@@ -401,6 +403,46 @@ TEST_F(userfaultfd, protected_memory_is_written_after_it_was_split)
 		touch_all(self->memory, 2);
 		EXPECT_TRUE(touched(self->memory, 0, 2));
 		EXPECT_EQ(PAGES, nr_written(self->memory));
+	}
+}
+
+/* Protects memory again and again, and so takes entries out of the page table for a moment. */
+struct protector {
+	char *memory;
+	int uffd;
+	atomic_bool stop;
+};
+
+static void *protect_on_and_on(void *argument)
+{
+	struct protector *protector = argument;
+
+	while (!protector->stop)
+		protect(protector->uffd, protector->memory);
+	return NULL;
+}
+
+/* What is mapped where nobody has written is shared by all. */
+TEST_F(userfaultfd, zeroes_are_written_while_they_are_protected)
+{
+	WATCHED(SECONDS_OF_A_RACE) {
+		for (int round = 0; round < 100; round++) {
+			struct protector protector = { .memory = self->memory };
+			pthread_t thread;
+
+			ASSERT_EQ(0, madvise(self->memory, PAGES * PAGE, MADV_DONTNEED));
+			ASSERT_TRUE(zeroed(self->memory, PAGES));
+			protector.uffd = register_async(self->memory);
+			ASSERT_LE(0, protector.uffd);
+			ASSERT_EQ(0, pthread_create(&thread, NULL, protect_on_and_on, &protector));
+			for (int page = 0; page < PAGES; page++) {
+				ASSERT_EQ(0, store(self->memory + page * PAGE, page + 1).signal);
+				ASSERT_EQ(page + 1, self->memory[page * PAGE]);
+			}
+			protector.stop = true;
+			pthread_join(thread, NULL);
+			close(protector.uffd);
+		}
 	}
 }
 

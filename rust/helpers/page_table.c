@@ -63,20 +63,19 @@ static void anon_rmap_vmf_unlock_entry(spinlock_t *ptl)
 }
 
 /*
- * The entry at the fault's address as it is now, which others may change right afterwards; an empty one if there is no page
- * table.
+ * The entry at the fault's address as it is now; an empty one if there is no page table. Whoever changes an entry takes it away
+ * for a moment, with the page table locked (ptep_modify_prot_start()).
  */
 static pte_t anon_rmap_vmf_entry(const struct vm_fault *vmf)
 {
-	pte_t entry = __pte(0);
-	pmd_t pmd;
+	pte_t *pte, entry = __pte(0);
+	spinlock_t *ptl;
 
-	/* Page tables are freed after a grace period. */
-	rcu_read_lock();
-	pmd = pmdp_get_lockless(vmf->pmd);
-	if (pmd_present(pmd) && !pmd_leaf(pmd))
-		entry = ptep_get_lockless(pte_offset_kernel(&pmd, vmf->address));
-	rcu_read_unlock();
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (pte) {
+		entry = ptep_get(pte);
+		anon_rmap_vmf_unlock_entry(ptl);
+	}
 	return entry;
 }
 
@@ -91,7 +90,7 @@ bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf)
 /*
  * Which of the @nr entries from that of @address on are empty just now, as a bit
  * set. All are in the page table of the fault's address; none is empty if there
- * is none.
+ * is none. One that somebody is changing can be said to be.
  */
 unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr)
 {
