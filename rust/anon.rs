@@ -11,7 +11,11 @@ use crate::{
         BitMutex,
         BitMutexGuard, //
     },
-    failure::Poison,
+    failure::{
+        self,
+        Poison,
+        Source, //
+    },
     helpers,
     index::Index,
     loading::Loading,
@@ -143,7 +147,12 @@ impl Anon {
         let has_failed = unsafe { frame::remember(page, &*anon) };
         stats::ANONS.inc();
         if has_failed {
-            anon.lock().set_failed();
+            let pfn = {
+                let mut content = anon.lock();
+                content.set_failed();
+                content.pfn()
+            };
+            failure::report(pfn, Source::MachineCheck);
         }
         // Whoever reports a failure from here on finds the anon.
         Ok((!has_failed && !page.is_marked()).then_some(anon))
@@ -162,12 +171,12 @@ impl Anon {
     /// Has the frame marked as bad, with all that the kernel does then: the hardware has failed under the page, which is poisoned and
     /// mapped nowhere. With `was_drill`, it was poisoned by a drill of the kernel's own before. Sleeps; the caller must hold no lock.
     ///
-    /// Meanwhile no lookup finds the anon.
-    pub(crate) fn mark(&self, cause: quarantine::Cause, was_drill: bool) {
+    /// Meanwhile no lookup finds the anon. Whether somebody who has looked for it just then has said that the hardware has failed.
+    pub(crate) fn mark(&self, cause: quarantine::Cause, was_drill: bool) -> bool {
         let marking = quarantine::marking();
         let content = self.lock();
         if content.poison() != Some(Poison::Hardware) {
-            return;
+            return false;
         }
         let (page, pfn) = (ptr::from_ref(content.page()), content.pfn());
         // The drill can have been undone right before the poison was set.
@@ -175,15 +184,15 @@ impl Anon {
         drop(content);
         if has_mark {
             quarantine::add(pfn, quarantine::Kind::Hardware);
-            return;
+            return false;
         }
         // SAFETY: Nobody replaces the page of an anon that is poisoned for good, and it stays as long as the anon does.
         let page = unsafe { &*page };
-        frame::forget(page);
         quarantine::mark(page, cause, &marking);
         // SAFETY: The page is this anon's, which forgets it when its last reference goes.
-        unsafe { frame::remember(page, self) };
+        let has_failed = unsafe { frame::remember(page, self) };
         quarantine::add(pfn, quarantine::Kind::Hardware);
+        has_failed
     }
 
     /// If the page is poisoned by a drill, and the kernel has marked it, takes that for one. Sleeps; the caller must hold no lock.

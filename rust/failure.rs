@@ -7,6 +7,7 @@ use core::fmt;
 use kernel::{
     mm::Mm,
     prelude::*,
+    sync::SetOnce,
     task::Pid, //
 };
 
@@ -61,6 +62,24 @@ impl Source {
     /// Whether a failure of that kind is a drill of the kernel's own.
     pub(crate) fn is_kernels_drill(self, kind: Poison) -> bool {
         matches!(self, Self::DeviceMemory | Self::MemoryFailure) && kind == Poison::Simulated
+    }
+}
+
+/// Handles the failure of the page in a frame, of which the source says: soon, as the caller may be in a fault or in fork. Does not
+/// sleep.
+pub(crate) type Handler = fn(u64, Source);
+
+static HANDLER: SetOnce<Handler> = SetOnce::new();
+
+/// Leaves what is [reported](report) to `handler` from now on. To be called once, before there are pages.
+pub(crate) fn set_handler(handler: Handler) {
+    let _is_first = HANDLER.populate(handler);
+}
+
+/// Has it handled that the page of an anon in frame `pfn` has failed, as `source` says: found by who can't wait for that.
+pub(crate) fn report(pfn: u64, source: Source) {
+    if let Some(handler) = HANDLER.as_ref() {
+        handler(pfn, source);
     }
 }
 

@@ -137,7 +137,7 @@ impl kernel::InPlaceModule for AnonRmap {
         // long as there are no pages that uses nothing that is set up later. The fields are dropped in the reverse order, when the
         // last mapping, and with it the last page, has gone.
         let mut loading = unsafe { Loading::begin() };
-        anon::copy::set_failure_handler(memory_failure::copy::failed);
+        failure::set_handler(memory_failure::queue::note_frame);
         try_pin_init!(Self {
             _: {
                 pool::frame::init(&mut loading)?;

@@ -15,6 +15,7 @@ use crate::{
     anon::Anon,
     anon_vma::Walk,
     failure::{
+        self,
         Failure,
         MfAction,
         Place,
@@ -44,7 +45,6 @@ use kill::Victim;
 use map_again::Unmapped;
 use policy::EarlyKill;
 
-pub(crate) mod copy;
 pub(crate) mod device_memory;
 mod direct_map;
 pub(crate) mod event;
@@ -221,7 +221,10 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
                 Source::HardOffline => quarantine::Cause::Software,
                 _ => quarantine::Cause::Hardware,
             };
-            anon.mark(cause, marked.was_drill);
+            // A machine check that did not find the anon then.
+            if anon.mark(cause, marked.was_drill) {
+                failure::report(marked.pfn, Source::MachineCheck);
+            }
         }
     }
 }

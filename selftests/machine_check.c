@@ -489,6 +489,45 @@ TEST_F(mce_inject, burst_beside_a_process_that_is_stuck)
 	EXPECT_EQ(STUCK_PAGES, end_stuck(&stuck));
 }
 
+static long report_after(void *pfn, long microseconds)
+{
+	const uint64_t end = now_ns() + microseconds * 1000;
+
+	while (now_ns() < end)
+		;
+	return report_machine_check(*(uint64_t *)pfn);
+}
+
+static bool has_failed_hardware(uint64_t pfn)
+{
+	return is_bad_hardware(pfn) || is_listed_as_hardware(pfn);
+}
+
+/* At whatever moment of that: what the hardware has failed under is not given back. */
+TEST_F_TIMEOUT(mce_inject, during_a_soft_offline, 300)
+{
+	/* Longer than it takes. */
+	const long longest = 16000;
+	uint64_t *pfn = map_shared(PAGE);
+	long total = counter("machine_checks_total");
+	struct peer *reporter;
+
+	ASSERT_NE(MAP_FAILED, pfn);
+	reporter = fork_peer();
+	ASSERT_NE(NULL, reporter);
+	for (size_t i = 0; i < self->pages; i++) {
+		*pfn = pfn_of(self->memory + i * PAGE);
+		begin_peer_call(reporter, report_after, pfn, i * longest / self->pages);
+		soft_offline_pfn(*pfn);
+		EXPECT_EQ(0, end_peer_call(reporter));
+		EXPECT_TRUE(await(is_counted, total + i + 1));
+		EXPECT_TRUE(await(has_failed_hardware, *pfn));
+		EXPECT_TRUE(await(is_marked_bad, *pfn));
+		EXPECT_EQ(EPERM, unpoison_pfn(*pfn));
+	}
+	end_peer(reporter);
+}
+
 #define FAILSLAB "/sys/kernel/debug/failslab/"
 
 /* Lets all allocations by the module fail, or none. Returns 0 or the errno. */

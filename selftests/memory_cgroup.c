@@ -198,11 +198,39 @@ static long fail_here(void *memory, long pages)
 	return error;
 }
 
-/* Frames out of use are nobody's, when who had them has ended. */
-TEST_F(memory_cgroup, pages_that_have_failed)
+/* As fail_here(), when only pipes have the pages. */
+static long fail_in_pipes(void *memory, long pages)
+{
+	const long most = MEBIBYTE / PAGE;
+	int error = 0;
+
+	for (long i = 0; i < pages; i++)
+		failed_pfns[i] = pfn_of((char *)memory + i * PAGE);
+	for (long i = 0; i < pages; i += most) {
+		int ends[2];
+
+		if (pipe(ends) || fcntl(ends[1], F_SETPIPE_SZ, MEBIBYTE) < 0)
+			return errno;
+		for (long j = i; j < i + most && j < pages; j++) {
+			struct iovec page = { (char *)memory + j * PAGE, PAGE };
+
+			if (vmsplice(ends[1], &page, 1, 0) != PAGE)
+				return errno;
+		}
+	}
+	if (munmap(memory, pages * PAGE))
+		return errno;
+	/* Of what it can do nothing about the kernel says that it is busy; it is marked all the same. */
+	for (long i = 0; i < pages && (!error || error == EBUSY); i++)
+		error = print_to_file(HWPOISON_CORRUPT_PFN, "%#lx", failed_pfns[i]);
+	return error == EBUSY ? 0 : error;
+}
+
+/* Frames that @fail has made to fail are nobody's, when who had them has ended. */
+static void expect_uncharged(struct __test_metadata *_metadata, bool device, long (*fail)(void *memory, long pages))
 {
 	const long bytes = FAILED * (long)PAGE;
-	char *memory = map_private(variant->device, FAILED);
+	char *memory = map_private(device, FAILED);
 	long before, quarantined = counter("quarantined"), kilobytes = corrupted(), marked = 0;
 	struct patience patience;
 	struct peer *user;
@@ -217,7 +245,7 @@ TEST_F(memory_cgroup, pages_that_have_failed)
 	before = memcg_charged();
 	ASSERT_EQ(0, peer_call(user, fill_here, memory, FAILED));
 	EXPECT_LE(before + bytes, memcg_charged());
-	if (peer_call(user, fail_here, memory, FAILED))
+	if (peer_call(user, fail, memory, FAILED))
 		SKIP(return, "the kernel injects no failures");
 	end_peer(user);
 	patience = patience_for(5);
@@ -229,11 +257,11 @@ TEST_F(memory_cgroup, pages_that_have_failed)
 	for (long i = 0; i < FAILED; i++)
 		marked += is_marked_bad(failed_pfns[i]);
 	EXPECT_EQ(FAILED, marked);
-	if (variant->device) {
+	if (device) {
 		EXPECT_TRUE(await(is_quarantined, quarantined + FAILED));
 	}
 	for (long i = 0; i < FAILED; i++) {
-		int error = variant->device ? unpoison_pfn(failed_pfns[i]) :
+		int error = device ? unpoison_pfn(failed_pfns[i]) :
 					      print_to_file(HWPOISON_UNPOISON_PFN, "%#lx", failed_pfns[i]);
 
 		/* After a failure of real hardware the kernel undoes nothing. */
@@ -242,6 +270,16 @@ TEST_F(memory_cgroup, pages_that_have_failed)
 		EXPECT_EQ(0, error);
 	}
 	EXPECT_EQ(kilobytes, corrupted());
+}
+
+TEST_F(memory_cgroup, pages_that_have_failed)
+{
+	expect_uncharged(_metadata, variant->device, fail_here);
+}
+
+TEST_F(memory_cgroup, pages_that_have_failed_in_a_pipe)
+{
+	expect_uncharged(_metadata, variant->device, fail_in_pipes);
 }
 
 /* What keeps track of pages that are written one after the other: bytes for each. */

@@ -5,6 +5,10 @@
 use super::Anon;
 use crate::{
     anon_vma::AnonVma,
+    failure::{
+        self,
+        Source, //
+    },
     page::{
         Frame,
         Page, //
@@ -18,28 +22,9 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
-        Arc,
-        SetOnce, //
+        Arc, //
     }, //
 };
-
-/// Handles the failure of the page of an anon in a frame, which could not be copied: soon, as the caller may be in a fault or in fork.
-/// Does not sleep.
-pub(crate) type FailureHandler = fn(ARef<Anon>, u64);
-
-static HANDLER: SetOnce<FailureHandler> = SetOnce::new();
-
-/// Leaves what can't be copied to `handler` from now on. To be called once, before there are anons.
-pub(crate) fn set_failure_handler(handler: FailureHandler) {
-    let _is_first = HANDLER.populate(handler);
-}
-
-/// Has it handled that the page of `anon` in frame `pfn` could not be copied.
-pub(super) fn failed(anon: &Anon, pfn: u64) {
-    if let Some(handler) = HANDLER.as_ref() {
-        handler(anon.into(), pfn);
-    }
-}
 
 impl Anon {
     /// A copy of the page of `source`, at the same index of `anon_vma`.
@@ -61,7 +46,7 @@ impl Anon {
             let copied = copy_page(&page, content.page());
             let pfn = content.pfn();
             drop(content);
-            copied.inspect_err(|_| failed(source, pfn))?;
+            copied.inspect_err(|_| failure::report(pfn, Source::Copy))?;
             let flags = GFP_KERNEL_ACCOUNT;
             if let Some(anon) = Self::new(page, anon_vma.clone(), source.index, flags)? {
                 stats::COPIES.inc();

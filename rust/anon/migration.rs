@@ -3,13 +3,14 @@
 //! The page of an anon moves to another frame.
 
 use super::{
-    copy::{
-        copy_page,
-        failed, //
-    },
+    copy::copy_page,
     Anon, //
 };
 use crate::{
+    failure::{
+        self,
+        Source, //
+    },
     helpers,
     page::OwnedPage,
     pool::{
@@ -63,7 +64,7 @@ impl Migration<'_> {
     /// * [`EHWPOISON`]: it has been poisoned meanwhile, or fails now.
     /// * [`ENOMEM`]: `to` has failed.
     ///
-    /// `to` is given back then, unless it is bad.
+    /// `to` is given back then, unless it is out of use already.
     pub(crate) fn move_to(&self, to: OwnedPage) -> Result<OwnedPage, (Error, Option<OwnedPage>)> {
         let mut content = self.0.lock();
         if !content.may_be_copied() {
@@ -79,7 +80,7 @@ impl Migration<'_> {
         if let Err(error) = copied {
             let pfn = content.pfn();
             drop(content);
-            failed(self.0, pfn);
+            failure::report(pfn, Source::Copy);
             return Err((error, Some(to)));
         }
         // SAFETY: The anon owns the page from here on, and forgets it when its last reference goes, unless it turns out to be bad.
@@ -94,9 +95,10 @@ impl Migration<'_> {
             return Err((ENOMEM, None));
         }
         if has_failed {
-            // The kernel is about to mark it, when it is free.
+            let pfn = to.pfn();
             frame::forget(&to);
-            return Err((ENOMEM, None));
+            quarantine::set_hardware(pfn);
+            return Err((ENOMEM, Some(to)));
         }
         let from = content.page();
         // SAFETY: Both are pages of ours, the new one with no charge of its own.

@@ -178,7 +178,7 @@ enum anon_rmap_quarantine_value {
 #define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
 #define ANON_RMAP_VALUE_MASK 0xffUL
 
-int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn));
+int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*is_in_use)(unsigned long pfn));
 void anon_rmap_quarantine_exit(void);
 void anon_rmap_quarantine_add(unsigned long pfn, int kind);
 void anon_rmap_quarantine_try_add(unsigned long pfn, int kind);

@@ -47,9 +47,12 @@ static const struct file_operations anon_rmap_failing_fops = {};
 /* Says whether frame @pfn is of the pool, or has a page that is an anon's. */
 static bool (*anon_rmap_is_owned)(unsigned long pfn);
 
+/* Says whether its struct page is still needed. */
+static bool (*anon_rmap_is_in_use)(unsigned long pfn);
+
 /*
  * Before a block of memory goes offline. The kernel keeps one in which somebody has a page that can't be moved, but not for the sake of
- * pages that have failed. From now on none that is in there is handed out.
+ * pages that have failed, or fail from now on. None that is in there is handed out any more.
  */
 static int anon_rmap_memory_notify(struct notifier_block *block, unsigned long action, void *data)
 {
@@ -58,7 +61,7 @@ static int anon_rmap_memory_notify(struct notifier_block *block, unsigned long a
 	if (action != MEM_GOING_OFFLINE)
 		return NOTIFY_OK;
 	for (unsigned long pfn = range->start_pfn; pfn < range->start_pfn + range->nr_pages; pfn++)
-		if (anon_rmap_is_owned(pfn))
+		if (anon_rmap_is_in_use(pfn))
 			return notifier_from_errno(-EBUSY);
 	return NOTIFY_OK;
 }
@@ -67,7 +70,7 @@ static struct notifier_block anon_rmap_memory_block = {
 	.notifier_call = anon_rmap_memory_notify,
 };
 
-int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn))
+int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*is_in_use)(unsigned long pfn))
 {
 	struct address_space *mapping;
 	struct file *file;
@@ -85,6 +88,7 @@ int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn))
 	set_bit(AS_KERNEL_FILE, &mapping->flags);
 	anon_rmap_failing = file;
 	anon_rmap_is_owned = is_owned;
+	anon_rmap_is_in_use = is_in_use;
 	error = register_memory_notifier(&anon_rmap_memory_block);
 	if (error)
 		__fput_sync(file);
@@ -218,8 +222,8 @@ int anon_rmap_quarantine_release(unsigned long pfn)
 	/* The references of the mark are two. */
 	if (page_count(page) > 2)
 		return -EBUSY;
-	/* Who marks it before it is free has a reference claimed. */
-	set_page_private(page, ANON_RMAP_NOBODYS);
+	/* Who marks it before it is free has a reference claimed, unless that takes one itself. */
+	set_page_private(page, PageLRU(page) ? 0 : ANON_RMAP_NOBODYS);
 	ClearPageHWPoison(page);
 	put_page(page);
 	put_page(page);
@@ -250,28 +254,35 @@ void anon_rmap_quarantine_add_signed(void)
 	}
 }
 
-/* Gives back what @page is charged to, if @gfp gets the memory for that. */
+/*
+ * Gives back what @page is charged to, if @gfp gets the memory for that: as the charge of another page that is freed. Others may do so
+ * meanwhile.
+ */
 static void anon_rmap_uncharge(struct page *page, gfp_t gfp)
 {
 #ifdef CONFIG_MEMCG
+	unsigned long charge = READ_ONCE(page->memcg_data);
 	struct page *other;
 
 	/* As a page of the file, which a filter has left on the LRU, it is the kernel's until it is freed. */
-	if (!PageMemcgKmem(page))
+	if (!(charge & MEMCG_DATA_KMEM))
 		return;
-	/* With the charge of another page that is freed. */
 	other = alloc_page(gfp);
 	if (!other)
 		return;
-	swap(page->memcg_data, other->memcg_data);
+	if (try_cmpxchg(&page->memcg_data, &charge, 0))
+		other->memcg_data = charge;
 	__free_page(other);
 #endif
 }
 
-/* Gives back what @page, which is given up, is charged to. Does not reclaim. */
+/*
+ * Gives back what @page, which is given up, is charged to. Does not sleep, and may use what memory is left for those who free some, since
+ * it does: only if there is none at all the charge stays.
+ */
 void anon_rmap_quarantine_uncharge(struct page *page)
 {
-	anon_rmap_uncharge(page, GFP_NOWAIT | __GFP_NOWARN);
+	anon_rmap_uncharge(page, GFP_NOWAIT | __GFP_MEMALLOC | __GFP_NOWARN);
 }
 
 /*

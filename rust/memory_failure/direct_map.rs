@@ -11,15 +11,22 @@ use crate::{
 };
 use kernel::ffi::c_ulong;
 
-/// Handles the failure of frame `pfn` if it is out of use: nothing is left to be done but to remember it, and the kernel finds it marked. A
-/// pipe may go on to read what is in it.
-pub(super) fn quarantine(pfn: u64) {
-    if quarantine::set_hardware(pfn) {
+/// Handles the failure of frame `pfn` if it is out of use, or no anon's just now: nothing is left to be done but to remember it, and the
+/// kernel marks it or finds it marked. A pipe may go on to read what is in it. False if it is neither.
+pub(super) fn quarantine(pfn: u64) -> bool {
+    let is_known = quarantine::set_hardware(pfn);
+    if is_known {
         stats::MACHINE_CHECKS.inc();
-        if quarantine::is_unused(pfn) {
-            // SAFETY: The frame is out of use for good.
-            unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
-        }
+        withdraw(pfn);
+    }
+    is_known
+}
+
+/// Withdraws frame `pfn`, under which the hardware has failed, if it is out of use, and nobody uses what is in it.
+pub(super) fn withdraw(pfn: u64) {
+    if quarantine::is_unused(pfn) {
+        // SAFETY: The frame is out of use for good.
+        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
     }
 }
 

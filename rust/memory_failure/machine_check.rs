@@ -24,7 +24,10 @@ use crate::{
     anon,
     failure::Source,
     helpers,
-    pool::device_memory::DeviceMemory,
+    pool::{
+        device_memory::DeviceMemory,
+        frame, //
+    },
     stats, //
 };
 use kernel::{
@@ -38,6 +41,10 @@ use kernel::{
         c_void, //
     },
     prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     types::Opaque, //
 };
 
@@ -130,21 +137,33 @@ unsafe extern "C" fn notify(_: *mut notifier_block, _: c_ulong, mce: *mut c_void
 
 /// Notes the failure of frame `pfn`, if it is one of ours; whether it is to be kept from the kernel's own handler.
 fn is_ours(pfn: u64) -> bool {
+    /// How often to look for a page that is on its way to an anon or from one.
+    const ATTEMPTS: usize = 20;
+
     if DeviceMemory::get().is_some() {
         // The kernel will ask for it.
         return false;
     }
-    let Some(anon) = anon::lookup(pfn) else {
-        direct_map::quarantine(pfn);
-        return false;
-    };
+    for _ in 0..ATTEMPTS {
+        if let Some(is_noted) = note(pfn) {
+            return is_noted;
+        }
+        // Or a soft offline has just moved the page.
+        if direct_map::quarantine(pfn) || !frame::is_ours(pfn) {
+            break;
+        }
+        fsleep(Delta::from_millis(1));
+    }
+    false
+}
+
+/// Notes that the page of the anon in frame `pfn` has failed; `None` if there is none. False if it can't be handled now.
+fn note(pfn: u64) -> Option<bool> {
+    let anon = anon::lookup(pfn)?;
     {
         let mut content = anon.lock();
         if content.pfn() != pfn {
-            drop(content);
-            // A soft offline has just moved the page.
-            direct_map::quarantine(pfn);
-            return false;
+            return None;
         }
         // From here on the page stays in the frame.
         content.set_failed();
@@ -156,5 +175,5 @@ fn is_ours(pfn: u64) -> bool {
         stats::MACHINE_CHECKS_POSTPONED.inc();
         pr_warn!("frame {pfn:#x} has failed; it is handled when others are\n");
     }
-    is_noted
+    Some(is_noted)
 }

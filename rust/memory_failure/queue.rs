@@ -329,6 +329,14 @@ pub(super) fn note(anon: &ARef<Anon>, pfn: u64, source: Source) -> bool {
     note_or_miss(failed, None, missed)
 }
 
+/// As [`note`], for who knows only the frame, in which an anon is: what [`failure::report`](crate::failure::report) ends in. What a copy
+/// has found, and there is no entry for, the next copy finds again.
+pub(crate) fn note_frame(pfn: u64, source: Source) {
+    if let Some(anon) = anon::lookup(pfn) {
+        note(&anon, pfn, source);
+    }
+}
+
 /// As [`note`], for a page that the kernel has marked; `guard` is a reference to it, which is kept until it is handled.
 pub(super) fn note_marked(anon: ARef<Anon>, pfn: u64, guard: Option<OwnedPage>) -> bool {
     let failed = Failed {

@@ -16,6 +16,7 @@
 //! [`quarantine::release`].
 
 use super::{
+    direct_map,
     event,
     inject::find,
     journal,
@@ -92,8 +93,17 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         journal::PageEvent::SoftOffline,
         Source::SoftOffline,
     );
-    quarantine::quarantine(old);
+    take_out_of_use(old);
     Ok(())
+}
+
+/// Takes the frame of `page`, which is nobody's, out of use.
+fn take_out_of_use(page: OwnedPage) {
+    let pfn = page.pfn();
+    // A machine check can have met it meanwhile.
+    if quarantine::quarantine(page) == quarantine::Kind::Hardware {
+        direct_map::withdraw(pfn);
+    }
 }
 
 /// [`Migration::move_to`], again and again as long as the page is in use. Returns the old page.
@@ -101,10 +111,20 @@ fn move_patiently(migration: &Migration<'_>, mut to: OwnedPage) -> Result<OwnedP
     for _ in 1..ATTEMPTS {
         match migration.move_to(to) {
             Err((error, Some(page))) if error == EBUSY => to = page,
-            result => return result.map_err(|(error, _)| error),
+            result => return give_back(result),
         }
         migration.shake();
         fsleep(Delta::from_millis(1));
     }
-    migration.move_to(to).map_err(|(error, _)| error)
+    give_back(migration.move_to(to))
+}
+
+/// Gives back the page to which nothing was moved; if it has failed meanwhile, it goes out of use.
+fn give_back(moved: Result<OwnedPage, (Error, Option<OwnedPage>)>) -> Result<OwnedPage> {
+    moved.map_err(|(error, to)| {
+        if let Some(to) = to.filter(|to| quarantine::has_failed(to)) {
+            take_out_of_use(to);
+        }
+        error
+    })
 }

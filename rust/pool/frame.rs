@@ -12,7 +12,10 @@
 //!
 //! The kernel can mark a page of ours as bad at any time, takes no reference, and drops one when it undoes that. An owner sees to it
 //! that the mark gets one. A page in system RAM that has none says that it is nobody's: then who hears of the mark [claims](claim) a
-//! reference for it, and signs the frame as one that is out of use. The allocator clears `private` of a page that is freed.
+//! reference for it, and signs the frame as one that is out of use. The allocator clears `private` of a page that is freed, unless it is
+//! marked.
+//!
+//! While the kernel marks a page at the driver's request, see [`begin_marking`], both words are the kernel's.
 
 use super::device_memory::DeviceMemory;
 use crate::{
@@ -30,7 +33,10 @@ use core::ptr::{
 };
 use kernel::{
     bindings,
-    ffi::c_void,
+    ffi::{
+        c_int,
+        c_void, //
+    },
     prelude::*,
     sync::{
         atomic::{
@@ -46,7 +52,35 @@ use kernel::{
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it registers anything.
-    unsafe(uninit) static MAP: SpinLock<()> = ();
+    unsafe(uninit) static MAP: SpinLock<Guarded> = Guarded { marking: None };
+}
+
+/// What the map's lock guards besides the words of the frames.
+struct Guarded {
+    marking: Option<BeingMarked>,
+}
+
+/// The page that the kernel marks just now.
+struct BeingMarked {
+    pfn: u64,
+    /// Whether the hardware is known to have failed.
+    has_failed: bool,
+}
+
+impl Guarded {
+    /// What the kernel marks just now, if that is frame `pfn`.
+    fn being_marked(&mut self, pfn: u64) -> Option<&mut BeingMarked> {
+        self.marking.as_mut().filter(|marking| marking.pfn == pfn)
+    }
+
+    /// Ends [`begin_marking`] if that was for frame `pfn`; whether the hardware is known to have failed under it since.
+    fn end_marking(&mut self, pfn: u64) -> bool {
+        let has_failed = self.being_marked(pfn).map(|marking| marking.has_failed);
+        if has_failed.is_some() {
+            self.marking = None;
+        }
+        has_failed.unwrap_or(false)
+    }
 }
 
 /// Evidence of the map's lock.
@@ -119,6 +153,11 @@ fn is_nobodys(private: usize) -> bool {
     private & !VALUE == helpers::ANON_RMAP_NOBODYS as usize
 }
 
+/// Whether `private`, of a page that no anon has, says that the hardware has failed.
+fn is_hardware(private: usize) -> bool {
+    (is_sign(private) || is_nobodys(private)) && private & helpers::ANON_RMAP_HARDWARE as usize != 0
+}
+
 /// What `private` of a page is that is nobody's.
 fn nobodys() -> usize {
     match DeviceMemory::get() {
@@ -142,28 +181,89 @@ pub(super) fn is_owned(pfn: u64) -> bool {
     frame_at(pfn).is_some_and(|frame| DeviceMemory::get().is_some() || owner(frame).is_some())
 }
 
-/// Makes [`with_owner`] find `owner` by the frame of `page`. Whether the hardware has failed under it when it was nobody's.
+/// Whether the driver has still to do with what is in frame `pfn`: its `struct page` has to stay. What is only [signed](sign) is used when
+/// there are references beside that of the mark.
+pub(super) fn is_in_use(pfn: u64) -> bool {
+    let Some(frame) = frame_at(pfn) else {
+        return false;
+    };
+    if DeviceMemory::get().is_some() {
+        return true;
+    }
+    let mut map = MAP.lock();
+    if map.being_marked(pfn).is_some() || owner(frame).is_some() {
+        return true;
+    }
+    let private = private(frame);
+    if is_sign(private) {
+        return frame.count() > marks_references(private & VALUE);
+    }
+    // One that was freed when it was marked goes on to say so.
+    is_nobodys(private) && frame.count() > 0
+}
+
+/// Whether the page in frame `pfn` is an anon's, or may be on its way to one or from one. Takes no lock: it may change at once.
+pub(crate) fn is_ours(pfn: u64) -> bool {
+    frame_at(pfn).is_some_and(|frame| {
+        // One that was freed when it was marked goes on to say that it is nobody's.
+        let is_there = || frame.count() > 0 || !frame.is_marked();
+        owner(frame).is_some() || is_nobodys(private(frame)) && is_there()
+    })
+}
+
+/// The references that belong to the mark of a frame with a sign of that value.
+fn marks_references(value: usize) -> c_int {
+    match value & helpers::ANON_RMAP_UNCOUNTED as usize {
+        0 => 1,
+        _ => 2,
+    }
+}
+
+/// Makes [`with_owner`] find `owner` by the frame of `page`, and ends [`begin_marking`]. Whether the hardware has failed under it when it was
+/// nobody's, or was being marked.
 ///
 /// # Safety
 ///
 /// `page` must be owned by `owner`, which must be live until [`forget`] has been called. All owners must be of one type.
 pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) -> bool {
-    let before;
+    let (before, has_failed);
     {
-        let map = MAP.lock();
+        let mut map = MAP.lock();
         before = private(page);
+        has_failed = map.end_marking(page.pfn()) || is_hardware(before);
         write_owner(page, ptr::from_ref(owner) as usize, &map);
     }
     if is_sign(before) {
         // SAFETY: `claim` has left it to whom the page belongs.
         Page::leave_guard(unsafe { OwnedPage::from_raw(NonNull::from(page)) });
     }
-    DeviceMemory::get().is_none() && before & helpers::ANON_RMAP_HARDWARE as usize != 0
+    has_failed
 }
 
 /// Undoes [`remember`]: afterwards no lookup finds the page's owner.
 pub(crate) fn forget(page: &Page) {
     write(page, nobodys(), 0, &MAP.lock());
+}
+
+/// The kernel is about to mark `page`, which is in system RAM: until it is [remembered](remember) or [signed](sign), no lookup finds its owner.
+/// What is known of it, or [noted](note_hardware) meanwhile, is not lost, and it [is in use](is_in_use). Whether the hardware is known to have
+/// failed already. One page at a time.
+pub(super) fn begin_marking(page: &Page) -> bool {
+    let mut map = MAP.lock();
+    if owner(page).is_some() {
+        write(page, nobodys(), 0, &map);
+    }
+    let has_failed = is_hardware(private(page));
+    map.marking = Some(BeingMarked {
+        pfn: page.pfn(),
+        has_failed,
+    });
+    has_failed
+}
+
+/// Whether the hardware is known to have failed under `page`, which is nobody's.
+pub(super) fn has_failed(page: &Page) -> bool {
+    is_hardware(private(page))
 }
 
 /// Makes a new page one of ours that is nobody's yet. Two references to it: with the second one the kernel leaves alone what it has
@@ -189,18 +289,20 @@ pub(super) unsafe fn begin(page: NonNull<bindings::page>) -> (OwnedPage, OwnedPa
 
 /// Replaces what is known of the page in frame `pfn`, if that is nobody's, by what `change` makes of it: the word that `private` becomes.
 /// If that says that the frame is out of use, the page gets a reference, and `list` is called under the map's lock. Does not sleep, nor may
-/// these.
-fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize, list: impl FnOnce(usize)) {
-    let Some(frame) = frame_at(pfn).filter(|frame| is_nobodys(private(frame))) else {
-        return;
-    };
+/// these. Returns what is in the frame if it was changed.
+fn change_nobodys(
+    pfn: u64,
+    change: impl FnOnce(usize) -> usize,
+    list: impl FnOnce(usize),
+) -> Option<&'static Frame> {
+    let frame = frame_at(pfn).filter(|frame| is_nobodys(private(frame)))?;
     // SAFETY: It is a `struct page`.
     if !unsafe { helpers::anon_rmap_get_page_unless_zero(frame.as_ptr()) } {
-        return;
+        return None;
     }
-    let mut is_kept = false;
+    let (mut is_changed, mut is_kept) = (false, false);
     {
-        let _map = MAP.lock();
+        let mut map = MAP.lock();
         let before = private(frame);
         // Or it has been freed, and is somebody else's.
         if is_nobodys(before) {
@@ -208,9 +310,14 @@ fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize, list: impl FnOn
             // Not `index`: the page can be on its way into a page cache, to be marked; who takes it there does so without the lock.
             // SAFETY: It is a word of a page of ours, nothing else is marked so; who may change it meanwhile does so atomically.
             let word = unsafe { Atomic::from_ptr(words(frame).0) };
-            is_kept = word.cmpxchg(before, now, Full).is_ok() && is_sign(now);
+            is_changed = word.cmpxchg(before, now, Full).is_ok();
+            is_kept = is_changed && is_sign(now);
             if is_kept {
                 list(now & VALUE);
+            }
+            // Who marks the page has looked at the word already.
+            if let Some(marking) = map.being_marked(pfn).filter(|_| is_hardware(now)) {
+                marking.has_failed = true;
             }
         }
     }
@@ -218,19 +325,33 @@ fn change_nobodys(pfn: u64, change: impl FnOnce(usize) -> usize, list: impl FnOn
         // SAFETY: The reference was taken above.
         unsafe { helpers::anon_rmap_put_page(frame.as_ptr()) };
     }
+    is_changed.then_some(frame)
 }
 
 /// Takes a reference for the kernel's mark of frame `pfn`, if there is a page of ours that is nobody's, and makes `private` the sign that
 /// says so: that of `sign`, which is given the kind as a number if that is known already, or 0. `list` is given the sign's value then, under
-/// the map's lock. Does not sleep, nor may these.
-pub(crate) fn claim(pfn: u64, sign: impl FnOnce(usize) -> usize, list: impl FnOnce(usize)) {
-    change_nobodys(pfn, sign, list);
+/// the map's lock. Does not sleep, nor may these. Returns what is in the frame, if there is such a page.
+pub(super) fn claim(
+    pfn: u64,
+    sign: impl FnOnce(usize) -> usize,
+    list: impl FnOnce(usize),
+) -> Option<&'static Frame> {
+    change_nobodys(pfn, sign, list)
 }
 
-/// Has the page in frame `pfn`, if it is nobody's, remember that the hardware has failed, for who [claims](claim) it.
-pub(crate) fn note_hardware(pfn: u64) {
+/// Has the page in frame `pfn`, if it is nobody's, remember that the hardware has failed, for who [claims](claim), [remembers](remember) or
+/// [signs](sign) it; false if it is somebody's.
+pub(super) fn note_hardware(pfn: u64) -> bool {
     let with_hardware = |_| nobodys() | helpers::ANON_RMAP_HARDWARE as usize;
-    change_nobodys(pfn, with_hardware, |_| ());
+    let note_if_marked = || match MAP.lock().being_marked(pfn) {
+        Some(marking) => {
+            marking.has_failed = true;
+            true
+        }
+        None => false,
+    };
+    // It may be on its way from the one to the other.
+    note_if_marked() || change_nobodys(pfn, with_hardware, |_| ()).is_some() || note_if_marked()
 }
 
 /// What `f` returns, while nobody [claims](claim) or [signs](sign) a frame. It may not sleep.
@@ -239,8 +360,9 @@ pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether the mark of `page`, which is nobody's, has [claimed](claim) its reference; that is the caller's to know then.
-pub(crate) fn take_claim(page: &Page) -> bool {
+/// Whether the mark of `page`, which is nobody's, has [claimed](claim) its reference; that is the caller's to know then. To be asked
+/// while it is [marked](begin_marking), which keeps what else was known.
+pub(super) fn take_claim(page: &Page) -> bool {
     let map = MAP.lock();
     let is_claimed = is_sign(private(page));
     if is_claimed {
@@ -249,18 +371,27 @@ pub(crate) fn take_claim(page: &Page) -> bool {
     is_claimed
 }
 
-/// Makes `private` of `page`, which is given up, the `sign` that says so, and sees to it that the kernel's mark has one reference:
-/// `has_reference` if it has already, but for one that it may have [claimed](claim). `list` is called under the map's lock.
-pub(crate) fn sign(page: &Page, sign: usize, has_reference: bool, list: impl FnOnce()) {
+/// Makes `private` of `page`, which is given up, the sign that says so, and sees to it that the kernel's mark has one reference:
+/// `has_reference` if it has already, but for one that it may have [claimed](claim). Ends [`begin_marking`].
+///
+/// `sign` is told whether the hardware is known to have failed since, and `list` the sign's value, both under the map's lock.
+pub(super) fn sign(
+    page: &Page,
+    has_reference: bool,
+    sign: impl FnOnce(bool) -> usize,
+    list: impl FnOnce(usize),
+) {
     let is_claimed;
     {
-        let map = MAP.lock();
-        is_claimed = is_sign(private(page));
+        let mut map = MAP.lock();
+        let before = private(page);
+        is_claimed = is_sign(before);
         if !has_reference && !is_claimed {
             OwnedPage::into_raw(page.into());
         }
+        let sign = sign(map.end_marking(page.pfn()) || is_hardware(before));
         write(page, sign, 0, &map);
-        list();
+        list(sign & VALUE);
     }
     if has_reference && is_claimed {
         // SAFETY: One is enough.

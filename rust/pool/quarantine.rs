@@ -96,7 +96,7 @@ impl Quarantine {
     pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
         loading.init(&MARKING)?;
         // SAFETY: This is the only call, or `MARKING` would have been initialised before.
-        to_result(unsafe { helpers::anon_rmap_quarantine_init(Some(IS_OWNED)) })?;
+        to_result(unsafe { helpers::anon_rmap_quarantine_init(Some(IS_OWNED), Some(IS_IN_USE)) })?;
         // INVARIANT: By that of `loading`.
         let this = Self(());
         if DeviceMemory::get().is_none() {
@@ -112,6 +112,13 @@ static IS_OWNED: extern "C" fn(c_ulong) -> bool = is_owned;
 
 extern "C" fn is_owned(pfn: c_ulong) -> bool {
     frame::is_owned(pfn as u64)
+}
+
+/// What the C side asks before it lets go of memory.
+static IS_IN_USE: extern "C" fn(c_ulong) -> bool = is_in_use;
+
+extern "C" fn is_in_use(pfn: c_ulong) -> bool {
+    frame::is_in_use(pfn as u64)
 }
 
 impl Drop for Quarantine {
@@ -142,23 +149,27 @@ pub(crate) enum Mark {
 
 /// Marks the frame of `page`, which nobody maps, as bad, with all that the kernel does about such a frame; if it is marked
 /// already, only the reference that belongs to the mark is taken. In system RAM, afterwards there is that reference beside the
-/// owner's, and the page is remembered as nobody's, see [`frame`].
+/// owner's, and no lookup finds its owner before the caller has [remembered](frame::remember) it, or has [given it up](keep): one of which
+/// has to follow.
 ///
 /// Sleeps; the caller must hold no lock, and [adds](add) the frame to those out of use.
 pub(crate) fn mark(page: &Page, cause: Cause, _marking: &Marking) -> Mark {
     if DeviceMemory::get().is_some() {
         page.set_mark();
-    } else if page.is_marked() {
+        return Mark::Counted;
+    }
+    let is_simulated = !frame::begin_marking(page) && cause == Cause::Software;
+    if page.is_marked() {
         if !frame::take_claim(page) {
             OwnedPage::into_raw(page.into());
         }
-    } else {
-        // SAFETY: The page is the driver's, and no lock is held.
-        if !unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), cause == Cause::Software) } {
-            return Mark::Uncounted;
-        }
+        return Mark::Counted;
     }
-    Mark::Counted
+    // SAFETY: The page is the driver's, and no lock is held.
+    match unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), is_simulated) } {
+        true => Mark::Counted,
+        false => Mark::Uncounted,
+    }
 }
 
 /// As [`mark`], but does not wait, and the kernel gets to know nothing.
@@ -184,32 +195,46 @@ pub(crate) fn add(pfn: u64, kind: Kind) {
     unsafe { helpers::anon_rmap_quarantine_add(pfn as usize, kind as c_int) };
 }
 
-/// Takes the frame of `page`, which is nobody's, out of use for a reason that can be undone. Sleeps; the caller must hold no lock.
-pub(crate) fn quarantine(page: OwnedPage) {
+/// Takes the frame of `page`, which is nobody's, out of use. Returns why: for a reason that can be undone, unless the hardware is known to
+/// have failed. Sleeps; the caller must hold no lock.
+pub(crate) fn quarantine(page: OwnedPage) -> Kind {
     let marking = marking();
     let mark = mark(&page, Cause::Software, &marking);
     // So there is room for it, as a rule.
     add(page.pfn(), Kind::Software);
-    keep(page, Kind::Software, mark, true);
+    keep(page, Kind::Software, mark, true)
 }
 
-/// Gives up `page`, whose frame is out of use, in favour of its `mark`, with `has_reference` if that has its reference already.
+/// Whether the hardware is known to have failed under `page`, which is nobody's.
+pub(crate) fn has_failed(page: &Page) -> bool {
+    DeviceMemory::get().is_none() && frame::has_failed(page)
+}
+
+/// Gives up `page`, whose frame is out of use, in favour of its `mark`, with `has_reference` if that has its reference already. The kind
+/// is the hardware's in any case if that is known to have failed; it is returned.
 ///
 /// Does not reclaim memory.
-pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark, has_reference: bool) {
+pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark, has_reference: bool) -> Kind {
     if DeviceMemory::get().is_some() {
         // Marked as it is, it is not handed out again.
         try_add(page.pfn(), kind as u32);
-        return;
+        return kind;
     }
-    let value = value(kind, mark);
     // SAFETY: The page is ours.
     unsafe { helpers::anon_rmap_quarantine_uncharge(page.as_ptr()) };
-    frame::sign(&page, sign(value), has_reference, || {
-        try_add(page.pfn(), value)
+    let mut known = kind;
+    let new_sign = |has_failed| {
+        if has_failed {
+            known = Kind::Hardware;
+        }
+        sign(value(known, mark))
+    };
+    frame::sign(&page, has_reference, new_sign, |value| {
+        try_add(page.pfn(), value as u32)
     });
     // The mark has its reference.
     drop(page.take_guard());
+    known
 }
 
 /// What is known of a frame that is given up.
@@ -227,13 +252,16 @@ fn sign(value: u32) -> usize {
 }
 
 /// The kernel has marked frame `pfn`, in which there is no anon: if its page is of the driver, and still somebody's or about to be an
-/// anon's, the mark gets a reference, and the frame is out of use. Does not sleep.
+/// anon's, the mark gets a reference, and the frame is out of use. Does not sleep. To be called by who keeps the kernel from undoing that.
 pub(crate) fn claim(pfn: u64) {
     let new_sign = |kind| {
         let kind = Kind::from_raw(kind as c_int).unwrap_or(Kind::Software);
         sign(value(kind, Mark::Counted))
     };
-    frame::claim(pfn, new_sign, |value| try_add(pfn, value as u32));
+    if let Some(frame) = frame::claim(pfn, new_sign, |value| try_add(pfn, value as u32)) {
+        // SAFETY: The page is ours, and the mark, which is not undone now, has a reference.
+        unsafe { helpers::anon_rmap_quarantine_uncharge(frame.as_ptr()) };
+    }
 }
 
 /// Whether nobody has a reference to what is in the frame `pfn`, which is out of use, but its mark.
@@ -317,10 +345,11 @@ fn why(error: Error) -> Error {
     }
 }
 
-/// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. False if it is in use; a page in
-/// system RAM that is nobody's, as one that only a pipe has, remembers it until the kernel marks it.
+/// Makes it final that the frame `pfn`, which holds no anon, is out of use: its hardware has failed. A page in system RAM that is nobody's,
+/// as one that only a pipe has, or that is being marked, remembers it for when it is put out of use. False if the frame is in use otherwise.
 pub(crate) fn set_hardware(pfn: u64) -> bool {
-    frame::note_hardware(pfn);
     // SAFETY: Any number is allowed.
-    frame::undisturbed(|| unsafe { helpers::anon_rmap_quarantine_set_hardware(pfn as usize) })
+    let set_if_listed = || unsafe { helpers::anon_rmap_quarantine_set_hardware(pfn as usize) };
+    // Not before: what is nobody's can be put out of use right then.
+    frame::note_hardware(pfn) || frame::undisturbed(set_if_listed)
 }
