@@ -131,6 +131,23 @@ impl Page {
         was_left.then(|| unsafe { OwnedPage::from_raw(NonNull::from(self)) })
     }
 
+    /// Notes that the kernel has not counted the mark that the page gets. The mark has two references then.
+    pub(crate) fn set_uncounted(&self) {
+        // SAFETY: It is a `struct page`; the flag is the driver's.
+        unsafe { helpers::anon_rmap_page_set_uncounted(self.as_ptr()) };
+    }
+
+    /// Whether the kernel has not counted the page's mark, so that it is the driver's to undo.
+    pub(crate) fn is_uncounted(&self) -> bool {
+        // SAFETY: It is a `struct page`; the flag is the driver's.
+        unsafe { helpers::anon_rmap_page_is_uncounted(self.as_ptr()) }
+    }
+
+    /// The references that belong to the page's mark.
+    pub(crate) fn marks_references(&self) -> c_int {
+        1 + c_int::from(self.is_uncounted())
+    }
+
     /// The page in `frame`.
     ///
     /// # Safety

@@ -13,10 +13,7 @@ use kernel::{
     alloc::Flags,
     prelude::*, //
 };
-use quarantine::{
-    Kind,
-    Mark, //
-};
+use quarantine::Kind;
 
 pub(crate) mod device_memory;
 pub(crate) mod frame;
@@ -37,11 +34,12 @@ pub(crate) fn alloc(flags: Flags) -> Result<OwnedPage> {
         let page = unsafe { helpers::anon_rmap_alloc_frozen_page(to_gfp(flags | __GFP_HIGHMEM)) };
         // SAFETY: It was just allocated, without a reference.
         let (page, guard, is_marked) = unsafe { frame::begin(NonNull::new(page).ok_or(ENOMEM)?) };
-        if !is_marked {
+        if is_marked {
+            // It was marked when it was free, or right now.
+            quarantine::keep(page, Kind::Software, false);
+        } else if !frame::is_leaving(page.pfn()) {
             return Ok(page);
         }
-        // It was marked when it was free, or right now.
-        quarantine::keep(page, Kind::Software, Mark::Counted, false);
         drop(guard);
     }
 }

@@ -7,6 +7,7 @@
 #include <sys/time.h>
 
 #include "lib/fixture.h"
+#include "lib/hwpoison.h"
 #include "lib/pool.h"
 
 #define PAGES 64
@@ -134,6 +135,26 @@ static bool goes_offline(void)
 	return false;
 }
 
+/* Whether it is the driver that keeps the block from that, as the kernel's log says. */
+static bool is_kept_by_the_driver(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	char record[8192];
+	bool is_kept = false;
+	ssize_t size;
+
+	write_text("/sys/kernel/debug/dynamic_debug/control", "func offline_pages +p");
+	lseek(log, 0, SEEK_END);
+	if (is_online())
+		take_offline();
+	while ((size = read(log, record, sizeof(record) - 1)) > 0) {
+		record[size] = '\0';
+		is_kept |= strstr(record, "failed due to notifier failure") != NULL;
+	}
+	close(log);
+	return is_kept;
+}
+
 /* Has QEMU pull the DIMM, whose block is offline. False if it stays. */
 static bool unplug(int dimm, uint64_t block)
 {
@@ -184,6 +205,15 @@ FIXTURE(memory_hotplug)
 	bool *has_ended;
 };
 
+FIXTURE_VARIANT(memory_hotplug)
+{
+	/* Whether the kernel is kept from marking and counting what fails. */
+	bool filter;
+};
+
+FIXTURE_VARIANT_ADD(memory_hotplug, counted) { .filter = false };
+FIXTURE_VARIANT_ADD(memory_hotplug, filtered) { .filter = true };
+
 FIXTURE_SETUP(memory_hotplug)
 {
 	uint64_t first_pfn;
@@ -196,6 +226,8 @@ FIXTURE_SETUP(memory_hotplug)
 		SKIP(return, "the kernel has no memory hotplug");
 	if (access("/sys/bus/acpi/devices/PNP0C80:00", F_OK))
 		SKIP(return, "the guest has no slots for DIMMs");
+	if (variant->filter && (!has_hwpoison_inject() || write_text(HWPOISON_FILTER_MEMCG, "999999") || write_text(HWPOISON_FILTER, "1")))
+		SKIP(return, "the kernel has no filter by memory cgroup");
 	/* What can't move is allocated before the block is there, and kept: processes, page tables, and slabs with what a test needs. */
 	self->has_ended = map_shared(PAGE);
 	ASSERT_NE(MAP_FAILED, self->has_ended);
@@ -236,6 +268,7 @@ FIXTURE_SETUP(memory_hotplug)
 /* In the parent, when the memory is unmapped. A DIMM that can't be pulled is left in its slot. */
 FIXTURE_TEARDOWN_PARENT(memory_hotplug)
 {
+	write_text(HWPOISON_FILTER, "0");
 	if (self->block && !is_gone(self->block) && !open_state(NULL, self->block) && goes_offline()) {
 		EXPECT_TRUE(unplug(self->dimm, self->block));
 	}
@@ -259,6 +292,10 @@ TEST_F_TIMEOUT(memory_hotplug, block_goes_when_nobody_has_what_has_failed_there,
 	EXPECT_SIGBUS(self->page, load(self->page));
 	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
 	EXPECT_TRUE(is_listed_as_hardware(self->pfn));
+	/* References that core mm collects have to go first. */
+	for (int attempt = 0; attempt < 3 && take_offline(); attempt++)
+		usleep(10000);
+	EXPECT_FALSE(is_kept_by_the_driver());
 	if (!goes_offline()) {
 		/* A test that is skipped has not failed. */
 		ASSERT_TRUE(__test_passed(_metadata));

@@ -276,15 +276,14 @@ impl Drop for Content {
         // Not before the mark has a reference.
         let guard = page.take_guard();
         if let Some(kind) = self.out_of_use() {
-            let mut mark = quarantine::Mark::Counted;
             let mut has_reference =
                 self.poison() == Some(Poison::Hardware) || self.is_kernels_drill();
             if !self.is_marked() {
                 // Nobody has had memory, or a place, to handle the failure.
-                mark = quarantine::mark_at_once(&page);
+                quarantine::mark_at_once(&page);
                 has_reference = true;
             }
-            quarantine::keep(page, kind, mark, has_reference);
+            quarantine::keep(page, kind, has_reference);
         }
         drop(guard);
     }

@@ -91,7 +91,7 @@ impl Migration<'_> {
                 true => quarantine::Kind::Hardware,
                 false => quarantine::Kind::Software,
             };
-            quarantine::keep(to, kind, quarantine::Mark::Counted, false);
+            quarantine::keep(to, kind, false);
             return Err((ENOMEM, None));
         }
         if has_failed {

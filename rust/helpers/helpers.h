@@ -30,6 +30,9 @@ int anon_rmap_page_count(const struct page *page);
 bool anon_rmap_get_page_unless_zero(struct page *page);
 bool anon_rmap_page_test_set_guarded(struct page *page);
 bool anon_rmap_page_test_clear_guarded(struct page *page);
+void anon_rmap_page_set_uncounted(struct page *page);
+void anon_rmap_page_clear_uncounted(struct page *page);
+bool anon_rmap_page_is_uncounted(const struct page *page);
 bool anon_rmap_page_hwpoison(const struct page *page);
 void anon_rmap_page_set_hwpoison(struct page *page);
 bool anon_rmap_page_test_clear_hwpoison(struct page *page);
@@ -178,7 +181,8 @@ enum anon_rmap_quarantine_value {
 #define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
 #define ANON_RMAP_VALUE_MASK 0xffUL
 
-int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*is_in_use)(unsigned long pfn));
+int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*begin_offline)(unsigned long pfn, unsigned long end),
+			      void (*end_offline)(void));
 void anon_rmap_quarantine_exit(void);
 void anon_rmap_quarantine_add(unsigned long pfn, int kind);
 void anon_rmap_quarantine_try_add(unsigned long pfn, int kind);
@@ -188,7 +192,7 @@ int anon_rmap_quarantine_release(unsigned long pfn);
 void anon_rmap_quarantine_uncharge(struct page *page);
 bool anon_rmap_quarantine_is_unused(unsigned long pfn);
 void anon_rmap_quarantine_add_signed(void);
-bool anon_rmap_mark_bad(struct page *page, bool simulated);
+void anon_rmap_mark_bad(struct page *page, bool simulated);
 int anon_rmap_unmark_bad(struct page *page);
 
 /* device_memory.c */

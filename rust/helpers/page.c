@@ -55,6 +55,25 @@ bool anon_rmap_page_test_clear_guarded(struct page *page)
 	return test_and_clear_bit(PG_owner_2, &page->flags.f);
 }
 
+/*
+ * Another one: the kernel has not counted the mark of the page, so unpoison_memory() must not take it back. A second reference that belongs
+ * to the mark keeps that from it.
+ */
+void anon_rmap_page_set_uncounted(struct page *page)
+{
+	set_bit(PG_owner_priv_1, &page->flags.f);
+}
+
+void anon_rmap_page_clear_uncounted(struct page *page)
+{
+	clear_bit(PG_owner_priv_1, &page->flags.f);
+}
+
+bool anon_rmap_page_is_uncounted(const struct page *page)
+{
+	return test_bit(PG_owner_priv_1, &page->flags.f);
+}
+
 void anon_rmap_put_page(struct page *page)
 {
 	put_page(page);

@@ -47,22 +47,28 @@ static const struct file_operations anon_rmap_failing_fops = {};
 /* Says whether frame @pfn is of the pool, or has a page that is an anon's. */
 static bool (*anon_rmap_is_owned)(unsigned long pfn);
 
-/* Says whether its struct page is still needed. */
-static bool (*anon_rmap_is_in_use)(unsigned long pfn);
+/* Says whether frames [@pfn, @end) can go, and none in there is used any more; until the other one is called. */
+static bool (*anon_rmap_begin_offline)(unsigned long pfn, unsigned long end);
+static void (*anon_rmap_end_offline)(void);
 
 /*
  * Before a block of memory goes offline. The kernel keeps one in which somebody has a page that can't be moved, but not for the sake of
- * pages that have failed, or fail from now on. None that is in there is handed out any more.
+ * pages that have failed, or fail from now on.
  */
 static int anon_rmap_memory_notify(struct notifier_block *block, unsigned long action, void *data)
 {
 	const struct memory_notify *range = data;
 
-	if (action != MEM_GOING_OFFLINE)
-		return NOTIFY_OK;
-	for (unsigned long pfn = range->start_pfn; pfn < range->start_pfn + range->nr_pages; pfn++)
-		if (anon_rmap_is_in_use(pfn))
+	switch (action) {
+	case MEM_GOING_OFFLINE:
+		if (!anon_rmap_begin_offline(range->start_pfn, range->start_pfn + range->nr_pages))
 			return notifier_from_errno(-EBUSY);
+		break;
+	case MEM_OFFLINE:
+	case MEM_CANCEL_OFFLINE:
+		anon_rmap_end_offline();
+		break;
+	}
 	return NOTIFY_OK;
 }
 
@@ -70,7 +76,8 @@ static struct notifier_block anon_rmap_memory_block = {
 	.notifier_call = anon_rmap_memory_notify,
 };
 
-int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*is_in_use)(unsigned long pfn))
+int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*begin_offline)(unsigned long pfn, unsigned long end),
+			      void (*end_offline)(void))
 {
 	struct address_space *mapping;
 	struct file *file;
@@ -88,7 +95,8 @@ int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*is_in_
 	set_bit(AS_KERNEL_FILE, &mapping->flags);
 	anon_rmap_failing = file;
 	anon_rmap_is_owned = is_owned;
-	anon_rmap_is_in_use = is_in_use;
+	anon_rmap_begin_offline = begin_offline;
+	anon_rmap_end_offline = end_offline;
 	error = register_memory_notifier(&anon_rmap_memory_block);
 	if (error)
 		__fput_sync(file);
@@ -224,6 +232,7 @@ int anon_rmap_quarantine_release(unsigned long pfn)
 		return -EBUSY;
 	/* Who marks it before it is free has a reference claimed, unless that takes one itself. */
 	set_page_private(page, PageLRU(page) ? 0 : ANON_RMAP_NOBODYS);
+	anon_rmap_page_clear_uncounted(page);
 	ClearPageHWPoison(page);
 	put_page(page);
 	put_page(page);
@@ -291,16 +300,15 @@ void anon_rmap_quarantine_uncharge(struct page *page)
  * nobody maps. The caller has a reference before and after; it is the only one, or somebody uses what is in the
  * frame, which is counted as a failure that was not recovered from. `private`, `index` and `mapping` are lost. Sleeps.
  *
- * False if the kernel has not counted it: a filter (hwpoison-inject) has kept it from being marked but by us. A second reference
- * stays then for a failure that is @simulated: unpoison_memory(), which would take back what was never counted, leaves it alone.
+ * A filter (hwpoison-inject) can keep it from that: then it is marked by us, and uncounted.
  */
-bool anon_rmap_mark_bad(struct page *page, bool simulated)
+void anon_rmap_mark_bad(struct page *page, bool simulated)
 {
 	struct address_space *mapping = anon_rmap_failing->f_mapping;
 	struct folio *folio = page_folio(page);
 	unsigned long pfn = page_to_pfn(page);
 	loff_t start = (loff_t)pfn << PAGE_SHIFT;
-	bool is_counted, is_claimed = false;
+	bool is_claimed = false;
 
 	anon_rmap_uncharge(page, GFP_KERNEL | __GFP_NOFAIL);
 	if (!WARN_ON_ONCE(filemap_add_folio(mapping, folio, pfn, GFP_KERNEL | __GFP_NOFAIL))) {
@@ -317,15 +325,13 @@ bool anon_rmap_mark_bad(struct page *page, bool simulated)
 		anon_rmap_page_shake(page);
 		truncate_inode_pages_range(mapping, start, start + PAGE_SIZE - 1);
 	}
-	is_counted = PageHWPoison(page);
-	if (!is_counted) {
-		if (simulated)
-			folio_get(folio);
+	if (!PageHWPoison(page)) {
+		folio_get(folio);
+		anon_rmap_page_set_uncounted(page);
 		SetPageHWPoison(page);
 	}
 	folio->private = NULL;
 	WRITE_ONCE(folio->mapping, NULL);
-	return is_counted;
 }
 
 /*

@@ -37,11 +37,11 @@ pub(super) fn finish(anon: &Anon, pfn: u64) {
     {
         let content = anon.lock();
         is_here = content.pfn() == pfn;
-        // If somebody else has poisoned the page, it may still be being unmapped. Besides the anon's reference there is that of the
+        // If somebody else has poisoned the page, it may still be being unmapped. Besides the anon's reference there are those of the
         // mark: else a pipe may have the page, and somebody go on to read it.
         is_unused = content.poison() == Some(Poison::Hardware)
             && content.mapcount() == 0
-            && content.page().count() <= 2;
+            && content.page().count() <= 1 + content.page().marks_references();
     }
     if !is_here {
         // A soft offline has moved the page.

@@ -27,9 +27,12 @@ use crate::{
         Page, //
     }, //
 };
-use core::ptr::{
-    self,
-    NonNull, //
+use core::{
+    ops::Range,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -181,9 +184,35 @@ pub(super) fn is_owned(pfn: u64) -> bool {
     frame_at(pfn).is_some_and(|frame| DeviceMemory::get().is_some() || owner(frame).is_some())
 }
 
+/// The frames that are about to go offline, from the first number to that behind the last: nobody begins to use one of these.
+static LEAVING: (Atomic<u64>, Atomic<u64>) = (Atomic::new(0), Atomic::new(0));
+
+/// Whether the driver can do without `frames` from now on, and does. One range at a time.
+pub(super) fn begin_offline(mut frames: Range<u64>) -> bool {
+    LEAVING.0.store(frames.start, Relaxed);
+    LEAVING.1.store(frames.end, Relaxed);
+    // Pairs with a new page having references before anybody asks whether it is leaving: one that is missed here is given back.
+    smp_mb(Full);
+    let can_go = !frames.any(is_in_use);
+    if !can_go {
+        end_offline();
+    }
+    can_go
+}
+
+/// Ends [`begin_offline`]: the frames have gone, or stay.
+pub(super) fn end_offline() {
+    LEAVING.1.store(0, Relaxed);
+}
+
+/// Whether the page in frame `pfn`, which is new, must be given back.
+pub(super) fn is_leaving(pfn: u64) -> bool {
+    (LEAVING.0.load(Relaxed)..LEAVING.1.load(Relaxed)).contains(&pfn)
+}
+
 /// Whether the driver has still to do with what is in frame `pfn`: its `struct page` has to stay. What is only [signed](sign) is used when
 /// there are references beside that of the mark.
-pub(super) fn is_in_use(pfn: u64) -> bool {
+fn is_in_use(pfn: u64) -> bool {
     let Some(frame) = frame_at(pfn) else {
         return false;
     };

@@ -96,7 +96,13 @@ impl Quarantine {
     pub(crate) fn new(loading: &mut Loading) -> Result<Self> {
         loading.init(&MARKING)?;
         // SAFETY: This is the only call, or `MARKING` would have been initialised before.
-        to_result(unsafe { helpers::anon_rmap_quarantine_init(Some(IS_OWNED), Some(IS_IN_USE)) })?;
+        to_result(unsafe {
+            helpers::anon_rmap_quarantine_init(
+                Some(IS_OWNED),
+                Some(BEGIN_OFFLINE),
+                Some(END_OFFLINE),
+            )
+        })?;
         // INVARIANT: By that of `loading`.
         let this = Self(());
         if DeviceMemory::get().is_none() {
@@ -114,11 +120,16 @@ extern "C" fn is_owned(pfn: c_ulong) -> bool {
     frame::is_owned(pfn as u64)
 }
 
-/// What the C side asks before it lets go of memory.
-static IS_IN_USE: extern "C" fn(c_ulong) -> bool = is_in_use;
+/// What the C side calls before it lets go of memory, and when that is over.
+static BEGIN_OFFLINE: extern "C" fn(c_ulong, c_ulong) -> bool = begin_offline;
+static END_OFFLINE: extern "C" fn() = end_offline;
 
-extern "C" fn is_in_use(pfn: c_ulong) -> bool {
-    frame::is_in_use(pfn as u64)
+extern "C" fn begin_offline(first: c_ulong, end: c_ulong) -> bool {
+    frame::begin_offline(first as u64..end as u64)
+}
+
+extern "C" fn end_offline() {
+    frame::end_offline();
 }
 
 impl Drop for Quarantine {
@@ -138,48 +149,34 @@ pub(crate) fn marking() -> Marking {
     Marking(MARKING.lock())
 }
 
-/// What is behind a frame's mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// The kernel has counted it, and can undo that.
-    Counted,
-    /// Nobody has: it is the driver's to undo, and has a reference more, which keeps the kernel from that.
-    Uncounted,
-}
-
 /// Marks the frame of `page`, which nobody maps, as bad, with all that the kernel does about such a frame; if it is marked
 /// already, only the reference that belongs to the mark is taken. In system RAM, afterwards there is that reference beside the
 /// owner's, and no lookup finds its owner before the caller has [remembered](frame::remember) it, or has [given it up](keep): one of which
 /// has to follow.
 ///
 /// Sleeps; the caller must hold no lock, and [adds](add) the frame to those out of use.
-pub(crate) fn mark(page: &Page, cause: Cause, _marking: &Marking) -> Mark {
+pub(crate) fn mark(page: &Page, cause: Cause, _marking: &Marking) {
     if DeviceMemory::get().is_some() {
         page.set_mark();
-        return Mark::Counted;
+        return;
     }
     let is_simulated = !frame::begin_marking(page) && cause == Cause::Software;
-    if page.is_marked() {
-        if !frame::take_claim(page) {
-            OwnedPage::into_raw(page.into());
-        }
-        return Mark::Counted;
-    }
-    // SAFETY: The page is the driver's, and no lock is held.
-    match unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), is_simulated) } {
-        true => Mark::Counted,
-        false => Mark::Uncounted,
+    if !page.is_marked() {
+        // SAFETY: The page is the driver's, and no lock is held.
+        unsafe { helpers::anon_rmap_mark_bad(page.as_ptr(), is_simulated) };
+    } else if !frame::take_claim(page) {
+        OwnedPage::into_raw(page.into());
     }
 }
 
-/// As [`mark`], but does not wait, and the kernel gets to know nothing.
-pub(crate) fn mark_at_once(page: &Page) -> Mark {
+/// As [`mark`], but does not wait, and the kernel does not count it.
+pub(crate) fn mark_at_once(page: &Page) {
     if DeviceMemory::get().is_none() {
         OwnedPage::into_raw(page.into());
         OwnedPage::into_raw(page.into());
+        page.set_uncounted();
     }
     page.set_mark();
-    Mark::Uncounted
 }
 
 /// As [`add`], but does not wait for memory: what finds none is counted when the module is loaded again.
@@ -199,10 +196,10 @@ pub(crate) fn add(pfn: u64, kind: Kind) {
 /// have failed. Sleeps; the caller must hold no lock.
 pub(crate) fn quarantine(page: OwnedPage) -> Kind {
     let marking = marking();
-    let mark = mark(&page, Cause::Software, &marking);
+    mark(&page, Cause::Software, &marking);
     // So there is room for it, as a rule.
     add(page.pfn(), Kind::Software);
-    keep(page, Kind::Software, mark, true)
+    keep(page, Kind::Software, true)
 }
 
 /// Whether the hardware is known to have failed under `page`, which is nobody's.
@@ -210,11 +207,11 @@ pub(crate) fn has_failed(page: &Page) -> bool {
     DeviceMemory::get().is_none() && frame::has_failed(page)
 }
 
-/// Gives up `page`, whose frame is out of use, in favour of its `mark`, with `has_reference` if that has its reference already. The kind
+/// Gives up `page`, whose frame is out of use, in favour of its mark, with `has_reference` if that has its reference already. The kind
 /// is the hardware's in any case if that is known to have failed; it is returned.
 ///
 /// Does not reclaim memory.
-pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark, has_reference: bool) -> Kind {
+pub(crate) fn keep(page: OwnedPage, kind: Kind, has_reference: bool) -> Kind {
     if DeviceMemory::get().is_some() {
         // Marked as it is, it is not handed out again.
         try_add(page.pfn(), kind as u32);
@@ -222,12 +219,13 @@ pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark, has_reference: bool)
     }
     // SAFETY: The page is ours.
     unsafe { helpers::anon_rmap_quarantine_uncharge(page.as_ptr()) };
+    let is_uncounted = page.is_uncounted();
     let mut known = kind;
     let new_sign = |has_failed| {
         if has_failed {
             known = Kind::Hardware;
         }
-        sign(value(known, mark))
+        sign(value(known, is_uncounted))
     };
     frame::sign(&page, has_reference, new_sign, |value| {
         try_add(page.pfn(), value as u32)
@@ -238,10 +236,10 @@ pub(crate) fn keep(page: OwnedPage, kind: Kind, mark: Mark, has_reference: bool)
 }
 
 /// What is known of a frame that is given up.
-fn value(kind: Kind, mark: Mark) -> u32 {
-    let uncounted = match mark {
-        Mark::Counted => 0,
-        Mark::Uncounted => helpers::ANON_RMAP_UNCOUNTED,
+fn value(kind: Kind, is_uncounted: bool) -> u32 {
+    let uncounted = match is_uncounted {
+        false => 0,
+        true => helpers::ANON_RMAP_UNCOUNTED,
     };
     kind as u32 | uncounted | helpers::ANON_RMAP_GIVEN_UP
 }
@@ -256,7 +254,7 @@ fn sign(value: u32) -> usize {
 pub(crate) fn claim(pfn: u64) {
     let new_sign = |kind| {
         let kind = Kind::from_raw(kind as c_int).unwrap_or(Kind::Software);
-        sign(value(kind, Mark::Counted))
+        sign(value(kind, false))
     };
     if let Some(frame) = frame::claim(pfn, new_sign, |value| try_add(pfn, value as u32)) {
         // SAFETY: The page is ours, and the mark, which is not undone now, has a reference.
