@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 
-.PHONY: help demo test host-test programs bench bench-check bench-tree modules selftests shell rustfmtcheck lint rustdoc rust-analyzer \
+.PHONY: help demo test host-test programs bench bench-check bench-tree modules selftests install deb shell rustfmtcheck lint rustdoc rust-analyzer \
 	clean distclean
 
 help:
@@ -17,6 +17,8 @@ help:
 	@echo 'make modules       build anon_rmap.ko for the stock Debian kernel, in build/stock/'
 	@echo 'make modules KDIR=DIR'
 	@echo '                   build it for the prepared kernel tree DIR (CONFIG_RUST=y), in build/modules/'
+	@echo 'make install       install the module and the commands; DESTDIR, prefix, KDIR and others: selftests/package/install --help'
+	@echo 'make deb           a Debian package of that, in build/'
 	@echo 'make selftests     build the test programs, in build/selftests/'
 	@echo 'make rustfmtcheck  check the format of the Rust sources'
 	@echo 'make lint          check the sources: checkpatch, shellcheck, licences, pages, layers'
@@ -63,6 +65,12 @@ endif
 
 selftests:
 	@qemu/selftests all
+
+install:
+	@selftests/package/install $(MAKEOVERRIDES) >/dev/null
+
+deb:
+	@selftests/package/deb $(MAKEOVERRIDES)
 
 shell:
 	@qemu/run --interactive --timeout 86400
