@@ -52,12 +52,14 @@ bench-tree:
 	@selftests/bench/tree/run
 
 ifdef KDIR
+# The tree can have an output directory of its own.
+MAKEOVERRIDES := $(filter-out O=%,$(MAKEOVERRIDES))
 modules:
 	@test -e '$(KDIR)/rust/libkernel.rmeta' || { echo >&2 '$(KDIR) is not a kernel tree that is prepared for Rust modules:' \
 		'configure it with CONFIG_RUST=y and run "make prepare modules_prepare" in it'; exit 2; }
 	@case '$(KDIR)$(CURDIR)$(O)' in *[[:space:]:%]*) echo >&2 'The build of the kernel takes no path with a space, ":" or "%":' \
 		'$(KDIR), $(CURDIR)$(if $(O), or $(O))'; exit 2;; esac
-	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(abspath $(or $(O),$(CURDIR)))/build/modules O= modules
+	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(abspath $(or $(O),$(CURDIR)))/build/modules modules
 else
 modules:
 	@qemu/module stock $(MAKEOVERRIDES)
