@@ -311,7 +311,7 @@ TEST_F(machine_check, frame_out_of_use_that_a_pipe_still_has)
 /* Nobody has it mapped, and the kernel marks it as it does a page that it does not know. */
 TEST_F(machine_check, page_that_only_a_pipe_has)
 {
-	uint64_t pfn = pfn_of(self->memory);
+	uint64_t pfn = pfn_of(self->memory), next_pfn = pfn_of(self->memory + PAGE);
 	struct iovec page = { self->memory, PAGE };
 	char content[PAGE];
 	int ends[2];
@@ -321,6 +321,9 @@ TEST_F(machine_check, page_that_only_a_pipe_has)
 	ASSERT_EQ(0, madvise(self->memory, PAGE, MADV_DONTNEED));
 	machine_check(ACTION_OPTIONAL, pfn);
 	EXPECT_TRUE(await(is_listed_as_hardware, pfn));
+	/* The kernel is done with one machine check before it comes to the next. */
+	machine_check(ACTION_OPTIONAL, next_pfn);
+	EXPECT_TRUE(await(is_bad_hardware, next_pfn));
 	/* The kernel has taken device memory from the direct map, and says so to who reads it. */
 	EXPECT_EQ(has_pool() ? -1 : PAGE, read(ends[0], content, PAGE));
 	close(ends[0]);
