@@ -1,30 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What a memory cgroup is charged for: pages as for anonymous memory, and all that the driver needs to keep track of them. */
-#include <glob.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "lib/fixture.h"
 #include "lib/hwpoison.h"
 #include "lib/memcg.h"
+#include "lib/slab.h"
 
 #define MEBIBYTE (1L << 20)
 /* Each CPU may be charged for some pages beforehand. */
 #define TOLERANCE (4 * MEBIBYTE)
 /* Memory that nobody is charged for. */
 #define UNCHARGED (8 * MEBIBYTE)
-
-/* Frees what slabs hold that is empty, and what KASAN keeps of each for a while. */
-static void shrink_slabs(void)
-{
-	glob_t found;
-
-	if (glob("/sys/kernel/slab/[!:]*/shrink", 0, NULL, &found))
-		return;
-	for (size_t i = 0; i < found.gl_pathc; i++)
-		write_text(found.gl_pathv[i], "1");
-	globfree(&found);
-}
 
 /* What the whole machine has left when it has dropped what it can, with what each CPU keeps for itself. */
 static long left(void)

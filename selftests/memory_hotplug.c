@@ -3,12 +3,12 @@
  * Pages in memory that is unplugged: QEMU's monitor plugs a DIMM, which is one block of memory to the kernel, and pulls it
  * again. For a guest that has slots for these, see qemu/machine-check-test.
  */
-#include <glob.h>
 #include <sys/time.h>
 
 #include "lib/fixture.h"
 #include "lib/hwpoison.h"
 #include "lib/pool.h"
+#include "lib/slab.h"
 
 #define PAGES 64
 #define BLOCK_SHIFT 27
@@ -101,18 +101,6 @@ static int take_offline(void)
 	error = set_state("offline");
 	setitimer(ITIMER_REAL, &no_time, NULL);
 	return error;
-}
-
-/* Frees what slabs hold that is empty. */
-static void shrink_slabs(void)
-{
-	glob_t found;
-
-	if (glob("/sys/kernel/slab/[!:]*/shrink", 0, NULL, &found))
-		return;
-	for (size_t i = 0; i < found.gl_pathc; i++)
-		write_text(found.gl_pathv[i], "1");
-	globfree(&found);
 }
 
 static bool is_online(void)
