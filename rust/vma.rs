@@ -457,7 +457,7 @@ impl VmaState {
         if self.rmap.is_settled() && !self.mm_state.rmap_mm().is_exiting() {
             contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
-        let (_place, registration, _last_fork, _split) = {
+        let (place, registration, _last_fork, _split) = {
             let mut vmas = self.mm_state.vmas().lock();
             let mut registration = mem::take(self.registration.access_mut(&mut vmas));
             let place = registration
@@ -467,6 +467,9 @@ impl VmaState {
             let split = self.take_split_reservation(&mut vmas);
             (place, registration, vmas.forget_fork_if_empty(), split)
         };
+        if let Some(Ok(mut place)) = place {
+            self.mm_state.rmap_mm().keep_surplus(place.take_surplus());
+        }
         if registration.moving_here {
             self.end_move();
         }

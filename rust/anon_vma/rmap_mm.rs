@@ -39,7 +39,7 @@ pub(crate) struct RmapMm {
     last_failure: Atomic<u64>,
     /// The [key](process::current_key) of a task that is [zapping](Self::zap_for_driver); 0 if there is none.
     zapper: Atomic<usize>,
-    /// What linking VMAs has not needed, for those to come.
+    /// What linking VMAs has not needed and unlinking them has left, for those to come.
     #[pin]
     surplus: SpinLock<[Surplus; Self::SURPLUS]>,
 }
@@ -76,7 +76,7 @@ impl RmapMm {
         )?)
     }
 
-    /// Keeps what the insertion of such a node has not needed, if there is room for it. Does not sleep.
+    /// Keeps what the insertion of such a node has not needed, or its removal has left, if there is room for it. Does not sleep.
     pub(crate) fn keep_surplus(&self, mut surplus: Surplus) {
         if surplus.is_none() {
             return;

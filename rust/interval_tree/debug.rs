@@ -3,10 +3,7 @@
 //! For debugging: a tree that checks itself, a query that tells what it cost.
 
 use super::{
-    node::{
-        NodePtr,
-        MIN, //
-    },
+    node::NodePtr,
     overlapping::{
         Overlapping,
         Position, //
@@ -107,7 +104,7 @@ impl<'a> Check<'a> {
         }
         if let Some((parent, slot)) = above {
             let parent = tree.node(parent);
-            if node.level() + 1 != parent.level() || node.len() < MIN {
+            if node.level() + 1 != parent.level() || node.is_short() {
                 return Err(Violation::Balance);
             }
             if node.greatest_last() != parent.last(slot) {

@@ -30,9 +30,12 @@ pub(super) const HALF: usize = CAPACITY / 2 + 1;
 /// One place more than there are slots, a power of two: a leaf does not use the first one, an inner node not the last.
 const SLOTS: usize = CAPACITY + 1;
 
-/// Fewest slots of a node that is not the root. Less than half, so that a removal right after a
-/// split, or the reverse, does not undo it.
-pub(super) const MIN: usize = 5;
+/// Fewest slots of a leaf that is not the root. Less than half, so that a removal right after a split, or the reverse, does not
+/// undo it.
+pub(super) const MIN_LEAF: usize = 6;
+
+/// Fewest slots of an inner node that is not the root. More than in a leaf, since they come and go rarely.
+pub(super) const MIN_INNER: usize = 7;
 
 /// A pointer to a node of a tree.
 pub(super) type NodePtr<B> = Ptr<B, Node<B>>;
@@ -214,6 +217,12 @@ impl<B> Node<B> {
     #[inline]
     pub(super) fn interval(&self, slot: usize) -> Interval {
         Interval::of_linked(self.start(slot), self.last(slot))
+    }
+
+    /// Whether there are fewer slots in use than a node may have that is not the root.
+    #[inline]
+    pub(super) fn is_short(&self) -> bool {
+        self.len() < if self.is_leaf() { MIN_LEAF } else { MIN_INNER }
     }
 
     /// The distance to the leaves.
@@ -550,15 +559,22 @@ impl<B> Node<B> {
         B: Borrow,
     {
         let (len, first) = (self.len(), other.len());
-        for rank in 0..count {
-            let to = other.nth(first + rank);
-            let raw = self.move_slot(self.nth(rank), other, to);
-            // SAFETY: A slot in use has linked it.
-            moved(unsafe { self.link(raw) }, to);
-        }
         if self.is_leaf() {
+            let (from, to) = (self.order, other.order);
+            for rank in 0..count {
+                let to = to.slot(first + rank);
+                let raw = self.move_slot(from.slot(rank), other, to);
+                // SAFETY: By the type invariant, a slot of a leaf links a hook.
+                moved(Link::Hook(unsafe { Ptr::new(raw.cast()) }), to);
+            }
             self.order.rotate(count);
         } else if count > 0 {
+            for rank in 0..count {
+                let to = first + rank;
+                let raw = self.move_slot(rank, other, to);
+                // SAFETY: By the type invariant, a slot of an inner node links a node.
+                moved(Link::Child(unsafe { Ptr::new(raw.cast()) }), to);
+            }
             for slot in count..len {
                 self.shift(slot, slot - count);
                 self.clear(slot);

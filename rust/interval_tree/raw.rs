@@ -13,7 +13,8 @@ use super::{
         Slot,
         CAPACITY,
         HALF,
-        MIN,
+        MIN_INNER,
+        MIN_LEAF,
         UNUSED_START, //
     },
     ptr::{
@@ -35,20 +36,25 @@ use kernel::{
     warn_on, //
 };
 
+/// More than the nodes but the root that an interval can need, in 256ths.
+///
+/// A leaf has [`MIN_LEAF`] slots or more, an inner node [`MIN_INNER`]. So there are at most `len / MIN_LEAF` leaves, a `MIN_INNER`th of
+/// that right above them, and so on.
+const SHARE: u8 = 50;
+
+const _: () = assert!(SHARE as usize * MIN_LEAF * (MIN_INNER - 1) > 256 * MIN_INNER);
+
 /// An upper bound of the nodes that `len` intervals can need.
 ///
-/// Nodes but the root have [`MIN`] slots or more. So there are at most `len / MIN` leaves, a `MIN`th of that
-/// right above them, and so on: together less than `len / (MIN - 1)`; and a root. It grows by at most one with each
-/// interval, which is why a reservation with one node suffices: the tree keeps nodes up to this bound and gives
-/// back the others.
+/// It grows by at most one with each interval, which is why a reservation with one node suffices: the tree keeps nodes up to this
+/// bound and gives back the others.
 pub(super) fn most_nodes(len: usize) -> usize {
-    len.div_ceil(MIN - 1)
+    (len * usize::from(SHARE)).div_ceil(256)
 }
 
-/// Whether [`most_nodes`] is greater for one interval more than `len`.
-#[inline]
-fn next_needs_node(len: usize) -> bool {
-    len % (MIN - 1) == 0
+/// What is left over of the last node of [`most_nodes`], in 256ths less one: it wraps around when that changes.
+const fn shares(len: usize) -> u8 {
+    (len as u8).wrapping_mul(SHARE).wrapping_sub(1)
 }
 
 /// The number of a tree that has had no interval yet. No other has it.
@@ -91,7 +97,7 @@ unsafe fn point_back<B: BorrowMut>(link: Link<B>, node: NodePtr<B>, slot: usize)
 /// - `B` allows to follow its pointers, those in its nodes, spare ones included, and those in linked hooks. All point to
 ///   nodes of this tree and to hooks that are linked in it.
 /// - Spare nodes use no slot, and nothing but their chain points to them.
-/// - Each node came from a `KBox`. There are [`most_nodes`]`(len)` of them, spare ones included.
+/// - Each node came from a `KBox`. There are [`most_nodes`]`(len)` of them, spare ones included; `shares` is [`shares`]`(len)`.
 /// - What is below a slot of an inner node starts where the slot does, or later, and not behind where the next slot
 ///   starts. The slot's `last` is the greatest one in the child.
 /// - No other tree, of now or of the past, has the same `number`, unless that is [`NO_NUMBER`].
@@ -103,6 +109,8 @@ pub(super) struct Tree<B> {
     /// Unused nodes, chained by `parent`.
     spare: Option<NodePtr<B>>,
     len: usize,
+    /// The [`shares`] of `len`, so that an insertion knows whether its node is needed.
+    shares: u8,
     number: u64,
     serial: u64,
 }
@@ -122,6 +130,7 @@ impl RawTree {
             root: None,
             spare: None,
             len: 0,
+            shares: shares(0),
             number: NO_NUMBER,
             serial: 0,
         })
@@ -168,13 +177,15 @@ impl RawTree {
         interval: Interval,
     ) -> (u64, Option<KBox<Node<Stored>>>) {
         self.exclusive(|tree| {
-            let surplus = if next_needs_node(tree.len) {
+            let needs_node;
+            (tree.shares, needs_node) = tree.shares.overflowing_add(SHARE);
+            tree.len = tree.len.wrapping_add(1);
+            let surplus = if needs_node {
                 tree.keep(node);
                 None
             } else {
                 Some(node)
             };
-            tree.len = tree.len.wrapping_add(1);
             // SAFETY: By the precondition.
             let number = tree.link(unsafe { Ptr::new(hook.cast()) }, interval);
             (number, surplus)
@@ -191,15 +202,15 @@ impl RawTree {
         &mut self,
         hook: NonNull<Hook<Stored>>,
     ) -> Option<KBox<Node<Stored>>> {
-        self.exclusive(|tree| {
+        let frees_node = self.exclusive(|tree| {
             // SAFETY: By the precondition, the tree accesses it alone.
             let hook = tree.hook(unsafe { Ptr::new(hook.cast()) });
             // SAFETY: By the precondition.
             let leaf = unsafe { hook.leaf.unwrap_unchecked() };
             tree.unlink(leaf, hook.slot);
-            tree.len = tree.len.wrapping_sub(1);
+            tree.uncount()
         });
-        if next_needs_node(self.len()) {
+        if frees_node {
             self.give_back()
         } else {
             None
@@ -526,11 +537,20 @@ impl<B: BorrowMut> Tree<B> {
         self.link(hook, interval)
     }
 
+    /// Counts an interval less; says whether [`most_nodes`] is less, too.
+    #[inline]
+    fn uncount(&mut self) -> bool {
+        let is_less;
+        self.len = self.len.wrapping_sub(1);
+        (self.shares, is_less) = self.shares.overflowing_sub(SHARE);
+        is_less
+    }
+
     /// Does without `hook`, since there are fewer nodes than by the invariants. All other intervals stay where they are.
     #[cold]
     fn leave_out(&mut self, hook: HookPtr<B>) -> u64 {
         warn_on!(true);
-        self.len = self.len.wrapping_sub(1);
+        self.uncount();
         if self.hook_mut(hook).leaf.take().is_some() {
             // INVARIANT: The number that came with this hook at its insertion is not the tree's any more.
             self.number = new_number();
@@ -655,7 +675,7 @@ impl<B: BorrowMut> Tree<B> {
         let node = self.node_mut(leaf);
         let last = node.last(slot);
         let next = node.take(slot);
-        if node.len() < MIN {
+        if node.len() < MIN_LEAF {
             self.refill(leaf, last);
         } else if node.last(next) < last {
             // What is behind mostly ends later, so that the processor can foresee that there is no more to do.
@@ -682,22 +702,34 @@ impl<B: BorrowMut> Tree<B> {
             };
             let start = above.start(right_slot);
             let inner = above.level() > 1;
+            let (own, others) = (above.last(slot), above.last(left_slot + right_slot - slot));
+            // What has gone was the greatest end of the node at most, and matters only if the neighbour has none as great.
+            let greatest = if own > last || others >= last {
+                own.max(others)
+            } else {
+                self.node(node).greatest_last().max(others)
+            };
             if inner {
                 self.node_mut(right).set_first_start(start);
             }
+            let mut left_last = greatest;
             if self.merge(left, right) {
                 self.node_mut(parent).remove(right_slot);
             } else {
                 self.balance(left, right);
                 let content = self.slot_for(right);
+                if content.last == greatest {
+                    left_last = self.node(left).greatest_last();
+                }
                 if inner {
                     self.node_mut(right).set_first_start(0);
                 }
                 self.node_mut(parent).set(right_slot, content);
             }
-            self.refresh(parent, left_slot, left);
-            if self.node(parent).len() >= MIN {
-                if !self.node(parent).reaches(last) {
+            let above = self.node_mut(parent);
+            above.set_last(left_slot, left_last);
+            if !above.is_short() {
+                if greatest < last && !above.reaches(last) {
                     self.lower_greatest(parent, last);
                 }
                 return;

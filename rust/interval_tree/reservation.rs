@@ -206,8 +206,9 @@ impl<T> IntervalTreeNodeReservation<T> {
     }
 }
 
-/// Memory that an insertion turned out not to need. Best dropped after the tree's lock, or kept for [another
-/// node](IntervalTreeNode::with_surplus).
+/// Memory that an insertion turned out not to need, or that a removal has left. Best dropped after the tree's lock, or kept for
+/// [another node](IntervalTreeNode::with_surplus): who keeps all of it allocates memory for the tree's own nodes only while
+/// trees grow.
 pub struct Surplus(pub(super) Option<KBox<Node<Stored>>>);
 
 impl Surplus {
@@ -243,7 +244,7 @@ unsafe impl Sync for Surplus {}
 /// ```
 pub struct RemovedNode<T> {
     pub(super) entry: KBox<Entry<T>>,
-    pub(super) _node: Option<KBox<Node<Stored>>>,
+    pub(super) surplus: Surplus,
 }
 
 // SAFETY: It owns the value, which is `Send`, and memory that nothing else points to.
@@ -268,6 +269,26 @@ impl<T> RemovedNode<T> {
     /// ```
     pub fn into_value(self) -> T {
         KBox::into_inner(self.entry).value
+    }
+
+    /// Takes what the tree had to spare, if it is still there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use kernel::prelude::*;
+    /// use kernel::interval_tree::{Interval, IntervalTree, IntervalTreeNode};
+    ///
+    /// let mut tree = IntervalTree::new();
+    /// let link = tree.try_create_and_insert(Interval::ALL, "value", GFP_KERNEL)?;
+    /// let mut removed = tree.remove(link).map_err(|_| EINVAL)?;
+    /// let node = IntervalTreeNode::with_surplus("other", removed.take_surplus(), GFP_KERNEL)?;
+    /// let _link = tree.insert(node, Interval::ALL);
+    /// assert!(removed.take_surplus().is_none());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn take_surplus(&mut self) -> Surplus {
+        core::mem::replace(&mut self.surplus, Surplus::NONE)
     }
 }
 

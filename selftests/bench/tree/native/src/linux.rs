@@ -50,7 +50,11 @@ macro_rules! declare {
                 Self(unsafe { $new() })
             }
 
-            fn prepare((start, last): (u64, u64), payload: u64) -> Opaque {
+            fn prepare(
+                (start, last): (u64, u64),
+                payload: u64,
+                _surplus: Option<Infallible>,
+            ) -> Opaque {
                 // SAFETY: It has no precondition.
                 unsafe { $new_node(start, last, payload) }
             }
@@ -60,11 +64,11 @@ macro_rules! declare {
                 unlinked: Vec<Opaque>,
                 _intervals: &[(u64, u64)],
                 linked: &mut Vec<Opaque>,
-            ) -> Vec<Infallible> {
+                _surplus: &mut Vec<Infallible>,
+            ) {
                 // SAFETY: A live tree, and nodes that are in none.
                 unsafe { $insert(self.0, unlinked.as_ptr(), unlinked.len()) };
                 linked.extend(unlinked);
-                Vec::new()
             }
 
             fn remove(&mut self, linked: Vec<Opaque>) -> Vec<Opaque> {
@@ -73,9 +77,10 @@ macro_rules! declare {
                 linked
             }
 
-            fn free(removed: Opaque) {
+            fn free(removed: Opaque) -> Option<Infallible> {
                 // SAFETY: A node that is in no tree.
                 unsafe { $free_node(removed) };
+                None
             }
 
             fn update(&mut self, linked: &mut [Opaque], starts: &[u64], lasts: &[u64]) {

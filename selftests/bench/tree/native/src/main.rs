@@ -54,21 +54,26 @@ trait Tree {
     type Linked;
     /// One that is linked no more.
     type Removed;
-    /// What is left to free after an insertion.
+    /// Memory that an insertion has not needed, or a removal has left, for the next insertion.
     type Surplus;
 
     const NAME: &'static str;
 
     fn new() -> Self;
-    fn prepare(interval: (u64, u64), payload: u64) -> Self::Unlinked;
+    fn prepare(
+        interval: (u64, u64),
+        payload: u64,
+        surplus: Option<Self::Surplus>,
+    ) -> Self::Unlinked;
     fn insert(
         &mut self,
         unlinked: Vec<Self::Unlinked>,
         intervals: &[(u64, u64)],
         linked: &mut Vec<Self::Linked>,
-    ) -> Vec<Self::Surplus>;
+        surplus: &mut Vec<Self::Surplus>,
+    );
     fn remove(&mut self, linked: Vec<Self::Linked>) -> Vec<Self::Removed>;
-    fn free(removed: Self::Removed);
+    fn free(removed: Self::Removed) -> Option<Self::Surplus>;
     fn update(&mut self, linked: &mut [Self::Linked], starts: &[u64], lasts: &[u64]);
     /// A sum over what was found.
     fn stab(&self, points: &[u64]) -> u64;
@@ -118,6 +123,7 @@ fn run<T: Tree>(workload: &Workload, rep: usize) -> u64 {
     let mut tree = T::new();
     let mut linked: Vec<(usize, T::Linked)> = Vec::new();
     let mut absent: Vec<usize> = Vec::new();
+    let mut kept: Vec<T::Surplus> = Vec::with_capacity(2 * BATCH);
     let mut sum = 0u64;
 
     let mut samples = Samples::default();
@@ -125,7 +131,7 @@ fn run<T: Tree>(workload: &Workload, rep: usize) -> u64 {
     // Builds with the first half of the pool, then works with random members of all of it.
     for first in (0..n).step_by(BATCH) {
         let ids: Vec<usize> = (first..n.min(first + BATCH)).collect();
-        let (time, _) = insert(&mut tree, workload, &ids, &mut linked);
+        let (time, _) = insert(&mut tree, workload, &ids, &mut kept, &mut linked);
         samples.add("build", ids.len(), time);
     }
     absent.extend(n..workload.pool.len());
@@ -134,14 +140,14 @@ fn run<T: Tree>(workload: &Workload, rep: usize) -> u64 {
     for _ in 0..OPERATIONS / batch {
         random.gather(&mut absent, batch);
         let ids = absent.split_off(absent.len() - batch);
-        let (time, memory) = insert(&mut tree, workload, &ids, &mut linked);
+        let (time, memory) = insert(&mut tree, workload, &ids, &mut kept, &mut linked);
         samples.add("insert", batch, time);
 
         let (ids, out) = take(&mut random, &mut linked, batch);
         absent.extend(ids);
         let (time, removed) = timed(|| tree.remove(out));
         samples.add("remove", batch, time);
-        let (time, ()) = timed(|| removed.into_iter().for_each(T::free));
+        let (time, ()) = timed(|| kept.extend(removed.into_iter().filter_map(T::free)));
         samples.add("memory", batch, memory + time);
 
         // A split of a VMA shrinks its interval from either side; then it is grown back.
@@ -176,7 +182,9 @@ fn run<T: Tree>(workload: &Workload, rep: usize) -> u64 {
     }
 
     let (_, linked): (Vec<usize>, Vec<T::Linked>) = linked.into_iter().unzip();
-    tree.remove(linked).into_iter().for_each(T::free);
+    for removed in tree.remove(linked) {
+        T::free(removed);
+    }
     samples.print(workload, T::NAME, rep);
     sum
 }
@@ -191,22 +199,22 @@ fn take<L>(
     linked.split_off(linked.len() - count).into_iter().unzip()
 }
 
-/// Inserts members of the pool; returns how long it took, and how long it took to reserve memory before and to
-/// free what was left of it afterwards.
+/// Inserts members of the pool; returns how long it took, and how long it took to reserve memory before.
 fn insert<T: Tree>(
     tree: &mut T,
     workload: &Workload,
     ids: &[usize],
+    kept: &mut Vec<T::Surplus>,
     linked: &mut Vec<(usize, T::Linked)>,
 ) -> (Duration, Duration) {
     let intervals: Vec<(u64, u64)> = ids.iter().map(|id| workload.pool[*id]).collect();
-    let prepare = |(id, interval): (&usize, &(u64, u64))| T::prepare(*interval, *id as u64);
+    let prepare =
+        |(id, interval): (&usize, &(u64, u64))| T::prepare(*interval, *id as u64, kept.pop());
     let (reserve, unlinked) = timed(|| ids.iter().zip(&intervals).map(prepare).collect());
     let mut new = Vec::with_capacity(ids.len());
-    let (time, surplus) = timed(|| tree.insert(unlinked, &intervals, &mut new));
-    let (free, ()) = timed(|| drop(surplus));
+    let (time, ()) = timed(|| tree.insert(unlinked, &intervals, &mut new, kept));
     linked.extend(ids.iter().copied().zip(new));
-    (time, reserve + free)
+    (time, reserve)
 }
 
 fn main() {

@@ -34,8 +34,9 @@ impl Tree for Ours {
         Self(IntervalTree::new())
     }
 
-    fn prepare(_interval: (u64, u64), payload: u64) -> Self::Unlinked {
-        IntervalTreeNode::new(payload, GFP_KERNEL).expect("the host has memory")
+    fn prepare(_interval: (u64, u64), payload: u64, surplus: Option<Surplus>) -> Self::Unlinked {
+        let surplus = surplus.unwrap_or(Surplus::NONE);
+        IntervalTreeNode::with_surplus(payload, surplus, GFP_KERNEL).expect("the host has memory")
     }
 
     #[inline(never)]
@@ -44,14 +45,15 @@ impl Tree for Ours {
         unlinked: Vec<Self::Unlinked>,
         intervals: &[(u64, u64)],
         linked: &mut Vec<Self::Linked>,
-    ) -> Vec<Surplus> {
-        let mut surplus = Vec::with_capacity(intervals.len());
+        surplus: &mut Vec<Surplus>,
+    ) {
         for (reserved, (start, last)) in unlinked.into_iter().zip(intervals) {
             let (link, left) = self.0.insert(reserved, interval(*start, *last));
             linked.push(link);
-            surplus.push(left);
+            if !left.is_none() {
+                surplus.push(left);
+            }
         }
-        surplus
     }
 
     #[inline(never)]
@@ -62,8 +64,9 @@ impl Tree for Ours {
             .collect()
     }
 
-    fn free(removed: Self::Removed) {
-        drop(removed);
+    fn free(mut removed: Self::Removed) -> Option<Surplus> {
+        let surplus = removed.take_surplus();
+        (!surplus.is_none()).then_some(surplus)
     }
 
     #[inline(never)]
