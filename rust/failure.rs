@@ -30,6 +30,8 @@ pub(crate) enum Source {
     SoftOffline,
     /// debugfs `unpoison_pfn`.
     UnpoisonPfn,
+    /// `ioctl()` of the device.
+    Ioctl,
     /// The machine-check decode chain.
     MachineCheck,
     /// The kernel's own `memory_failure()`, for a page of device memory.
@@ -52,6 +54,7 @@ impl Source {
             Self::HardOffline => c"hard_offline",
             Self::SoftOffline => c"soft_offline",
             Self::UnpoisonPfn => c"unpoison_pfn",
+            Self::Ioctl => c"ioctl",
             Self::MachineCheck => c"machine_check",
             Self::DeviceMemory => c"device_memory",
             Self::Copy => c"copy",

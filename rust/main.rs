@@ -19,10 +19,10 @@
 //!    mapping, and all VMAs that come from it.
 //! 5. [`anon`]: a page with its state, how it is shared, copied and moved to another frame.
 //! 6. [`amap`]: which anon a mapping holds at each index.
-//! 7. [`vma`]: the device, what core mm calls, and what becomes of it: faults, splits, fork, mremap.
+//! 7. [`vma`]: what core mm calls, and what becomes of it: faults, splits, fork, mremap.
 //! 8. [`rmap`], the walks; [`spot`]: a page named by its address.
 //! 9. [`memory_failure`]: poisoning and what follows.
-//! 10. [`verify`], a check of all that; [`debugfs`]: the user's side of it.
+//! 10. [`verify`], a check of all that; [`device`] and [`debugfs`]: the user's side of it.
 //!
 //! Only files of `vma` use each other.
 //!
@@ -65,6 +65,7 @@ mod bit_mutex;
 mod commit_charge;
 mod contract;
 mod debugfs;
+mod device;
 mod failure;
 mod gfp;
 mod helpers;
@@ -117,7 +118,7 @@ static MODULE_VERSION: [u8; 14] = *b"version=0.1.0\0";
 #[pin_data(PinnedDrop)]
 struct AnonRmap {
     #[pin]
-    device: MiscDeviceRegistration<vma::device::Device>,
+    device: MiscDeviceRegistration<device::Device>,
     debugfs: debugfs::Files,
     #[pin]
     machine_check: memory_failure::machine_check::MachineCheck,
@@ -159,7 +160,7 @@ impl kernel::InPlaceModule for AnonRmap {
             failures: memory_failure::queue::Queue::new(&mut loading)?,
             watch: memory_failure::kernel_event::Watch::new(&mut loading)?,
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
-            device <- MiscDeviceRegistration::register(vma::device::OPTIONS),
+            device <- MiscDeviceRegistration::register(device::OPTIONS),
             // Goes last: whoever opens a file relies on it that the module stays loaded.
             debugfs: debugfs::create(),
         })

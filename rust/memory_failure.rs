@@ -54,6 +54,7 @@ pub(crate) mod kernel_event;
 pub(crate) mod kill;
 pub(crate) mod machine_check;
 mod map_again;
+pub(crate) mod own_memory;
 mod policy;
 pub(crate) mod queue;
 pub(crate) mod soft_offline;
@@ -282,7 +283,7 @@ fn show_in_stats(walk: &Walk) {
     stats::LAST_WALK_MAPPINGS.set(walk.mappings);
 }
 
-/// Gives the page of `anon` back, with its content, after a simulated failure, and maps it again where it was.
+/// Gives the page of `anon` back, with its content, after a simulated failure, as `source` wants, and maps it again where it was.
 ///
 /// Takes the time of a walk, as [`rmap::holders`]. Sleeps; the caller must hold no lock of the driver.
 ///
@@ -290,7 +291,7 @@ fn show_in_stats(walk: &Walk) {
 ///
 /// [`ENOENT`] if it is not poisoned; [`EPERM`] if the hardware has failed; [`EBUSY`] if the failure was a drill of the kernel's own, and
 /// somebody uses the page. Nothing has changed then.
-pub(crate) fn unpoison(anon: &Anon) -> Result {
+pub(crate) fn unpoison(anon: &Anon, source: Source) -> Result {
     // Who is to take the mark, if there is one, may not have come to it.
     anon.take_mark();
     anon.unmark()?;
@@ -309,7 +310,7 @@ pub(crate) fn unpoison(anon: &Anon) -> Result {
             content.pfn(),
             anon.index(),
             journal::PageEvent::Unpoison,
-            Source::UnpoisonPfn,
+            source,
         );
         poisoned::remove(content.pfn())
     };

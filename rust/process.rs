@@ -85,6 +85,14 @@ impl Id {
         unsafe { Self::from_raw(helpers::anon_rmap_owner(mm.as_raw())) }
     }
 
+    /// The process of the current task.
+    pub(crate) fn current() -> Result<Self> {
+        let kind = bindings::pid_type_PIDTYPE_TGID;
+        // SAFETY: The task is live. The function takes a reference for us.
+        unsafe { Self::from_raw(bindings::get_task_pid(kernel::current!().as_ptr(), kind)) }
+            .ok_or(ESRCH)
+    }
+
     /// The thread `task`; `None` if it has ended.
     pub(crate) fn thread(task: &Task) -> Option<Self> {
         let kind = bindings::pid_type_PIDTYPE_PID;

@@ -55,6 +55,28 @@ pub(crate) struct Spot {
     index: Index,
 }
 
+/// Which pages are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Good,
+    Poisoned,
+}
+
+impl Wanted {
+    /// Whether the page of `anon` is one.
+    fn is(self, anon: &Anon) -> bool {
+        (anon.lock().poison().is_some()) == (self == Self::Poisoned)
+    }
+
+    /// Why there is none, where there are pages.
+    fn none(self) -> Error {
+        match self {
+            Self::Good => EHWPOISON,
+            Self::Poisoned => ENOENT,
+        }
+    }
+}
+
 impl Spot {
     /// The spot at `address` of `process`; the page need not be there.
     ///
@@ -85,7 +107,7 @@ impl Spot {
         }
     }
 
-    /// The spots of the good pages of `process` at the addresses in `range`, in their order. Each page that stays where it
+    /// The spots of the `wanted` pages of `process` at the addresses in `range`, in their order. Each page that stays where it
     /// is meanwhile is found once, whatever becomes of the VMAs.
     ///
     /// # Errors
@@ -93,38 +115,42 @@ impl Spot {
     /// * [`ESRCH`]: the process has no address space.
     /// * [`ENXIO`]: nothing of the device is mapped in the range.
     /// * [`ENODATA`]: the mappings have no pages there.
-    /// * [`EHWPOISON`]: all pages there are poisoned.
+    /// * [`EHWPOISON`]: all pages there are poisoned; [`ENOENT`]: none is.
     /// * [`ENOMEM`]; [`EINTR`] if the current task is being killed.
-    pub(crate) fn good_in(process: &process::Id, range: Range<usize>) -> Result<KVVec<Self>> {
+    pub(crate) fn in_range(
+        process: &process::Id,
+        range: Range<usize>,
+        wanted: Wanted,
+    ) -> Result<KVVec<Self>> {
         let mm = process.mm()?;
         let mm_state = MmState::of(&mm).ok_or(ENXIO)?;
         let mut spots = KVVec::new();
         let mut error = ENXIO;
         let mut rest = Pages::of(range.start..range.end).ok();
-        while let Some(wanted) = rest {
+        while let Some(pages) = rest {
             if process::is_current_killed() {
                 return Err(EINTR);
             }
             let next = {
                 let vmas = mm_state.vmas().lock();
-                let mut here = vmas.overlapping(wanted);
+                let mut here = vmas.overlapping(pages);
                 here.next().map(|(covered, state)| (covered, state.clone()))
             };
             let Some((covered, state)) = next else {
                 break;
             };
-            let Some(part) = covered.common(wanted) else {
+            let Some(part) = covered.common(pages) else {
                 break;
             };
             // Nothing of it if it has changed since.
-            let Some((pages, looked_at)) = Self::add_good(process, &state, part, &mut spots)?
+            let Some((count, looked_at)) = Self::add(process, &state, part, wanted, &mut spots)?
             else {
                 continue;
             };
-            if error != EHWPOISON {
-                error = if pages > 0 { EHWPOISON } else { ENODATA };
+            if error != wanted.none() {
+                error = if count > 0 { wanted.none() } else { ENODATA };
             }
-            rest = wanted.behind(looked_at);
+            rest = pages.behind(looked_at);
         }
         match spots.is_empty() {
             false => Ok(spots),
@@ -134,33 +160,42 @@ impl Spot {
         }
     }
 
-    /// Adds to `spots` the good pages of a VMA at `pages`. Returns how many pages it has there, and what it covers of that; `None` if
+    /// Adds to `spots` the `wanted` pages of a VMA at `pages`. Returns how many pages it has there, and what it covers of that; `None` if
     /// it does not have the first one any more. [`ENOMEM`].
-    fn add_good(
+    fn add(
         process: &process::Id,
         state: &Arc<VmaState>,
         pages: Pages,
+        wanted: Wanted,
         spots: &mut KVVec<Self>,
     ) -> Result<Option<(u64, Pages)>> {
-        let wanted = state.base().indices(pages.addresses())?;
+        let asked = state.base().indices(pages.addresses())?;
         loop {
             let slots = state.amap().lock();
             let Some(links) = state.links(&slots) else {
                 return Ok(None);
             };
-            let indices = wanted.common(links.indices());
-            let Some(indices) = indices.filter(|indices| indices.first() == wanted.first()) else {
+            let indices = asked.common(links.indices());
+            let Some(indices) = indices.filter(|indices| indices.first() == asked.first()) else {
                 return Ok(None);
             };
             let (first, last) = (indices.first().0, indices.last().0);
             let count = slots.anons.count_range(first, last);
-            if spots.capacity() - spots.len() < count as usize {
+            let most = match wanted {
+                Wanted::Good => count as usize,
+                // Few of many.
+                Wanted::Poisoned => {
+                    let pages = slots.anons.iter_range(first, last);
+                    pages.filter(|(_, slot)| wanted.is(slot.value)).count()
+                }
+            };
+            if spots.capacity() - spots.len() < most {
                 drop(slots);
-                spots.reserve(count as usize, GFP_KERNEL_ACCOUNT)?;
+                spots.reserve(most, GFP_KERNEL_ACCOUNT)?;
                 continue;
             }
             for (index, slot) in slots.anons.iter_range(first, last) {
-                if slot.value.lock().poison().is_none() {
+                if wanted.is(slot.value) {
                     // There is room: checked above.
                     let _ = spots.push_within_capacity(Self {
                         process: process.clone(),

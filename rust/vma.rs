@@ -74,7 +74,6 @@ use notifier::Subscription;
 mod charge;
 pub(crate) mod clearings;
 mod core_dump;
-pub(crate) mod device;
 mod fault;
 mod fork;
 pub(crate) mod locked;

@@ -20,6 +20,15 @@
 #include <linux/slab.h>
 #include <linux/types.h>
 
+#include "../uapi/anon_rmap.h"
+
+/* Macros of that, which bindgen leaves out. */
+enum anon_rmap_command {
+	ANON_RMAP_COMMAND_POISON = ANON_RMAP_POISON,
+	ANON_RMAP_COMMAND_UNPOISON = ANON_RMAP_UNPOISON,
+	ANON_RMAP_COMMAND_LIST = ANON_RMAP_LIST,
+};
+
 /* page.c */
 struct page *anon_rmap_pfn_to_page(unsigned long pfn);
 void anon_rmap_unlock_page(struct page *page);

@@ -11,7 +11,10 @@ use super::{
     dry_run,
     event,
     poison,
-    policy,
+    policy::{
+        self,
+        EarlyKill, //
+    },
     unpoison,
     Notice,
     PoisonReservation, //
@@ -35,7 +38,10 @@ use crate::{
     },
     process,
     rmap,
-    spot::Spot, //
+    spot::{
+        Spot,
+        Wanted, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -46,7 +52,7 @@ use kernel::{
 };
 
 /// Pages that one write can name.
-const MAX_PAGES: usize = 1 << 16;
+pub(super) const MAX_PAGES: usize = 1 << 16;
 
 impl Failure {
     /// An injected failure.
@@ -61,7 +67,7 @@ impl Failure {
     }
 
     /// An injected failure of what is at `spot`.
-    fn at(spot: &Spot, source: Source, kind: Poison) -> Self {
+    pub(super) fn at(spot: &Spot, source: Source, kind: Poison) -> Self {
         Self {
             place: Some(spot.place()),
             ..Self::injected(source, kind, None)
@@ -79,7 +85,7 @@ impl Failure {
 /// * [`ENOMEM`].
 ///
 /// Nothing has changed then.
-fn poison_all(
+pub(super) fn poison_all(
     spots: KVVec<Spot>,
     source: Source,
     kind: impl Fn(usize) -> Poison,
@@ -151,12 +157,34 @@ impl Named {
 ///
 /// Those of [`Named::spot`], [`PoisonReservation::poison`] and [`PoisonReservation::poison_in_advance`].
 pub(crate) fn poison_addr(place: Named, kind: Poison, is_touched: bool) -> Result {
+    let policy = policy::early_kill();
+    poison_place(
+        || place.spot(),
+        Source::PoisonAddr,
+        kind,
+        is_touched,
+        policy,
+    )
+}
+
+/// As [`poison_addr`], for the spot that `find` finds: it can be another one when it is asked again.
+///
+/// # Errors
+///
+/// Those of `find`, [`PoisonReservation::poison`] and [`PoisonReservation::poison_in_advance`].
+pub(super) fn poison_place(
+    find: impl Fn() -> Result<Spot>,
+    source: Source,
+    kind: Poison,
+    is_touched: bool,
+    policy: EarlyKill,
+) -> Result {
     let prepared = || {
-        let spot = place.spot()?;
-        let failure = Failure::at(&spot, Source::PoisonAddr, kind);
+        let spot = find()?;
+        let failure = Failure::at(&spot, source, kind);
         PoisonReservation::new(spot, failure)
     };
-    match prepared()?.poison(policy::early_kill()) {
+    match prepared()?.poison(policy) {
         Err(error) if error == ENODATA && !is_touched => prepared()?.poison_in_advance(),
         result => result.map(|_| ()),
     }
@@ -176,12 +204,12 @@ pub(crate) fn poison_pfn(pfn: u64, kind: Poison) -> Result {
 ///
 /// # Errors
 ///
-/// [`EINVAL`] if the range is empty; those of [`process::Id::find`], [`Spot::good_in`] and [`poison_all`].
+/// [`EINVAL`] if the range is empty; those of [`process::Id::find`], [`Spot::in_range`] and [`poison_all`].
 pub(crate) fn poison_range(pid: Pid, range: Range<usize>, kind: Poison) -> Result {
     if range.is_empty() {
         return Err(EINVAL);
     }
-    let spots = Spot::good_in(&process::Id::find(pid)?, range)?;
+    let spots = Spot::in_range(&process::Id::find(pid)?, range, Wanted::Good)?;
     poison_all(spots, Source::PoisonRange, |_| kind, |_, _| ())
 }
 
@@ -199,7 +227,7 @@ pub(crate) struct Chosen {
 /// # Errors
 ///
 /// [`EINVAL`] if `count` is zero, [`ENODATA`] if the process has fewer good pages; those of [`process::Id::find`],
-/// [`Spot::good_in`] and [`poison_all`].
+/// [`Spot::in_range`] and [`poison_all`].
 pub(crate) fn poison_random(
     pid: Pid,
     count: u64,
@@ -208,7 +236,7 @@ pub(crate) fn poison_random(
     if count == 0 {
         return Err(EINVAL);
     }
-    let mut pages = Spot::good_in(&process::Id::find(pid)?, 0..usize::MAX)?;
+    let mut pages = Spot::in_range(&process::Id::find(pid)?, 0..usize::MAX, Wanted::Good)?;
     let count = usize::try_from(count).map_err(|_| ENODATA)?;
     if count > pages.len() {
         return Err(ENODATA);
@@ -318,7 +346,7 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Indices>) -> Result<RBTree<Pla
 /// Those of [`unpoison`] and [`quarantine::release`].
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
     match find(pfn) {
-        Some(anon) => unpoison(&anon),
+        Some(anon) => unpoison(&anon, Source::UnpoisonPfn),
         None => {
             quarantine::release(pfn)?;
             event::release(pfn, Source::UnpoisonPfn);
