@@ -89,7 +89,7 @@ def check_version():
     version = re.search(r'b"version=([^\\"]*)', (top / "rust/main.rs").read_text())
     if not tag or not version or tag[1] != version[1]:
         wrong.append(f"CHANGELOG.md: the newest tag is {tag and tag[0][3:]}, rust/main.rs has {version and version[1]}")
-    for name, line in (("preload/anon_rmap-run", r"^version=(.*)"), ("command/anon_rmap", r'^VERSION = "(.*)"')):
+    for name, line in (("preload/anon_rmap-run", r"^version=(.*)"), ("command/anon_rmap_command/__init__.py", r'^VERSION = "(.*)"')):
         tool = re.search(line, (top / "selftests" / name).read_text(), re.M)
         if not tag or not tool or tag[1] != tool[1]:
             wrong.append(f"CHANGELOG.md: the newest tag is {tag and tag[0][3:]}, {name} has {tool and tool[1]}")

@@ -5,15 +5,15 @@ The lines are recorded ones, of a guest with redis-server. What needs the module
 """
 
 import argparse
+import ast
 import contextlib
 import errno
-import importlib.machinery
-import importlib.util
 import io
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,12 +24,11 @@ from unittest import mock
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
-LOADER = importlib.machinery.SourceFileLoader("anon_rmap", str(HERE / "anon_rmap"))
-SPEC = importlib.util.spec_from_loader("anon_rmap", LOADER)
-assert SPEC
-command = importlib.util.module_from_spec(SPEC)
-sys.modules["anon_rmap"] = command
-LOADER.exec_module(command)
+sys.path.insert(0, str(HERE))
+
+import anon_rmap_command  # noqa: E402
+from anon_rmap_command import NAME, Failure, arguments, completion, debugfs, lines, main, parser  # noqa: E402
+from anon_rmap_command import poisoning, processes, recording, refusals, regions, running, undoing  # noqa: E402
 
 MAPPINGS = """\
 pid=137 range=0x7f292f07b000-0x7f292f37b000 index=0-767 present=527 poisoned=0 avcs=1 comm=redis-server
@@ -66,15 +65,15 @@ lost=7
 
 
 def mappings() -> list[Any]:
-    return [command.parse_mapping(line) for line in MAPPINGS]
+    return [lines.parse_mapping(line) for line in MAPPINGS]
 
 
 def vmas() -> list[Any]:
-    return [command.parse_vma(line) for line in MAPS]
+    return [processes.parse_vma(line) for line in MAPS]
 
 
 def events() -> list[Any]:
-    return [command.parse_event(line) for line in EVENTS]
+    return [lines.parse_event(line) for line in EVENTS]
 
 
 class FakeDebugfs:
@@ -88,25 +87,25 @@ class FakeDebugfs:
 
     def refusal(self, file: str, text: str, asked: Any, raises: bool = False) -> str | None:
         self.written.append((file, text))
-        return command.refusal(file, self.errnos[text], asked) if text in self.errnos else None
+        return refusals.refusal(file, self.errnos[text], asked) if text in self.errnos else None
 
 
 class Lines(unittest.TestCase):
     def test_mappings(self) -> None:
         first = mappings()[0]
-        self.assertEqual(first, command.Mapping(137, 0x7F292F07B000, 0x7F292F37B000, 527, 0, "redis-server"))
+        self.assertEqual(first, lines.Mapping(137, 0x7F292F07B000, 0x7F292F37B000, 527, 0, "redis-server"))
 
     def test_a_name_can_have_anything(self) -> None:
         line = MAPPINGS[0].replace("redis-server", "a pid=8 comm=b  c")
-        self.assertEqual((command.parse_mapping(line).pid, command.parse_mapping(line).comm), (137, "a pid=8 comm=b  c"))
+        self.assertEqual((lines.parse_mapping(line).pid, lines.parse_mapping(line).comm), (137, "a pid=8 comm=b  c"))
 
     def test_poisoned(self) -> None:
-        _, kept, advance = [command.parse_poisoned(line) for line in POISONED]
-        self.assertEqual(kept, command.Poisoned(0x53B1, "kept", "poison_addr", 6.279735, (137, 140), 137, 0x7F292F07B000))
+        _, kept, advance = [lines.parse_poisoned(line) for line in POISONED]
+        self.assertEqual(kept, lines.Poisoned(0x53B1, "kept", "poison_addr", 6.279735, (137, 140), 137, 0x7F292F07B000))
         self.assertEqual((advance.pids, advance.pid), ((), 182))
 
     def test_quarantine(self) -> None:
-        self.assertEqual(command.parse_quarantined("pfn=0x7e48 kind=hardware"), command.Quarantined(0x7E48, "hardware"))
+        self.assertEqual(lines.parse_quarantined("pfn=0x7e48 kind=hardware"), lines.Quarantined(0x7E48, "hardware"))
 
     def test_events(self) -> None:
         done, hit, _, _, ended, release, lost = events()
@@ -119,37 +118,37 @@ class Lines(unittest.TestCase):
         self.assertEqual(lost, {"lost": 7})
 
     def test_dry_run(self) -> None:
-        hit = command.parse_hit("pid=182 address=0x7fb1efa3c000 tid=183 signal=BUS_MCEERR_AO")
+        hit = lines.parse_hit("pid=182 address=0x7fb1efa3c000 tid=183 signal=BUS_MCEERR_AO")
         self.assertEqual(hit, {"pid": 182, "address": "0x7fb1efa3c000", "tid": 183, "signal": "BUS_MCEERR_AO"})
 
     def test_a_line_of_another_version_is_said(self) -> None:
-        for parser, line in ((command.parse_mapping, "pid=1 comm=x"), (command.parse_poisoned, "pfn=z"),
-                             (command.parse_event, "?")):
-            with self.assertRaisesRegex(command.Failure, "is the module of that version"):
-                command.parse(parser, line, "file")
+        for parser, line in ((lines.parse_mapping, "pid=1 comm=x"), (lines.parse_poisoned, "pfn=z"),
+                             (lines.parse_event, "?")):
+            with self.assertRaisesRegex(Failure, "is the module of that version"):
+                lines.parse(parser, line, "file")
 
 
 class Numbers(unittest.TestCase):
     def test_as_debugfs_takes_them(self) -> None:
         for text, value in (("17", 17), ("0x1f", 31), ("010", 10), ("0xFFFFFFFFFFFFFFFF", (1 << 64) - 1), ("0" * 5000 + "1", 1)):
-            self.assertEqual(command.number(text), value)
+            self.assertEqual(arguments.number(text), value)
 
     def test_and_no_others(self) -> None:
         for text in ("", "x", "-1", "+1", "0x", "1f", "1_0", " 1", "0X1", "\u0661", "18446744073709551616", "9" * 5000):
             with self.assertRaises(argparse.ArgumentTypeError, msg=text):
-                command.number(text)
+                arguments.number(text)
 
 
 class Processes(unittest.TestCase):
     def test_a_region_is_what_one_mmap_made(self) -> None:
-        regions = command.regions_of(mappings(), vmas())
+        found = regions.regions_of(mappings(), vmas())
         # From the top; the two beside each other of one file are one, those of two are two.
-        self.assertEqual([(hex(r.start), hex(r.end)) for r in regions], [
+        self.assertEqual([(hex(r.start), hex(r.end)) for r in found], [
             ("0x7f2932000000", "0x7f2932400000"), ("0x7f292f37b000", "0x7f292f5fb000"), ("0x7f292f07b000", "0x7f292f37b000")])
-        self.assertEqual(regions[0].permissions, ["rw-p", "r--p"])
+        self.assertEqual(found[0].permissions, ["rw-p", "r--p"])
 
     def test_list_counts_and_names(self) -> None:
-        process = command.describe_process(137, mappings(), vmas())
+        process = regions.describe_process(137, mappings(), vmas())
         self.assertEqual((process["present"], process["poisoned"], process["malloc"]), (1567, 3, "libjemalloc.so.2"))
         top = process["regions"][0]
         self.assertEqual(top["above"], {"name": "/usr/lib/x86_64-linux-gnu/libzstd.so.1.5.7", "distance": 0x3BE000})
@@ -157,20 +156,20 @@ class Processes(unittest.TestCase):
         self.assertFalse(top["arena"])
 
     def test_an_arena_of_glibc_is_known_by_its_place(self) -> None:
-        mapping = command.parse_mapping("pid=1 range=0x7f2000000000-0x7f2000021000 index=0-32 present=1 poisoned=0 avcs=1 comm=a")
-        rest = command.parse_mapping("pid=1 range=0x7f2000021000-0x7f2004000000 index=33-9 present=0 poisoned=0 avcs=1 comm=a")
+        mapping = lines.parse_mapping("pid=1 range=0x7f2000000000-0x7f2000021000 index=0-32 present=1 poisoned=0 avcs=1 comm=a")
+        rest = lines.parse_mapping("pid=1 range=0x7f2000021000-0x7f2004000000 index=33-9 present=0 poisoned=0 avcs=1 comm=a")
         for start, arena in ((0, True), (1 << 20, False)):
-            moved = [command.Mapping(1, m.start + start, m.end + start, 0, 0, "a") for m in (mapping, rest)]
-            files = [command.Vma(m.start, m.end, p, 5, command.MAPPING) for m, p in zip(moved, ("rw-p", "---p"))]
-            self.assertEqual(command.is_glibc_arena(command.regions_of(moved, files)[0]), arena)
+            moved = [lines.Mapping(1, m.start + start, m.end + start, 0, 0, "a") for m in (mapping, rest)]
+            files = [processes.Vma(m.start, m.end, p, 5, regions.MAPPING) for m, p in zip(moved, ("rw-p", "---p"))]
+            self.assertEqual(regions.is_glibc_arena(regions.regions_of(moved, files)[0]), arena)
 
     def test_malloc_is_of_the_c_library_without_another(self) -> None:
-        self.assertEqual(command.allocator_of(v for v in vmas() if "jemalloc" not in v.name), "libc.so.6")
+        self.assertEqual(regions.allocator_of(v for v in vmas() if "jemalloc" not in v.name), "libc.so.6")
 
 
 class Poison(unittest.TestCase):
     def args(self, *words: str) -> argparse.Namespace:
-        return command.parser().parse_args(words)
+        return parser.parser().parse_args(words)
 
     def test_what_is_written(self) -> None:
         for words, file, text in (
@@ -181,12 +180,12 @@ class Poison(unittest.TestCase):
             ("7 --random 3 --seed 0x10", "poison_random", "7 3 16"),
         ):
             args = self.args("poison", *words.split())
-            self.assertIsNone(command.check_places(args), words)
-            done = command.command_of(args)
+            self.assertIsNone(parser.check_places(args), words)
+            done = poisoning.command_of(args)
             self.assertEqual((done.file, done.text), (file, text))
 
     def test_a_seed_is_chosen_and_can_be_given_again(self) -> None:
-        done = command.command_of(self.args("poison", "7", "--random", "3"))
+        done = poisoning.command_of(self.args("poison", "7", "--random", "3"))
         self.assertEqual(done.text, f"7 3 {done.asked['seed']}")
 
     def test_what_is_not_one_choice_of_pages_is_refused(self) -> None:
@@ -194,51 +193,51 @@ class Poison(unittest.TestCase):
                       "poison 7 1 --range 1-2", "poison 7 1 --seed 1", "poison 7 --random 1 --keep",
                       "poison 7 --range 1-2 --touched", "poison --pfn 1 --touched", "dry-run", "dry-run 7", "dry-run 7 --pfn 1", "undo", "undo --all 7",
                       "undo --all --pfn 1", "undo 7 1 --pfn 1"):
-            self.assertIsNotNone(command.check_places(self.args(*words.split())), words)
+            self.assertIsNotNone(parser.check_places(self.args(*words.split())), words)
         for words in ("undo 7", "undo 7 1", "undo --all", "undo --pfn 1", "dry-run 7 1", "dry-run --pfn 1"):
-            self.assertIsNone(command.check_places(self.args(*words.split())), words)
+            self.assertIsNone(parser.check_places(self.args(*words.split())), words)
 
     def test_who_was_hit(self) -> None:
-        hits = command.hits_of(events(), command.Layouts(FakeDebugfs(mappings=MAPPINGS)))
+        hits = poisoning.hits_of(events(), regions.Layouts(FakeDebugfs(mappings=MAPPINGS)))
         self.assertEqual(hits["0x2906"], [{"pid": 137, "comm": "redis-server", "address": "0x7f292f402000", "tid": 0,
                                            "signal": "none"}])
         self.assertEqual(hits["0x7e5e"], [])
         self.assertEqual(hits["0x7e48"][0]["pid"], 182)
 
     def test_a_page_of_who_has_ended_by_it_is_told(self) -> None:
-        hits = command.hits_of(events(), command.Layouts(FakeDebugfs()))
-        pages = command.gone(events(), hits, "hard_offline", set())
+        hits = poisoning.hits_of(events(), regions.Layouts(FakeDebugfs()))
+        pages = poisoning.gone(events(), hits, "hard_offline", set())
         self.assertEqual([(page.pfn, page.kind, page.pid, page.address) for page in pages],
                          [(0x7E48, "hardware", 182, 0x7FB1EFA3D000)])
-        self.assertEqual(command.gone(events(), hits, "hard_offline", {0x7E48}), [])
+        self.assertEqual(poisoning.gone(events(), hits, "hard_offline", {0x7E48}), [])
 
 
 class Undo(unittest.TestCase):
     def test_what_can_not_be_undone_is_left_with_the_reason(self) -> None:
         debugfs = FakeDebugfs({"0x7e48": errno.EPERM}, poisoned=POISONED[:1], quarantine=["pfn=0x2906 kind=software",
                                                                                          "pfn=0x7e48 kind=hardware"])
-        result = command.give_back(debugfs, command.failed_frames(debugfs))
+        result = undoing.give_back(debugfs, undoing.failed_frames(debugfs))
         self.assertEqual(debugfs.written, [("unpoison_pfn", "0x2906"), ("unpoison_pfn", "0x7e48")])
         self.assertEqual([frame["pfn"] for frame in result["undone"]], ["0x2906"])
         self.assertRegex(result["left"][0]["reason"], "hardware has failed")
-        self.assertRegex(str(command.undo_failure(result)), "frame 0x7e48 can't be given back")
-        self.assertIsNone(command.undo_failure({"undone": [], "left": []}))
+        self.assertRegex(str(undoing.undo_failure(result)), "frame 0x7e48 can't be given back")
+        self.assertIsNone(undoing.undo_failure({"undone": [], "left": []}))
 
     def test_of_a_process_or_an_address(self) -> None:
         debugfs = FakeDebugfs(mappings=MAPPINGS, poisoned=POISONED)
-        with mock.patch.object(command, "main_thread", lambda pid: pid):
-            found = command.frames_of_process(debugfs, 137, None)
+        with mock.patch.object(undoing, "main_thread", lambda pid: pid):
+            found = undoing.frames_of_process(debugfs, 137, None)
             self.assertEqual([frame["pfn"] for frame in found], ["0x2906", "0x53b1"])
-            found = command.frames_of_process(debugfs, 137, 0x7F292F402FFF)
+            found = undoing.frames_of_process(debugfs, 137, 0x7F292F402FFF)
             self.assertEqual([frame["pfn"] for frame in found], ["0x2906"])
-            with self.assertRaisesRegex(command.Failure, "no page has failed at"):
-                command.frames_of_process(debugfs, 137, 0x7F292F403000)
+            with self.assertRaisesRegex(Failure, "no page has failed at"):
+                undoing.frames_of_process(debugfs, 137, 0x7F292F403000)
 
 
 class Record(unittest.TestCase):
     def recorder(self, pid: int, **files: list[str]) -> Any:
-        with mock.patch.object(command, "maps", lambda pid: vmas()):
-            recorder = command.Recorder(FakeDebugfs(mappings=MAPPINGS, **files), pid)
+        with mock.patch.object(regions, "maps", lambda pid: vmas()):
+            recorder = recording.Recorder(FakeDebugfs(mappings=MAPPINGS, **files), pid)
             recorder.layouts.of(pid)
         recorder.look_again = lambda: None
         return recorder
@@ -258,25 +257,25 @@ class Record(unittest.TestCase):
         done = [event for event in events() if event.get("pfn") == "0x7e5e"]
         recorder = self.recorder(137, poisoned=[line])
         self.assertEqual(recorder.failures(done, is_last=False), [])
-        with mock.patch.object(command.time, "monotonic", lambda now=time.monotonic(): now + 2):
+        with mock.patch.object(recording.time, "monotonic", lambda now=time.monotonic(): now + 2):
             entry, = recorder.failures([], is_last=False)
         self.assertEqual((entry["advance"], entry["region"], entry["offset"]), (True, 2, "0x1000"))
         self.assertEqual(recorder.failures([], is_last=True), [])
 
     def test_replay_finds_the_places_at_other_addresses(self) -> None:
         entries = self.recorder(137).failures(events(), is_last=False)
-        moved = [command.Mapping(9, m.start + (5 << 30), m.end + (5 << 30), 0, 0, "a") for m in mappings()]
-        files = [command.Vma(v.start + (5 << 30), v.end + (5 << 30), v.permissions, v.inode, v.name) for v in vmas()]
-        place, = command.places_of(entries, command.regions_of(moved, files), 9)
+        moved = [lines.Mapping(9, m.start + (5 << 30), m.end + (5 << 30), 0, 0, "a") for m in mappings()]
+        files = [processes.Vma(v.start + (5 << 30), v.end + (5 << 30), v.permissions, v.inode, v.name) for v in vmas()]
+        place, = recording.places_of(entries, regions.regions_of(moved, files), 9)
         self.assertEqual(place, {"address": 0x7F292F402000 + (5 << 30), "kept": False, "advance": False, "same_size": True})
 
     def test_replay_refuses_what_is_not_there(self) -> None:
         entry, = self.recorder(137).failures(events(), is_last=False)
-        regions = command.regions_of(mappings(), vmas())
+        there = regions.regions_of(mappings(), vmas())
         for change in ({"region": 3}, {"offset": "0x280000"}, {"region": None, "offset": None}):
-            with self.assertRaises(command.Failure):
-                command.places_of([entry | change], regions, 137)
-        place, = command.places_of([entry | {"region_bytes": 4096}], regions, 137)
+            with self.assertRaises(Failure):
+                recording.places_of([entry | change], there, 137)
+        place, = recording.places_of([entry | {"region_bytes": 4096}], there, 137)
         self.assertFalse(place["same_size"])
 
     def test_a_file_is_checked_as_a_whole(self) -> None:
@@ -287,27 +286,27 @@ class Record(unittest.TestCase):
 
             def read(*lines: Any) -> Any:
                 pathlib.Path(file).write_text("".join(json.dumps(line) + "\n" for line in lines))
-                return command.read_record(file)
+                return recording.read_record(file)
 
             self.assertEqual(read(head, entry), [entry])
             for lines in ((), (entry,), ({"anon_rmap_record": 2}, entry), (head, entry | {"offset": "x"}), (head, [1]), (7, 8),
                           (head, entry | {"action": "unpoison"}), (head, {**entry, "advance": 1}), (head,),
                           (head, entry | {"region": "1"}), (head, entry | {"region": -1})):
-                with self.assertRaises(command.Failure, msg=lines):
+                with self.assertRaises(Failure, msg=lines):
                     read(*lines)
             pathlib.Path(file).write_bytes(b"\xff\x00{")
-            with self.assertRaisesRegex(command.Failure, "no recording"):
-                command.read_record(file)
-            with self.assertRaisesRegex(command.Failure, "can't be read"):
-                command.read_record(directory)
+            with self.assertRaisesRegex(Failure, "no recording"):
+                recording.read_record(file)
+            with self.assertRaisesRegex(Failure, "can't be read"):
+                recording.read_record(directory)
 
 
 class Sentences(unittest.TestCase):
     def run_main(self, *words: str) -> tuple[int, str]:
         error = io.StringIO()
-        with contextlib.redirect_stderr(error), mock.patch.object(command, "prepare_process"):
+        with contextlib.redirect_stderr(error), mock.patch.object(main, "prepare_process"):
             try:
-                status = command.main(list(words))
+                status = main.main(list(words))
             except SystemExit as exit_:
                 status = exit_.code
         return status, error.getvalue()
@@ -326,12 +325,12 @@ class Sentences(unittest.TestCase):
     def test_who_may_not(self) -> None:
         with mock.patch.object(os, "geteuid", lambda: 1000):
             self.assert_sentence(1, "needs root", "list")
-        with mock.patch.object(os, "geteuid", lambda: 0), mock.patch.object(command, "has_capability", lambda: False):
+        with mock.patch.object(os, "geteuid", lambda: 0), mock.patch.object(debugfs, "has_capability", lambda: False):
             self.assert_sentence(1, "CAP_SYS_ADMIN", "list")
 
     def test_what_is_not_there(self) -> None:
-        with mock.patch.object(os, "geteuid", lambda: 0), mock.patch.object(command, "has_capability", lambda: True), \
-                mock.patch.object(command.Debugfs, "mount_point") as mounted, tempfile.TemporaryDirectory() as directory:
+        with mock.patch.object(os, "geteuid", lambda: 0), mock.patch.object(debugfs, "has_capability", lambda: True), \
+                mock.patch.object(debugfs.Debugfs, "mount_point") as mounted, tempfile.TemporaryDirectory() as directory:
             mounted.return_value = None
             self.assert_sentence(1, "debugfs is not mounted", "list")
             mounted.return_value = directory
@@ -354,15 +353,15 @@ class Sentences(unittest.TestCase):
                 errno.ENXIO: "poison_addr poison_pfn poison_range poison_random dry_run soft_offline hard_offline unpoison_pfn",
                 errno.ENODATA: "poison_addr poison_range poison_random replay", errno.EOPNOTSUPP: "soft_offline",
                 errno.ENOSPC: "soft_offline poison_addr", errno.E2BIG: "poison_range poison_random replay",
-                command.EHWPOISON: "poison_addr poison_pfn poison_range poison_random replay soft_offline hard_offline",
+                refusals.EHWPOISON: "poison_addr poison_pfn poison_range poison_random replay soft_offline hard_offline",
                 errno.EBUSY: "soft_offline poison_addr unpoison_pfn", errno.ENOENT: "unpoison_pfn", errno.EPERM: "unpoison_pfn",
                 errno.ENOMEM: "poison_addr replay"}
         for code, files in told.items():
             for file in files.split():
-                sentence = command.refusal(file, code, asked[file])
+                sentence = refusals.refusal(file, code, asked[file])
                 self.assertNotRegex(sentence, r"has refused it|[{}\n]", (file, code))
                 self.assertRegex(sentence, "[:;] ", (file, code))
-        self.assertRegex(command.refusal("poison_addr", errno.EIO, {}), "has refused it: ")
+        self.assertRegex(refusals.refusal("poison_addr", errno.EIO, {}), "has refused it: ")
 
 
 def fields(value: Any) -> set[str]:
@@ -372,16 +371,59 @@ def fields(value: Any) -> set[str]:
     return set(value).union(*map(fields, value.values())) if isinstance(value, dict) else set()
 
 
+class Package(unittest.TestCase):
+    def test_a_module_imports_only_what_stands_before_it(self) -> None:
+        order = re.findall(r"^  (\w+) ", anon_rmap_command.__doc__ or "", re.M)
+        files = {file.stem: file for file in (HERE / "anon_rmap_command").glob("*.py") if file.stem != "__init__"}
+        self.assertEqual(sorted(order), sorted(files))
+        for name, file in files.items():
+            imports = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom) and node.level]
+            for module in (node.module for node in imports if node.module):
+                self.assertLess(order.index(module), order.index(name), f"{name} imports {module}")
+
+    def test_it_runs_from_wherever_it_is(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            folder = pathlib.Path(directory) / "a folder"
+            for program, package in (("beside", "beside"), ("usr/bin", "usr/lib/anon_rmap")):
+                (folder / program).mkdir(parents=True)
+                shutil.copy(HERE / "anon_rmap", folder / program)
+                shutil.copytree(HERE / "anon_rmap_command", folder / package / "anon_rmap_command")
+                link = folder / f"link to {program.replace('/', '-')}"
+                link.symlink_to(folder / program / "anon_rmap")
+                for file in (link, folder / program / "anon_rmap"):
+                    done = subprocess.run([file, "--version"], capture_output=True, text=True, cwd="/", check=True)
+                    self.assertEqual((done.stdout, done.stderr), (f"{NAME} {anon_rmap_command.VERSION}\n", ""))
+                self.assertEqual(list(folder.glob("**/__pycache__")), [])
+            (folder / "alone").mkdir()
+            shutil.copy(HERE / "anon_rmap", folder / "alone")
+            alone = subprocess.run([folder / "alone/anon_rmap"], capture_output=True, text=True, check=False)
+            self.assertEqual((alone.returncode, alone.stderr.count("\n")), (1, 1))
+            self.assertIn("anon_rmap_command is not there", alone.stderr)
+
+    def test_the_runner_is_beside_the_package_or_where_it_is_installed(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            for package, program in (("command/p", "preload"), ("guest/p", "guest"), ("usr/lib/anon_rmap/p", "usr/bin")):
+                runner = pathlib.Path(directory) / program / "anon_rmap-run"
+                for parent in (runner.parent, pathlib.Path(directory) / package):
+                    parent.mkdir(parents=True, exist_ok=True)
+                runner.touch(0o755)
+                with mock.patch.object(running, "__file__", os.path.join(directory, package, "running.py")):
+                    self.assertEqual(running.runner(), str(runner))
+            with mock.patch.object(running, "__file__", "/none/none/running.py"), mock.patch.dict(os.environ, PATH="/none"), \
+                    self.assertRaisesRegex(Failure, "anon_rmap-run is not there"):
+                running.runner()
+
+
 class Pages(unittest.TestCase):
     page = (HERE / "anon_rmap.1").read_text()
 
     def test_the_manual_page_has_each_option_and_no_other(self) -> None:
-        top = command.parser()
-        subs = command.subparsers(top)
+        top = parser.parser()
+        subs = completion.subparsers(top)
         synopsis = self.page.split(".Sh SYNOPSIS\n")[1].split(".Sh DESCRIPTION")[0]
         parts = {part.split()[0]: part for part in synopsis.split(".Cm ")[1:]}
         for name, sub in subs.items():
-            options = {option for option in command.options_of(sub) if option not in ("-h", "--help")}
+            options = {option for option in completion.options_of(sub) if option not in ("-h", "--help")}
             text = " ".join(part for part in synopsis.split(".Nm\n") if part.startswith(f".Cm {name}\n"))
             named = {f"-{option}" for option in re.findall(r"Fl (-\w+)", text)}
             self.assertEqual(named, options, name)
@@ -390,17 +432,17 @@ class Pages(unittest.TestCase):
 
     def test_the_manual_page_names_each_field(self) -> None:
         names = set(re.findall(r"^\.Va (\w+)", self.page, re.M))
-        layouts = command.Layouts(FakeDebugfs(mappings=MAPPINGS))
-        page = command.describe_page(command.parse_poisoned(POISONED[0]), None, layouts)
-        shown = [command.describe_process(137, mappings(), vmas()), events(), page, {"moved": [], "seed": 1},
+        layouts = regions.Layouts(FakeDebugfs(mappings=MAPPINGS))
+        page = poisoning.describe_page(lines.parse_poisoned(POISONED[0]), None, layouts)
+        shown = [regions.describe_process(137, mappings(), vmas()), events(), page, {"moved": [], "seed": 1},
                  {"undone": [], "left": [{"reason": ""}]}, {"processes": [], "recorded": 1, "same_sizes": True},
                  Record().recorder(137).failures(events(), is_last=False), {"anon_rmap_record": 1}, {"poisoned": []}, {"hit": []}]
         self.assertEqual(names, fields(shown))
 
     def test_bash_offers_what_the_parser_takes(self) -> None:
-        top = command.parser()
-        subs = command.subparsers(top)
-        script = command.completion(top)
+        top = parser.parser()
+        subs = completion.subparsers(top)
+        script = completion.completion(top)
 
         def offered(*words: str) -> set[str]:
             program = f'{script}\nCOMP_WORDS=("$@") COMP_CWORD=$(($# - 1))\n_anon_rmap\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
@@ -413,7 +455,7 @@ class Pages(unittest.TestCase):
         self.assertEqual(offered("re"), {"record", "replay"})
         for name, sub in subs.items():
             if name != "run":
-                self.assertEqual(offered(name, "-"), set(command.options_of(sub)), name)
+                self.assertEqual(offered(name, "-"), set(completion.options_of(sub)), name)
                 self.assertEqual(offered(name, ""), set(), name)
         self.assertIn("bash", offered("run", "bas"))
 

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What can be asked for, and what is wrong with it."""
+
+import argparse
+from typing import NoReturn
+
+from . import NAME, VERSION
+from .arguments import address_range, count, number, process_number
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one sentence what is wrong with how it is used."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{NAME}: {message}; --help says how it is used\n")
+
+
+def epilog(*examples: str) -> str:
+    return "\n".join(["examples:", *(f"  {NAME} {example}" for example in examples)])
+
+
+def parser() -> Parser:
+    top = Parser(NAME, allow_abbrev=False, description="Drills of memory failures in programs on memory of /dev/anon_rmap.",
+                 epilog="Exit status: 0; 1 if it failed; 2 if it was used wrongly. Numbers are decimal, or hexadecimal with 0x.")
+    top.add_argument("--version", action="version", version=f"{NAME} {VERSION}")
+    commands = top.add_subparsers(dest="command", metavar="SUBCOMMAND", title="subcommands")
+
+    def add(name: str, help_: str, *examples: str, with_json: bool = True) -> Parser:
+        sub = commands.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.", epilog=epilog(*examples),
+                                  allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if with_json:
+            sub.add_argument("--json", action="store_true", help="print JSON; the manual page names the fields")
+        return sub
+
+    sub = add("run", "run a program on memory of the device, as anon_rmap-run does; its --help is shown by --help",
+              "run -- redis-server --port 6379", with_json=False)
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="[OPTION]... [--] COMMAND [ARGUMENT]...")
+
+    sub = add("list", "show who maps the device: which regions, what is beside them, pages present and poisoned",
+              "list", "list 138")
+    sub.add_argument("pid", nargs="*", type=process_number, metavar="PID", help="only these processes")
+
+    sub = add("poison", "let pages fail; says where, and who was hit",
+              "poison 138 0x7f2932015000", "poison 138 --random 3 --seed 1", "poison 138 --range 0x7f2932000000-0x7f2932200000",
+              "poison --pfn 0x52b3 --keep")
+    add_place(sub)
+    sub.add_argument("--range", type=address_range, metavar="START-END", help="each good page of PID in there that was touched")
+    sub.add_argument("--random", type=count, metavar="N", help="N good pages of PID, chosen by chance")
+    sub.add_argument("--seed", type=number, metavar="S", help="with --random: choose as S did before; said if it is not given")
+    modes = sub.add_mutually_exclusive_group()
+    modes.add_argument("--keep", action="store_true", help="the page fails and stays mapped")
+    modes.add_argument("--touched", action="store_true", help="only if somebody has touched the page, not in advance")
+    modes.add_argument("--soft", action="store_true", help="soft offline: what is in the frame moves to another")
+    modes.add_argument("--hard", action="store_true", help="as if the hardware had failed: can't be undone")
+
+    sub = add("dry-run", "show who would be hit; nothing changes", "dry-run 138 0x7f2932015000")
+    add_place(sub)
+
+    sub = add("undo", "give back what has failed, with its content",
+              "undo 138", "undo 138 0x7f2932015000", "undo --all")
+    add_place(sub, "all that has failed of it")
+    sub.add_argument("--all", action="store_true", help="all of everybody, and frames of soft offlines")
+
+    sub = add("watch", "print each event as it happens, until interrupted", "watch", "watch --json --past")
+    sub.add_argument("--past", action="store_true", help="begin with what the journal has already")
+
+    sub = add("record", "write each failure of a process to a file, until interrupted or the process ends",
+              "record drill.json 138")
+    sub.add_argument("file", metavar="FILE", help="is overwritten")
+    sub.add_argument("pid", type=process_number, metavar="PID")
+    sub.add_argument("--past", action="store_true", help="begin with what the journal has already")
+
+    sub = add("replay", "let the recorded pages of a process fail: all of them, or none", "replay drill.json 172")
+    sub.add_argument("file", metavar="FILE", help="what record has written")
+    sub.add_argument("pid", type=process_number, metavar="PID")
+
+    add("completion", "print the completion for bash", "completion >/etc/bash_completion.d/anon_rmap", with_json=False)
+    return top
+
+
+def add_place(sub: argparse.ArgumentParser, alone: str = "") -> None:
+    of_alone = f"; without ADDRESS {alone}" if alone else ""
+    sub.add_argument("pid", nargs="?", type=process_number, metavar="PID", help=f"a process, or any thread of it{of_alone}")
+    sub.add_argument("address", nargs="?", type=number, metavar="ADDRESS", help="the page at this address of it")
+    sub.add_argument("--pfn", type=number, metavar="PFN", help="the page in this frame")
+
+
+def check_places(args: argparse.Namespace) -> str | None:
+    """What is wrong with a choice of pages."""
+    if args.command not in ("poison", "dry-run", "undo"):
+        return None
+    extra = {"poison": ("range", "random"), "undo": ("all",)}.get(args.command, ())
+    ways = [f"--{way}" for way in extra if getattr(args, way) not in (None, False)]
+    has_pid = args.pid is not None
+    ways += ["--pfn"] if args.pfn is not None else []
+    ways += ["ADDRESS"] if args.address is not None else []
+    ways += ["PID"] if has_pid and args.command == "undo" and not ways else []
+    if not ways:
+        choices = {"poison": "PID with ADDRESS, --range or --random", "undo": "PID, --all"}.get(args.command, "PID ADDRESS")
+        return f"say which page: {choices}, or --pfn"
+    if len(ways) > 1 or (has_pid and ways[0] in ("--pfn", "--all")):
+        return f"{' and '.join(ways) if len(ways) > 1 else f'PID and {ways[0]}'} are two ways to say which pages: take one"
+    if not has_pid and ways[0] in ("--range", "--random"):
+        return f"{ways[0]} needs a PID"
+    return check_modes(args, ways[0]) if args.command == "poison" else None
+
+
+def check_modes(args: argparse.Namespace, way: str) -> str | None:
+    if args.seed is not None and way != "--random":
+        return "--seed is only for --random"
+    modes = ("keep", "touched", "soft", "hard")
+    takes = {"--random": (), "--range": ("keep",), "--pfn": ("keep", "soft", "hard")}.get(way, modes)
+    for mode in modes:
+        if getattr(args, mode) and mode not in takes:
+            return f"--{mode} can't be had with {way}"
+    return None
