@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 
-.PHONY: help demo test host-test programs bench bench-check bench-tree modules selftests install deb shell rustfmtcheck lint rustdoc rust-analyzer \
+.PHONY: help demo test host-test programs bench bench-check bench-tree modules selftests install uninstall deb shell rustfmtcheck lint rustdoc rust-analyzer \
 	clean distclean
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make modules KDIR=DIR'
 	@echo '                   build it for the prepared kernel tree DIR (CONFIG_RUST=y), in build/modules/'
 	@echo 'make install       install the module and the commands; DESTDIR, prefix, KDIR and others: selftests/package/install --help'
+	@echo 'make uninstall     remove that; selftests/package/uninstall --help'
 	@echo 'make deb           a Debian package of that, in build/'
 	@echo 'make selftests     build the test programs, in build/selftests/'
 	@echo 'make rustfmtcheck  check the format of the Rust sources'
@@ -70,6 +71,9 @@ selftests:
 
 install:
 	@selftests/package/install $(MAKEOVERRIDES) >/dev/null
+
+uninstall:
+	@selftests/package/uninstall $(MAKEOVERRIDES)
 
 deb:
 	@selftests/package/deb $(MAKEOVERRIDES)
