@@ -21,6 +21,8 @@ A module imports only from this file and from modules that stand before it here:
   parser      what can be asked for
   completion  that, for bash
   main        from the arguments to the exit status
+  library     drills for tests in Python
+  pytest_plugin  that, as a fixture of pytest
 
 What a subcommand prints as text is made of what it prints as JSON.
 """
