@@ -135,6 +135,12 @@ impl Pages {
         Interval::new(first, last).map(Self)
     }
 
+    /// The first `count` of them, at least one; all if they are fewer.
+    pub(crate) fn at_most(self, count: u64) -> Self {
+        let last = self.first().saturating_add(count.saturating_sub(1));
+        Interval::new(self.first(), self.last().min(last)).map_or(self, Self)
+    }
+
     /// Those that are behind all of `others`; `None` if there are none.
     pub(crate) fn behind(self, others: Self) -> Option<Self> {
         Interval::new(others.last().checked_add(1)?, self.last()).map(Self)

@@ -77,6 +77,9 @@ impl Wanted {
     }
 }
 
+/// How many pages are looked at while faults there wait.
+const PAGES_UNDER_LOCK: u64 = 1 << 16;
+
 impl Spot {
     /// The spot at `address` of `process`; the page need not be there.
     ///
@@ -142,6 +145,7 @@ impl Spot {
             let Some(part) = covered.common(pages) else {
                 break;
             };
+            let part = part.at_most(PAGES_UNDER_LOCK);
             // Nothing of it if it has changed since.
             let Some((count, looked_at)) = Self::add(process, &state, part, wanted, &mut spots)?
             else {

@@ -234,6 +234,8 @@ TEST_F(own_memory, what_is_refused_changes_nothing)
 	/* The page behind the mapping is not the device's. */
 	ASSERT_EQ(0, munmap(memory + all - PAGE, PAGE));
 	EXPECT_EQ(-EFAULT, poison(device, memory, all, ANON_RMAP_UNTOUCHED));
+	EXPECT_EQ(-EFAULT, poison(device, (char *)-PAGE, PAGE - 1, ANON_RMAP_UNTOUCHED));
+	EXPECT_EQ(-ENXIO, poison(device, (char *)-PAGE, PAGE - 1, 0));
 	EXPECT_EQ(-E2BIG, poison(device, memory, 65537 * PAGE, ANON_RMAP_UNTOUCHED));
 	EXPECT_TRUE(filled(memory, 0, NR_PAGES - 1, 1));
 	EXPECT_TRUE(filled(other, 0, 2, 1));
@@ -250,6 +252,33 @@ TEST_F(own_memory, what_is_refused_changes_nothing)
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ(1, counter("poisoned"));
 	EXPECT_EQ(1, unpoison(device, memory, all));
+}
+
+/* Pages are looked at so many at a time. */
+TEST_F(own_memory, what_is_far_apart_is_one_range)
+{
+	const size_t pages = 3 << 16;
+	struct anon_rmap_page listed[3];
+	uint64_t count = 3;
+	char *memory = map_device(pages, MAP_PRIVATE);
+	char *places[] = { memory, memory + ((1 << 16) - 1) * PAGE, memory + (pages - 1) * PAGE };
+
+	ASSERT_NE(MAP_FAILED, memory);
+	for (int i = 0; i < 3; i++)
+		store(places[i], 7);
+	/* In three VMAs. */
+	ASSERT_EQ(0, mprotect(memory + PAGE, PAGE, PROT_READ));
+	EXPECT_EQ(-ENODATA, poison(self->device, memory + PAGE, PAGE, 0));
+	ASSERT_EQ(3, poison(self->device, memory, pages * PAGE, 0));
+	EXPECT_EQ(-EHWPOISON, poison(self->device, memory, pages * PAGE, 0));
+	ASSERT_EQ(3, list(self->device, memory, pages * PAGE, listed, &count));
+	for (int i = 0; i < 3; i++)
+		EXPECT_EQ((uintptr_t)places[i], listed[i].address);
+	EXPECT_EQ(3, unpoison(self->device, memory, pages * PAGE));
+	EXPECT_EQ(-ENOENT, unpoison(self->device, memory, pages * PAGE));
+	for (int i = 0; i < 3; i++)
+		EXPECT_WORD(7, load(places[i]));
+	munmap(memory, pages * PAGE);
 }
 
 TEST_F(own_memory, who_has_no_right_to_drills_may_only_list)

@@ -26,7 +26,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    page::PAGE_SIZE,
+    page::PAGE_SHIFT,
     prelude::*,
     sync::aref::ARef, //
 };
@@ -53,21 +53,22 @@ pub(crate) fn poison(range: Range<usize>, kind: Poison) -> Result<usize> {
 /// * Those of [`poison_place`], and [`EINTR`] if the current task is being killed: the pages before have failed then.
 pub(crate) fn poison_untouched(range: Range<usize>) -> Result<usize> {
     let process = process::Id::current()?;
-    let pages = Pages::of(range)?.addresses();
-    if pages.len() / PAGE_SIZE > MAX_PAGES {
+    let pages = Pages::of(range)?;
+    let pages = pages.first()..=pages.last();
+    if pages.end() - pages.start() >= MAX_PAGES as u64 {
         return Err(E2BIG);
     }
-    let spot = |address| Spot::at(process.clone(), address);
-    for address in pages.clone().step_by(PAGE_SIZE) {
-        spot(address)?;
+    let spot = |page| Spot::at(process.clone(), (page as usize) << PAGE_SHIFT);
+    for page in pages.clone() {
+        spot(page)?;
     }
     let policy = policy::early_kill();
     let mut count = 0;
-    for address in pages.step_by(PAGE_SIZE) {
+    for page in pages {
         if process::is_current_killed() {
             return Err(EINTR);
         }
-        let find = || spot(address);
+        let find = || spot(page);
         match poison_place(find, Source::Ioctl, Poison::Simulated, false, policy) {
             Ok(()) => count += 1,
             Err(error) if error == EHWPOISON => (),
