@@ -27,6 +27,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE))
 
 import anon_rmap_command  # noqa: E402
+import test_drill  # noqa: E402
 from anon_rmap_command import NAME, Failure, arguments, completion, debugfs, lines, main, parser  # noqa: E402
 from anon_rmap_command import poisoning, processes, recording, refusals, regions, running, undoing  # noqa: E402
 
@@ -387,7 +388,8 @@ class Package(unittest.TestCase):
             for program, package in (("beside", "beside"), ("usr/bin", "usr/lib/anon_rmap")):
                 (folder / program).mkdir(parents=True)
                 shutil.copy(HERE / "anon_rmap", folder / program)
-                shutil.copytree(HERE / "anon_rmap_command", folder / package / "anon_rmap_command")
+                shutil.copytree(HERE / "anon_rmap_command", folder / package / "anon_rmap_command",
+                                ignore=shutil.ignore_patterns("__pycache__"))
                 link = folder / f"link to {program.replace('/', '-')}"
                 link.symlink_to(folder / program / "anon_rmap")
                 for file in (link, folder / program / "anon_rmap"):
@@ -436,7 +438,12 @@ class Pages(unittest.TestCase):
         page = poisoning.describe_page(lines.parse_poisoned(POISONED[0]), None, layouts)
         shown = [regions.describe_process(137, mappings(), vmas()), events(), page, {"moved": [], "seed": 1},
                  {"undone": [], "left": [{"reason": ""}]}, {"processes": [], "recorded": 1, "same_sizes": True},
-                 Record().recorder(137).failures(events(), is_last=False), {"anon_rmap_record": 1}, {"poisoned": []}, {"hit": []}]
+                 Record().recorder(137).failures(events(), is_last=False), {"anon_rmap_record": 1}, {"poisoned": []}, {"hit": []},
+                 {"anon_rmap_drill": 1, "failure": None}]
+        report = test_drill.sample()
+        # Its keys are outcomes.
+        shown += [report | {"summary": {**report["summary"], "outcomes": {}},
+                            "regions": [region | {"outcomes": {}} for region in report["regions"]]}]
         self.assertEqual(names, fields(shown))
 
     def test_bash_offers_what_the_parser_takes(self) -> None:

@@ -5,23 +5,28 @@
 
 A module imports only from this file and from modules that stand before it here:
 
-  arguments   numbers and ranges
-  lines       the lines of each file, which only the functions there know
-  refusals    a sentence for each errno
-  debugfs     the files
-  processes   what /proc says of processes
-  regions     the regions of processes
-  output      what several subcommands print
-  listing     list
-  poisoning   poison, dry-run
-  undoing     undo
-  watching    watch
-  recording   record, replay
-  running     run
-  parser      what can be asked for
-  completion  that, for bash
-  main        from the arguments to the exit status
-  library     drills for tests in Python
+  arguments      numbers and ranges
+  lines          the lines of each file, which only the functions there know
+  refusals       a sentence for each errno
+  debugfs        the files
+  processes      what /proc says of processes
+  regions        the regions of processes
+  output         what several subcommands print
+  listing        list
+  poisoning      poison, dry-run
+  undoing        undo
+  watching       watch
+  recording      record, replay
+  running        run
+  planning       which pages fail in a trial
+  trials         a trial, from the start of a program to its end
+  report_page    a report for people
+  report         the reports of a campaign
+  campaign       drill
+  parser         what can be asked for
+  completion     that, for bash
+  main           from the arguments to the exit status
+  library        drills for tests in Python
   pytest_plugin  that, as a fixture of pytest
 
 What a subcommand prints as text is made of what it prints as JSON.

@@ -26,8 +26,34 @@ def process_number(text: str) -> int:
 def count(text: str) -> int:
     value = number(text)
     if value == 0:
-        raise argparse.ArgumentTypeError("0 pages are none: give at least 1")
+        raise argparse.ArgumentTypeError("0 are none: give at least 1")
     return value
+
+
+def seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"not a number of seconds: {text}")
+    return float(text)
+
+
+def some_seconds(text: str) -> float:
+    if seconds(text) == 0:
+        raise argparse.ArgumentTypeError("no time at all: give more than 0")
+    return seconds(text)
+
+
+def rate(text: str) -> float:
+    try:
+        return some_seconds(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"not a number of pages a second: {text}") from None
+
+
+def region_name(text: str) -> str:
+    """What --where takes."""
+    if text not in ("heap", "stack", "all") and not re.fullmatch(r"[0-9]{1,6}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"neither heap, stack, all nor the number of a region: {text}")
+    return text
 
 
 def address_range(text: str) -> tuple[int, int]:

@@ -62,6 +62,13 @@ class Debugfs:
         with os.fdopen(self.open(file, os.O_RDONLY), encoding="utf-8", errors="backslashreplace") as text:
             return [parse(parser, line, file) for line in text.read().splitlines()]
 
+    def counter(self, name: str) -> int:
+        """One of `stats`."""
+        counters = dict(line.split() for line in self.lines("stats"))
+        if name not in counters:
+            raise Failure(f"'stats' has no {name}: is the module of version {VERSION}?")
+        return int(counters[name])
+
     def write(self, file: str, command: str, asked: Json) -> None:
         """Does a command, by one write(): a part of it would be another."""
         self.refusal(file, command, asked, raises=True)
@@ -107,10 +114,11 @@ class Interruption:
             if signal.getsignal(number_) is not signal.SIG_IGN:
                 signal.signal(number_, lambda *_: None)
 
-    def comes_before(self, descriptor: int, seconds: float | None = None) -> bool:
+    def comes_before(self, descriptor: int | None, seconds: float | None = None) -> bool:
         """Waits until there is something to read, so many seconds at most; whether it was interrupted."""
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
+        if descriptor is not None:
+            poll.register(descriptor, select.POLLIN)
         poll.register(self.descriptor, select.POLLIN)
         ready = poll.poll(None if seconds is None else seconds * 1000)
         return any(fd == self.descriptor for fd, _ in ready)

@@ -8,10 +8,11 @@ import sys
 from typing import Callable
 
 from . import NAME, Failure, Json
+from .campaign import drill_failure, print_drill, run_drill
 from .completion import completion
 from .listing import print_list, run_list
 from .output import print_json
-from .parser import check_places, parser
+from .parser import check_usage, parser
 from .poisoning import print_dry_run, print_poison, run_dry_run, run_poison
 from .recording import print_replay, run_record, run_replay
 from .running import run_run
@@ -23,8 +24,11 @@ RESULTS: dict[str, tuple[Callable[[argparse.Namespace], Json], Callable[[Json], 
     "poison": (run_poison, print_poison),
     "dry-run": (run_dry_run, print_dry_run),
     "undo": (run_undo, print_undo),
+    "drill": (run_drill, print_drill),
     "replay": (run_replay, print_replay),
 }
+# What is printed all the same.
+FAILURES: dict[str, Callable[[Json], Failure | None]] = {"undo": undo_failure, "drill": drill_failure}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -41,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
             print_json(result)
         else:
             show(result)
-        failure = undo_failure(result) if args.command == "undo" else None
+        failure = FAILURES[args.command](result) if args.command in FAILURES else None
         if failure:
             raise failure
 
@@ -53,7 +57,7 @@ def work(arguments: list[str]) -> None:
     args = top.parse_args(arguments)
     if args.command is None:
         top.error("no subcommand given")
-    wrong = check_places(args)
+    wrong = check_usage(args)
     if wrong:
         top.error(wrong)
     run(args)

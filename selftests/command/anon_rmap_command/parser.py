@@ -5,7 +5,11 @@ import argparse
 from typing import NoReturn
 
 from . import NAME, VERSION
-from .arguments import address_range, count, number, process_number
+from .arguments import address_range, count, number, process_number, rate, region_name, seconds, some_seconds
+from .planning import PLANS
+
+# In a trial: they are one command of debugfs.
+MOST_PAGES = 10000
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,8 +78,32 @@ def parser() -> Parser:
     sub.add_argument("file", metavar="FILE", help="what record has written")
     sub.add_argument("pid", type=process_number, metavar="PID")
 
+    sub = add("drill", "start a program again and again, let pages of it fail, and report what becomes of it",
+              "drill --seed 1 --trials 200 -- sort /etc/services",
+              "drill --ready 'redis-cli ping' --check 'redis-cli --scan' -- redis-server", "drill --resume")
+    add_drill(sub)
+
     add("completion", "print the completion for bash", "completion >/etc/bash_completion.d/anon_rmap", with_json=False)
     return top
+
+
+def add_drill(sub: argparse.ArgumentParser) -> None:
+    # Of those that are not given, settings_from() knows.
+    sub.add_argument("--trials", type=count, default=20, metavar="N", help="how often (20)")
+    sub.add_argument("--seed", type=number, metavar="S", help="choose pages as S did before; said if it is not given")
+    sub.add_argument("--plan", choices=PLANS, default="random", help="which pages fail, and when (random)")
+    sub.add_argument("--pages", type=count, metavar="N", help="how many in a trial (1; in a burst 8, with --rate 10)")
+    sub.add_argument("--rate", type=rate, metavar="R", help="so many a second, not all at once")
+    sub.add_argument("--where", type=region_name, action="append", metavar="heap|stack|all|REGION",
+                     help="only there (all); can be given several times")
+    sub.add_argument("--ready", metavar="COMMAND", help="pages fail when this succeeds, for the shell")
+    sub.add_argument("--delay", type=seconds, default=1.0, metavar="SECONDS", help="or so long after the start (1)")
+    sub.add_argument("--check", metavar="COMMAND", help="whether the program is right then, for the shell")
+    sub.add_argument("--timeout", type=some_seconds, default=60.0, metavar="SECONDS", help="for each wait (60)")
+    sub.add_argument("--output", metavar="DIR", help="where the trials and the reports go (anon_rmap-drill)")
+    sub.add_argument("--resume", action="store_true", help="go on with the campaign there")
+    sub.add_argument("--trial", type=number, metavar="N", help="only this one, and write nothing; with --output, one of there")
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="[--] PROGRAM [ARGUMENT]...")
 
 
 def add_place(sub: argparse.ArgumentParser, alone: str = "") -> None:
@@ -103,6 +131,27 @@ def check_places(args: argparse.Namespace) -> str | None:
     if not has_pid and ways[0] in ("--range", "--random"):
         return f"{ways[0]} needs a PID"
     return check_modes(args, ways[0]) if args.command == "poison" else None
+
+
+def check_drill(args: argparse.Namespace) -> str | None:
+    """What is wrong with a campaign."""
+    has_program = bool([word for word in args.arguments[:2] if word != "--"])
+    if args.resume and args.trial is not None:
+        return "--resume and --trial are two things to do: take one"
+    if args.resume or (args.trial is not None and args.output):
+        return "the campaign has its program already: give none, but --output" if has_program else None
+    if not has_program:
+        return "say which program: drill [OPTION]... -- PROGRAM [ARGUMENT]..."
+    if args.trial is not None and args.seed is None:
+        return "--trial needs the --seed that its pages were chosen by, or the --output that has it"
+    if args.pages and args.pages > MOST_PAGES:
+        return f"--pages {args.pages} are too many: at most {MOST_PAGES}"
+    return None
+
+
+def check_usage(args: argparse.Namespace) -> str | None:
+    """What is wrong with what was asked for, that no single argument shows."""
+    return check_drill(args) if args.command == "drill" else check_places(args)
 
 
 def check_modes(args: argparse.Namespace, way: str) -> str | None:
