@@ -261,7 +261,7 @@ TEST_F(own_memory, what_is_far_apart_is_one_range)
 	struct anon_rmap_page listed[3];
 	uint64_t count = 3;
 	char *memory = map_device(pages, MAP_PRIVATE);
-	char *places[] = { memory, memory + ((1 << 16) - 1) * PAGE, memory + (pages - 1) * PAGE };
+	char *const places[] = { memory, memory + ((1 << 16) - 1) * PAGE, memory + (pages - 1) * PAGE };
 
 	ASSERT_NE(MAP_FAILED, memory);
 	for (int i = 0; i < 3; i++)
