@@ -247,7 +247,7 @@ watches_in_json() {
 import json, sys
 ours = [json.loads(line) for line in open(sys.argv[1])]
 theirs = [dict(word.split("=", 1) for word in line.split()) for line in open(sys.argv[2])]
-sys.exit(not ours or [(str(o["number"]), set(o)) for o in ours] != [(t["number"], set(t)) for t in theirs])' \
+sys.exit(not ours or [(str(o.get("number", "")), set(o)) for o in ours] != [(t.get("number", ""), set(t)) for t in theirs])' \
 		"$work/job" "$files/events"
 }
 
