@@ -37,6 +37,12 @@ pub(super) const MIN_LEAF: usize = 6;
 /// Fewest slots of an inner node that is not the root. More than in a leaf, since they come and go rarely.
 pub(super) const MIN_INNER: usize = 7;
 
+/// Most slots of a node that two become: the next insertions are not to split it. Any more are enough for two.
+pub(super) const MOST_MERGED: usize = 13;
+
+const _: () =
+    assert!(MOST_MERGED < CAPACITY && (MOST_MERGED + 1) / 2 >= MIN_INNER && MIN_INNER >= MIN_LEAF);
+
 /// A pointer to a node of a tree.
 pub(super) type NodePtr<B> = Ptr<B, Node<B>>;
 
@@ -286,25 +292,6 @@ impl<B> Node<B> {
         unsafe { Ptr::new(self.link[slot % SLOTS].cast()) }
     }
 
-    /// What `raw` is that a slot links.
-    ///
-    /// # Safety
-    ///
-    /// The slot is in use, or was until now.
-    #[inline]
-    unsafe fn link(&self, raw: NonNull<()>) -> Link<B>
-    where
-        B: Borrow,
-    {
-        if self.is_leaf() {
-            // SAFETY: The type invariant says of a leaf that its slots in use link hooks.
-            Link::Hook(unsafe { Ptr::new(raw.cast()) })
-        } else {
-            // SAFETY: The type invariant says of what is no leaf that its slots in use link nodes.
-            Link::Child(unsafe { Ptr::new(raw.cast()) })
-        }
-    }
-
     /// Changes what a slot in use holds, but not the order. In a leaf it is to be for a hook, above for a child.
     #[inline]
     pub(super) fn set(&mut self, slot: usize, content: Slot<B>) {
@@ -315,6 +302,12 @@ impl<B> Node<B> {
             Link::Hook(hook) => hook.as_non_null().cast(),
             Link::Child(child) => child.as_non_null().cast(),
         };
+    }
+
+    /// Changes where what is below a slot of an inner node starts.
+    #[inline]
+    pub(super) fn set_start(&mut self, slot: usize, start: u64) {
+        self.start[slot % SLOTS] = start;
     }
 
     /// Changes the greatest end below a slot of an inner node.
@@ -549,21 +542,24 @@ impl<B> Node<B> {
     }
 
     /// Moves the first `count` slots in use to the end of `other`, a node of the same level with room for them. `moved` is
-    /// told what each slot of `other` links.
+    /// told what each slot of `other` links. Returns the greatest end that has moved.
     pub(super) fn move_first(
         &mut self,
         count: usize,
         other: &mut Self,
         mut moved: impl FnMut(Link<B>, usize),
-    ) where
+    ) -> u64
+    where
         B: Borrow,
     {
         let (len, first) = (self.len(), other.len());
+        let mut greatest = 0;
         if self.is_leaf() {
             let (from, to) = (self.order, other.order);
             for rank in 0..count {
-                let to = to.slot(first + rank);
-                let raw = self.move_slot(from.slot(rank), other, to);
+                let (from, to) = (from.slot(rank), to.slot(first + rank));
+                greatest = self.last(from).max(greatest);
+                let raw = self.move_slot(from, other, to);
                 // SAFETY: By the type invariant, a slot of a leaf links a hook.
                 moved(Link::Hook(unsafe { Ptr::new(raw.cast()) }), to);
             }
@@ -571,6 +567,7 @@ impl<B> Node<B> {
         } else if count > 0 {
             for rank in 0..count {
                 let to = first + rank;
+                greatest = self.last(rank).max(greatest);
                 let raw = self.move_slot(rank, other, to);
                 // SAFETY: By the type invariant, a slot of an inner node links a node.
                 moved(Link::Child(unsafe { Ptr::new(raw.cast()) }), to);
@@ -583,21 +580,47 @@ impl<B> Node<B> {
         // INVARIANT: There the slots are the first that were not in use, here they come behind the others now.
         other.set_len(first + count);
         self.set_len(len - count);
+        greatest
     }
 
-    /// Moves the last slot in use to the front of `other`, a node of the same level with room for it. `moved` is told what
-    /// which slot of `other` links.
-    pub(super) fn move_last(&mut self, other: &mut Self, moved: impl FnOnce(Link<B>, usize))
+    /// As [`Self::move_first`], the last `count` slots in use to the front of `other`.
+    pub(super) fn move_last(
+        &mut self,
+        count: usize,
+        other: &mut Self,
+        mut moved: impl FnMut(Link<B>, usize),
+    ) -> u64
     where
         B: Borrow,
     {
-        let from = self.last_slot();
-        let to = other.make_room(0);
-        let raw = self.move_slot(from, other, to);
-        // SAFETY: A slot in use has linked it.
-        moved(unsafe { self.link(raw) }, to);
-        // INVARIANT: It was the last.
-        self.set_len(self.len() - 1);
+        let len = self.len();
+        let mut greatest = 0;
+        if self.is_leaf() {
+            let order = self.order;
+            for rank in (len - count..len).rev() {
+                let (from, to) = (order.slot(rank), other.order.insert(0));
+                greatest = self.last(from).max(greatest);
+                let raw = self.move_slot(from, other, to);
+                // SAFETY: By the type invariant, a slot of a leaf links a hook.
+                moved(Link::Hook(unsafe { Ptr::new(raw.cast()) }), to);
+            }
+        } else if count > 0 {
+            for slot in (0..other.len()).rev() {
+                other.shift(slot, slot + count);
+            }
+            // INVARIANT: The slots behind have moved.
+            other.set_len(other.len() + count);
+            for to in 0..count {
+                let from = len - count + to;
+                greatest = self.last(from).max(greatest);
+                let raw = self.move_slot(from, other, to);
+                // SAFETY: By the type invariant, a slot of an inner node links a node.
+                moved(Link::Child(unsafe { Ptr::new(raw.cast()) }), to);
+            }
+        }
+        // INVARIANT: They were the last.
+        self.set_len(len - count);
+        greatest
     }
 
     /// Moves what a slot holds; returns what it links.

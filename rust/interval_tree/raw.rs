@@ -11,10 +11,10 @@ use super::{
         Node,
         NodePtr,
         Slot,
-        CAPACITY,
         HALF,
         MIN_INNER,
         MIN_LEAF,
+        MOST_MERGED,
         UNUSED_START, //
     },
     ptr::{
@@ -702,7 +702,8 @@ impl<B: BorrowMut> Tree<B> {
             };
             let start = above.start(right_slot);
             let inner = above.level() > 1;
-            let (own, others) = (above.last(slot), above.last(left_slot + right_slot - slot));
+            let other_slot = left_slot + right_slot - slot;
+            let (own, others) = (above.last(slot), above.last(other_slot));
             // What has gone was the greatest end of the node at most, and matters only if the neighbour has none as great.
             let greatest = if own > last || others >= last {
                 own.max(others)
@@ -712,22 +713,29 @@ impl<B: BorrowMut> Tree<B> {
             if inner {
                 self.node_mut(right).set_first_start(start);
             }
-            let mut left_last = greatest;
             if self.merge(left, right) {
                 self.node_mut(parent).remove(right_slot);
+                self.node_mut(parent).set_last(left_slot, greatest);
             } else {
-                self.balance(left, right);
-                let content = self.slot_for(right);
-                if content.last == greatest {
-                    left_last = self.node(left).greatest_last();
-                }
+                let moved = self.balance(left, right);
+                let this = self.node(right);
+                let start = this.start(this.nth(0));
                 if inner {
                     self.node_mut(right).set_first_start(0);
                 }
-                self.node_mut(parent).set(right_slot, content);
+                let other = if slot == left_slot { right } else { left };
+                self.node_mut(parent).set_start(right_slot, start);
+                // The ends that are known need not be looked for.
+                match moved {
+                    moved if moved >= own => self.node_mut(parent).set_last(slot, moved),
+                    _ if own > last => (),
+                    _ => self.refresh(parent, slot, node),
+                }
+                if moved == others {
+                    self.refresh(parent, other_slot, other);
+                }
             }
-            let above = self.node_mut(parent);
-            above.set_last(left_slot, left_last);
+            let above = self.node(parent);
             if !above.is_short() {
                 if greatest < last && !above.reaches(last) {
                     self.lower_greatest(parent, last);
@@ -756,13 +764,13 @@ impl<B: BorrowMut> Tree<B> {
         self.put_spare(root);
     }
 
-    /// Moves all of `right` to `left`, if that has room. Then `right` is spare.
+    /// Moves all of `right` to `left`, if that has room to spare. Then `right` is spare.
     fn merge(&mut self, left: NodePtr<B>, right: NodePtr<B>) -> bool {
         let Some([to, from]) = self.two_nodes_mut(left, right) else {
             return false;
         };
         let count = from.len();
-        if to.len() + count > CAPACITY {
+        if to.len() + count > MOST_MERGED {
             return false;
         }
         // SAFETY: What they link is below them, and neither of the two.
@@ -773,22 +781,25 @@ impl<B: BorrowMut> Tree<B> {
         true
     }
 
-    /// Makes neighbours equally long.
-    fn balance(&mut self, left: NodePtr<B>, right: NodePtr<B>) {
+    /// Makes neighbours equally long. Returns the greatest end that has moved.
+    fn balance(&mut self, left: NodePtr<B>, right: NodePtr<B>) -> u64 {
         let Some([front, behind]) = self.two_nodes_mut(left, right) else {
-            return;
+            return 0;
         };
         let half = (front.len() + behind.len()) / 2;
-        let missing = half.saturating_sub(front.len());
-        // SAFETY: What `behind` links is below it, and neither of the two.
-        behind.move_first(missing, front, |link, slot| unsafe {
-            point_back(link, left, slot)
-        });
-        while front.len() > half {
-            // SAFETY: What `front` links is below it, and neither of the two.
-            front.move_last(behind, |link, slot| unsafe {
-                point_back(link, right, slot)
-            });
+        match front.len() {
+            len if len > half => {
+                // SAFETY: What `front` links is below it, and neither of the two.
+                front.move_last(len - half, behind, |link, slot| unsafe {
+                    point_back(link, right, slot)
+                })
+            }
+            len => {
+                // SAFETY: What `behind` links is below it, and neither of the two.
+                behind.move_first(half - len, front, |link, slot| unsafe {
+                    point_back(link, left, slot)
+                })
+            }
         }
     }
 }
