@@ -53,6 +53,7 @@ def test_postgres_loses_nothing_that_was_committed(poison):
             while (answer := cluster.ask(query)) is None:
                 assert time.monotonic() < deadline, "the server does not come back"
                 if not servers or servers[-1].poll() is not None:
+                    assert len(servers) < 10, "the server does not start"
                     servers.append(poison.start(*cluster.server(), user="postgres", group="postgres", extra_groups=[],
                                                 stderr=subprocess.DEVNULL))
                 time.sleep(0.5)

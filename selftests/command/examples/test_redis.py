@@ -3,6 +3,7 @@
 
 import signal
 import socket
+import subprocess
 import time
 
 KEYS = 2000
@@ -33,20 +34,20 @@ class Client:
             return None
 
 
-def connect() -> Client:
+def connect(server: subprocess.Popen[bytes]) -> Client:
     deadline = time.monotonic() + 120
     while True:
         try:
             return Client()
         except OSError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or server.poll() is not None:
                 raise
             time.sleep(0.2)
 
 
 def test_redis_gives_no_wrong_answer(poison, tmp_path):
     server = poison.start("redis-server", "--port", str(PORT), "--save", "", "--dir", str(tmp_path))
-    client = connect()
+    client = connect(server)
     for key in range(KEYS):
         assert client.ask(b"SET", b"%d" % key, value(key)) == b"+OK"
 
