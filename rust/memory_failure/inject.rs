@@ -67,7 +67,7 @@ impl Failure {
     }
 
     /// An injected failure of what is at `spot`.
-    pub(super) fn at(spot: &Spot, source: Source, kind: Poison) -> Self {
+    fn at(spot: &Spot, source: Source, kind: Poison) -> Self {
         Self {
             place: Some(spot.place()),
             ..Self::injected(source, kind, None)
