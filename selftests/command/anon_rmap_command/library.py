@@ -12,10 +12,9 @@ from typing import Any, Iterable
 
 from . import Json
 from .debugfs import Debugfs
-from .lines import parse_mapping, parse_poisoned
+from .lines import parse_poisoned
+from .listing import describe
 from .poisoning import command_of, fail_pages
-from .processes import main_thread, maps
-from .regions import by_process, describe_process, nothing_mapped
 from .running import runner
 from .undoing import give_back, undo_failure
 
@@ -59,11 +58,8 @@ class Drills:
 
     def regions(self, process: Process) -> list[Json]:
         """Its memory of the device, as `anon_rmap list --json` has it."""
-        pid = main_thread(number_of(process))
-        mappings = by_process(self.debugfs.lines("mappings", parse_mapping)).get(pid)
-        if not mappings:
-            raise nothing_mapped(pid)
-        return describe_process(pid, mappings, maps(pid))["regions"]
+        described, = describe(self.debugfs, [number_of(process)])
+        return described["regions"]
 
     def still_failed(self, pages: Iterable[Json]) -> list[Json]:
         listed = {hex(page.pfn) for page in self.debugfs.lines("poisoned", parse_poisoned)}

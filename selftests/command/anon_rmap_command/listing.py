@@ -2,6 +2,7 @@
 """`list`: who maps the device, and where."""
 
 import argparse
+from typing import Iterable
 
 from . import Json
 from .debugfs import Debugfs
@@ -10,13 +11,18 @@ from .processes import main_thread, maps
 from .regions import by_process, describe_process, nothing_mapped
 
 
-def run_list(args: argparse.Namespace) -> Json:
-    processes = by_process(Debugfs().lines("mappings", parse_mapping))
-    wanted = [main_thread(pid) for pid in args.pid] or list(processes)
+def describe(debugfs: Debugfs, pids: Iterable[int]) -> list[Json]:
+    """These processes, or, without any, all that map the device."""
+    processes = by_process(debugfs.lines("mappings", parse_mapping))
+    wanted = [main_thread(pid) for pid in pids] or list(processes)
     for pid in wanted:
         if pid not in processes:
             raise nothing_mapped(pid)
-    return {"processes": [describe_process(pid, processes[pid], maps(pid)) for pid in dict.fromkeys(wanted)]}
+    return [describe_process(pid, processes[pid], maps(pid)) for pid in dict.fromkeys(wanted)]
+
+
+def run_list(args: argparse.Namespace) -> Json:
+    return {"processes": describe(Debugfs(), args.pid)}
 
 
 def print_list(result: Json) -> None:
