@@ -7,10 +7,6 @@ use crate::{
         rmap_vma::PageId,
         AnonVma, //
     },
-    bit_mutex::{
-        BitMutex,
-        BitMutexGuard, //
-    },
     failure::{
         self,
         Poison,
@@ -34,6 +30,10 @@ use crate::{
         SlabCache, //
     },
     stats, //
+    word_mutex::{
+        WordMutex,
+        WordMutexGuard, //
+    },
 };
 use content::Content;
 use core::ptr::{
@@ -79,7 +79,7 @@ pub(crate) struct Anon {
     refs: Refcount,
     shares: Atomic<i32>,
     #[pin]
-    content: BitMutex<Content>,
+    content: WordMutex<Content>,
     anon_vma: Arc<AnonVma>,
     index: Index,
 }
@@ -104,7 +104,7 @@ impl AnonCache {
 }
 
 /// Evidence of an anon's lock.
-pub(crate) type AnonGuard<'a> = BitMutexGuard<'a, Content>;
+pub(crate) type AnonGuard<'a> = WordMutexGuard<'a, Content>;
 
 impl Anon {
     /// A page filled with zeroes, at `index` of `anon_vma`, charged to the memory cgroup of the current
@@ -133,8 +133,8 @@ impl Anon {
         let anon = CACHE.allocate(flags)?.write_pin_init(pin_init!(Self {
             refs: Refcount::new(1),
             shares: Atomic::new(0),
-            content <- BitMutex::new(Content::new(page), c"anon", static_lock_class!()),
-            anon_vma,
+            content <- WordMutex::new(Content::new(page), c"anon", static_lock_class!()),
+            anon_vma: anon_vma.clone(),
             index,
         }))?;
         // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.

@@ -12,7 +12,7 @@
 //!    that C calls; [`loading`], what is set up once. [`page`]: page frames and pages. [`process`]: how processes are named;
 //!    [`vm_fault`]: page faults; [`wait`]: those that wait; [`commit_charge`]: what the system promises; [`stats`], the counters.
 //!    [`gfp`]: allocation flags; [`slab_cache`]: where small objects come from; [`inline_vec`], where few are;
-//!    [`bit_mutex`], a lock in one word. [`index`]: positions of pages, in an [`interval_tree`] or a [`radix_tree`].
+//!    [`word_mutex`], a lock in one word. [`index`]: positions of pages, in an [`interval_tree`] or a [`radix_tree`].
 //! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
 //! 3. [`pool`]: where pages come from, which page frames are ours, and which are out of use.
 //! 4. [`anon_vma`]: where an anon may be mapped. An interval tree of the VMAs as the rmap knows them, with the file behind a
@@ -61,7 +61,6 @@ use kernel::{
 mod amap;
 mod anon;
 mod anon_vma;
-mod bit_mutex;
 mod commit_charge;
 mod contract;
 mod debugfs;
@@ -88,6 +87,7 @@ mod verify;
 mod vm_fault;
 mod vma;
 mod wait;
+mod word_mutex;
 
 use loading::Loading;
 use pool::device_memory::DeviceMemory;

@@ -58,17 +58,17 @@ bool anon_rmap_page_is_in_use(const struct page *page, const struct vm_fault *fa
 /* refcount.c */
 bool anon_rmap_refcount_inc_not_zero(refcount_t *refs);
 
-/* bit_mutex.c */
-struct anon_rmap_bit_mutex {
-	unsigned long word;
+/* word_mutex.c */
+struct anon_rmap_word_mutex {
+	atomic_t word;
 	struct lockdep_map map;
 };
 
-void anon_rmap_bit_mutex_init(struct anon_rmap_bit_mutex *lock, const char *name, struct lock_class_key *key);
-void anon_rmap_bit_mutex_lock(struct anon_rmap_bit_mutex *lock);
-bool anon_rmap_bit_mutex_trylock(struct anon_rmap_bit_mutex *lock);
-void anon_rmap_bit_mutex_unlock(struct anon_rmap_bit_mutex *lock);
-void anon_rmap_bit_mutex_assert_held(const struct anon_rmap_bit_mutex *lock);
+void anon_rmap_word_mutex_init(struct anon_rmap_word_mutex *lock, const char *name, struct lock_class_key *key);
+void anon_rmap_word_mutex_lock(struct anon_rmap_word_mutex *lock);
+bool anon_rmap_word_mutex_trylock(struct anon_rmap_word_mutex *lock);
+void anon_rmap_word_mutex_unlock(struct anon_rmap_word_mutex *lock);
+void anon_rmap_word_mutex_assert_held(const struct anon_rmap_word_mutex *lock);
 
 /* slab.c */
 void *anon_rmap_cache_alloc(struct kmem_cache *cache, gfp_t flags);

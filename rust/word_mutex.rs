@@ -2,9 +2,9 @@
 
 //! A mutex of one word.
 //!
-//! There is one for each page, where those 24 bytes count that a mutex of the kernel has besides. As that of a folio it is a
-//! bit, and who waits for it does so in one of the kernel's hashed queues (`wait_on_bit_lock()`): whoever waits sleeps, and
-//! nobody spins. Lockdep knows it as any other lock.
+//! There is one for each page, where those 24 bytes count that a mutex of the kernel has besides. Who waits for it does so in one
+//! of the kernel's hashed queues (`wait_var_event()`): whoever waits sleeps, and nobody spins. Who unlocks it looks there only if
+//! the word says that somebody may wait. Lockdep knows it as any other lock.
 
 use crate::helpers;
 use kernel::{
@@ -18,45 +18,46 @@ use kernel::{
 };
 
 /// A mutex whose lock is one word; `Lock` has its methods.
-pub(crate) type BitMutex<T> = Lock<T, BitMutexBackend>;
+pub(crate) type WordMutex<T> = Lock<T, WordMutexBackend>;
 
-/// Evidence of a lock of a [`BitMutex`].
-pub(crate) type BitMutexGuard<'a, T> = Guard<'a, T, BitMutexBackend>;
+/// Evidence of a lock of a [`WordMutex`].
+pub(crate) type WordMutexGuard<'a, T> = Guard<'a, T, WordMutexBackend>;
 
-/// What [`BitMutex`] locks by.
-pub(crate) struct BitMutexBackend;
+/// What [`WordMutex`] locks by.
+pub(crate) struct WordMutexBackend;
 
-// SAFETY: The bit is set by one task at a time, with acquire semantics, and cleared with release semantics.
-unsafe impl Backend for BitMutexBackend {
-    type State = helpers::anon_rmap_bit_mutex;
+// SAFETY: The word is made other than free by one task at a time that finds it so, with acquire semantics, and free with release
+// semantics.
+unsafe impl Backend for WordMutexBackend {
+    type State = helpers::anon_rmap_word_mutex;
     type GuardState = ();
 
     unsafe fn init(state: *mut Self::State, name: *const c_char, key: *mut lock_class_key) {
         // SAFETY: The caller promises that there is memory for a lock, and that name and key stay for ever.
-        unsafe { helpers::anon_rmap_bit_mutex_init(state, name, key) };
+        unsafe { helpers::anon_rmap_word_mutex_init(state, name, key) };
     }
 
     #[inline]
     unsafe fn lock(state: *mut Self::State) {
         // SAFETY: The caller promises that the lock was initialised and is there.
-        unsafe { helpers::anon_rmap_bit_mutex_lock(state) };
+        unsafe { helpers::anon_rmap_word_mutex_lock(state) };
     }
 
     #[inline]
     unsafe fn try_lock(state: *mut Self::State) -> Option<()> {
         // SAFETY: The caller promises that the lock was initialised and is there.
-        unsafe { helpers::anon_rmap_bit_mutex_trylock(state) }.then_some(())
+        unsafe { helpers::anon_rmap_word_mutex_trylock(state) }.then_some(())
     }
 
     #[inline]
     unsafe fn unlock(state: *mut Self::State, (): &()) {
         // SAFETY: The caller promises that the lock was initialised and is there, and has locked it.
-        unsafe { helpers::anon_rmap_bit_mutex_unlock(state) };
+        unsafe { helpers::anon_rmap_word_mutex_unlock(state) };
     }
 
     #[inline]
     unsafe fn assert_is_held(state: *mut Self::State) {
         // SAFETY: The caller promises that the lock was initialised and is there.
-        unsafe { helpers::anon_rmap_bit_mutex_assert_held(state) };
+        unsafe { helpers::anon_rmap_word_mutex_assert_held(state) };
     }
 }
