@@ -78,40 +78,48 @@ pub(crate) struct RemovedRange<T> {
     _value: Option<T>,
 }
 
-/// The indices that can be below a node, and its level.
+/// The indices that can be below a node, and how many of their bits the levels below it decode.
 #[derive(Clone, Copy)]
 struct Span {
-    level: u32,
+    shift: u32,
     /// The first index below the node.
     first: u64,
 }
 
 impl Span {
+    /// Of a leaf, with indices from 0 on.
+    const LEAF: Self = Self { shift: 0, first: 0 };
+
     /// Of the root of a tree with `height` levels.
     fn root(height: u32) -> Self {
         Self {
-            level: height.saturating_sub(1),
+            shift: BITS * height.saturating_sub(1),
             first: 0,
         }
     }
 
+    fn level(self) -> u32 {
+        self.shift / BITS
+    }
+
     /// Of the node in `slot`.
     fn child(self, slot: usize) -> Self {
+        let shift = self.shift - BITS;
         Self {
-            level: self.level - 1,
-            first: self.first | (slot as u64) << (BITS * self.level),
+            shift,
+            first: self.first | (slot as u64) << self.shift,
         }
     }
 
     /// The last index below the node.
     fn last(self) -> u64 {
-        let bits = BITS * (self.level + 1);
-        self.first | u64::MAX >> u64::BITS.saturating_sub(bits)
+        // In two steps: together that can be all bits.
+        self.first | !(u64::MAX << self.shift << BITS)
     }
 
     /// The slot of `index`.
     fn slot(self, index: u64) -> usize {
-        (index >> (BITS * self.level)) as usize % (1 << BITS)
+        (index >> self.shift) as usize % (1 << BITS)
     }
 
     /// The slots that have indices in [first, last], as a bit set.
@@ -284,9 +292,20 @@ impl<T> RadixTree<T> {
         }
     }
 
+    /// Whether there is no entry.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.root.is_none()
+    }
+
     /// Looks `index` up: O(h).
+    #[inline]
     pub(crate) fn get(&self, index: u64) -> Option<Item<'_, T>> {
-        let mut node = self.root.as_ref()?;
+        self.get_below(self.root.as_ref()?, index)
+    }
+
+    fn get_below<'a>(&'a self, root: &'a NodeRef<T>, index: u64) -> Option<Item<'a, T>> {
+        let mut node = root;
         let mut span = Span::root(self.height);
         if index > span.last() {
             return None;
@@ -383,7 +402,7 @@ impl<T> RadixTree<T> {
                 }
             }
         }
-        let level = Span::root(self.height).level;
+        let level = Span::root(self.height).level();
         self.root.as_ref().is_none_or(|root| verify(root, level))
     }
 
@@ -476,7 +495,7 @@ impl<T: Clone> RadixTree<T> {
             };
             let slot = span.slot(index);
             let Some(child) = children.get(slot) else {
-                return nodes + span.level as usize;
+                return nodes + span.level() as usize;
             };
             node = child;
             span = span.child(slot);
@@ -495,9 +514,9 @@ impl<T: Clone> RadixTree<T> {
     ) -> Result<Option<T>, T> {
         // Most have neighbours that are this tree's alone, too.
         if let Some(leaf) = self.own_leaf(index) {
-            leaf.settled().store(false, Relaxed);
+            leaf.unsettle();
             if let NodeEntries::Leaf(values) = &mut leaf.entries {
-                return Ok(values.update(Span::root(1).slot(index), |entry| entry.replace(value)));
+                return Ok(values.update(Span::LEAF.slot(index), |entry| entry.replace(value)));
             }
         }
         if reservation.len() < self.nodes_for_insert(index) {
@@ -554,11 +573,13 @@ impl<T: Clone> RadixTree<T> {
         leaf.is_some_and(|leaf| leaf.unshared && leaf.values.present().count_ones() > 1)
     }
 
-    /// Takes the entry at `index` out, which is [one of several](Self::is_one_of_several). O(h).
+    /// Takes the entry at `index` out, if it is [one of several](Self::is_one_of_several). O(h).
     fn take_one(&mut self, index: u64) -> Option<T> {
         match &mut self.own_leaf(index)?.entries {
-            NodeEntries::Leaf(values) => values.take(Span::root(1).slot(index)),
-            NodeEntries::Inner(_) => None, // Never: it is a leaf.
+            NodeEntries::Leaf(values) if values.present().count_ones() > 1 => {
+                values.take(Span::LEAF.slot(index))
+            }
+            _ => None,
         }
     }
 
@@ -569,7 +590,7 @@ impl<T: Clone> RadixTree<T> {
             return None;
         }
         let mut node = self.root.as_mut()?.get_mut()?;
-        while span.level > 0 {
+        while span.shift > 0 {
             let NodeEntries::Inner(children) = &mut node.entries else {
                 return None; // Never: leaves are at level 0.
             };
@@ -590,14 +611,17 @@ impl<T: Clone> RadixTree<T> {
         last: u64,
         reservation: &mut NodeReservation<T>,
     ) -> Result<RemovedRange<T>, NotEnough> {
+        // Most have neighbours that are this tree's alone, too.
+        if first == last {
+            if let Some(value) = self.take_one(first) {
+                return Ok(RemovedRange {
+                    _subtree: None,
+                    _value: Some(value),
+                });
+            }
+        }
         if reservation.len() < self.nodes_for_remove(first, last) {
             return Err(NotEnough);
-        }
-        if first == last && self.is_one_of_several(first) {
-            return Ok(RemovedRange {
-                _subtree: None,
-                _value: self.take_one(first),
-            });
         }
         let span = Span::root(self.height);
         let subtree = remove(&mut self.root, span, (first, last), false, reservation)?;
@@ -718,7 +742,7 @@ impl<T: Clone> RadixTree<T> {
         let mut span = Span::root(self.height);
         let mut node = occupy(&mut self.root, span, reservation)?;
         loop {
-            if span.level == level {
+            if span.level() == level {
                 return Ok(node);
             }
             let NodeEntries::Inner(children) = &mut node.entries else {
@@ -727,8 +751,8 @@ impl<T: Clone> RadixTree<T> {
             let slot = span.slot(index);
             span = span.child(slot);
             node = children
-                .get_or_try_insert(slot, || Ok(reservation.take(span.level)?.into()))?
-                .unshare(span.level, reservation)?;
+                .get_or_try_insert(slot, || Ok(reservation.take(span.level())?.into()))?
+                .unshare(span.level(), reservation)?;
         }
     }
 
@@ -740,7 +764,7 @@ impl<T: Clone> RadixTree<T> {
     ) -> Result<(&mut Entries<T>, usize), NotEnough> {
         self.grow(height_for(index), reservation)?;
         match &mut self.descend(0, index, reservation)?.entries {
-            NodeEntries::Leaf(values) => Ok((values, Span::root(1).slot(index))),
+            NodeEntries::Leaf(values) => Ok((values, Span::LEAF.slot(index))),
             NodeEntries::Inner(_) => Err(NotEnough), // Never: at level 0 are leaves only.
         }
     }
@@ -754,9 +778,9 @@ fn occupy<'a, T: Clone>(
 ) -> Result<&'a mut Node<T>, NotEnough> {
     match entry {
         Some(node) => node,
-        None => entry.insert(reservation.take(span.level)?.into()),
+        None => entry.insert(reservation.take(span.level())?.into()),
     }
-    .unshare(span.level, reservation)
+    .unshare(span.level(), reservation)
 }
 
 /// Takes everything in [first, last] out from below `entry`, and returns it below one node. With `is_known`, there is something.
@@ -798,7 +822,7 @@ fn copy_outside<T: Clone>(
     reservation: &mut NodeReservation<T>,
 ) -> Result<NodeRef<T>, NotEnough> {
     let wanted = span.slots(first, last);
-    let mut rest = reservation.take(span.level)?;
+    let mut rest = reservation.take(span.level())?;
     match (&node.entries, &mut rest.entries) {
         (NodeEntries::Leaf(from), NodeEntries::Leaf(to)) => to.clone_from(from, !wanted),
         (NodeEntries::Inner(from), NodeEntries::Inner(to)) => {
@@ -826,9 +850,9 @@ fn split<T: Clone>(
     reservation: &mut NodeReservation<T>,
 ) -> Result<Option<NodeRef<T>>, NotEnough> {
     let wanted = span.slots(first, last);
-    match &mut node.unshare(span.level, reservation)?.entries {
+    match &mut node.unshare(span.level(), reservation)?.entries {
         NodeEntries::Leaf(from) => {
-            let mut removed = reservation.take(span.level)?;
+            let mut removed = reservation.take(span.level())?;
             if let NodeEntries::Leaf(to) = &mut removed.entries {
                 for slot in slots(from.present() & wanted) {
                     let value = from.update(slot, Option::take);
@@ -849,7 +873,7 @@ fn split<T: Clone>(
             if is_one {
                 return take(wanted.trailing_zeros() as usize, reservation);
             }
-            let mut removed = reservation.take(span.level)?;
+            let mut removed = reservation.take(span.level())?;
             if let NodeEntries::Inner(to) = &mut removed.entries {
                 for slot in slots(wanted) {
                     let child = take(slot, reservation)?;

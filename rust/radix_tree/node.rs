@@ -224,7 +224,7 @@ impl<T: Clone> NodeRef<T> {
             *self = NodeRef::from(copy);
         }
         let node = self.get_mut().ok_or(NotEnough)?; // Never: it is ours alone by now.
-        *node.settled.get_mut() = false;
+        node.unsettle();
         Ok(node)
     }
 }
@@ -334,6 +334,11 @@ impl<T> Node<T> {
     /// Whether a leaf is settled.
     pub(super) fn settled(&self) -> &Atomic<bool> {
         &self.settled
+    }
+
+    /// Makes a leaf one that is not settled.
+    pub(super) fn unsettle(&mut self) {
+        *self.settled.get_mut() = false;
     }
 
     /// Whether this is no settled leaf.
