@@ -77,6 +77,8 @@ pub(crate) struct Slots {
     /// Set when there was no place for more of these. What the amap holds can't be trusted from then on, so
     /// each access through it gets a SIGBUS.
     pub(crate) lost: bool,
+    /// Whether zeroes that all share may be mapped where there is no anon: they have been, by a fault.
+    pub(crate) has_mapped_zeroes: bool,
     /// Whether what was taken out, as core mm has cleared it, can still be in a TLB, see [`Self::is_unflushed`].
     unflushed: bool,
 }
@@ -103,6 +105,8 @@ pub(crate) struct Amap {
     sharing: Sharing,
     /// Pages that are created through this amap belong to this anon_vma.
     anon_vma: Arc<AnonVma>,
+    /// Whether a fork has made it share something with another amap.
+    is_forked: Atomic<bool>,
     #[pin]
     slots: Mutex<Slots>,
 }
@@ -120,12 +124,14 @@ impl Amap {
                 id: AmapId(NEXT_ID.fetch_add(1, Relaxed)),
                 sharing,
                 anon_vma,
+                is_forked: Atomic::new(false),
                 slots <- new_mutex!(
                     Slots {
                         anons: RadixTree::new(),
                         replacing: Replacing::NONE,
                         discards: Discards::NONE,
                         lost: false,
+                        has_mapped_zeroes: false,
                         unflushed: false,
                     },
                     "amap"
@@ -150,6 +156,17 @@ impl Amap {
     /// The anon_vma of new pages.
     pub(crate) fn anon_vma(&self) -> &Arc<AnonVma> {
         &self.anon_vma
+    }
+
+    /// Whether who writes where no page table has a page is likely to need a new one: not after a fork, by which a child gets pages that
+    /// its page tables don't have, nor where others fill shared memory.
+    pub(crate) fn lacks_what_is_not_mapped(&self) -> bool {
+        self.sharing == Sharing::Private && !self.is_forked.load(Relaxed)
+    }
+
+    /// Notes that a fork makes it share something with another amap.
+    pub(crate) fn set_forked(&self) {
+        self.is_forked.store(true, Relaxed);
     }
 
     /// The lock, to tie data outside the amap to it.

@@ -113,10 +113,14 @@ impl Anon {
     /// # Errors
     ///
     /// [`ENOMEM`]; [`ENOSPC`] if no device memory is left. May sleep if `flags` allow it.
-    pub(crate) fn zeroed(anon_vma: Arc<AnonVma>, index: Index, flags: Flags) -> Result<ARef<Self>> {
+    pub(crate) fn zeroed(
+        anon_vma: &Arc<AnonVma>,
+        index: Index,
+        flags: Flags,
+    ) -> Result<ARef<Self>> {
         loop {
             let page = pool::alloc(flags | __GFP_ZERO)?;
-            if let Some(anon) = Self::new(page, anon_vma.clone(), index, flags)? {
+            if let Some(anon) = Self::new(page, anon_vma, index, flags)? {
                 return Ok(anon);
             }
         }
@@ -125,7 +129,7 @@ impl Anon {
     /// An anon that owns `page`; `None` if the page has failed when it was nobody's yet. [`ENOMEM`].
     fn new(
         page: OwnedPage,
-        anon_vma: Arc<AnonVma>,
+        anon_vma: &Arc<AnonVma>,
         index: Index,
         flags: Flags,
     ) -> Result<Option<ARef<Self>>> {
@@ -322,20 +326,33 @@ fn upgrade(owner: NonNull<c_void>) -> Option<ARef<Anon>> {
     is_live.then(|| unsafe { ARef::from_raw(anon) })
 }
 
+/// Frees an anon.
+///
+/// # Safety
+///
+/// It must come from [`Anon::new`], and have no reference any more.
+#[inline(never)]
+unsafe fn free(anon: NonNull<Anon>) {
+    // SAFETY: The caller promises that it is there, and that it is done with.
+    unsafe { anon.as_ref() }.end_lookups();
+    // SAFETY: `end_lookups` ended the lookups, so the box that was leaked in `new` is ours again. It stays pinned until it is dropped.
+    drop(unsafe { Pin::new_unchecked(KBox::from_raw(anon.as_ptr())) });
+}
+
 // SAFETY: `inc_ref` increments `refs`, and the anon is freed only when `refs` drops to zero.
 unsafe impl AlwaysRefCounted for Anon {
+    #[inline]
     fn inc_ref(&self) {
         self.refs.inc();
     }
 
+    #[inline]
     unsafe fn dec_ref(anon: NonNull<Self>) {
         // SAFETY: The caller gives up a reference, so the anon is live until here.
         let this = unsafe { anon.as_ref() };
         if this.refs.dec_and_test() {
-            this.end_lookups();
-            // SAFETY: The last reference has gone, and `end_lookups` ended the lookups, so the box that was
-            // leaked in `new` is ours again. It stays pinned until it is dropped.
-            drop(unsafe { Pin::new_unchecked(KBox::from_raw(anon.as_ptr())) });
+            // SAFETY: The last reference has gone.
+            unsafe { free(anon) };
         }
     }
 }

@@ -309,7 +309,13 @@ impl Links {
     }
 
     /// Whether the VMA is in the tree of `anon_vma`. Takes O(log links).
+    #[inline]
     pub(crate) fn contains(&self, anon_vma: &Arc<AnonVma>) -> bool {
+        // Most have one.
+        if let InlineVec::One(one) = &self.links {
+            let is_it = |link: &Link| Arc::ptr_eq(&link.anon_vma, anon_vma);
+            return one.as_ref().is_some_and(is_it);
+        }
         Self::find(&self.links, anon_vma).is_ok()
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn alloc(flags: Flags) -> Result<OwnedPage> {
         if is_marked {
             // It was marked when it was free, or right now.
             quarantine::keep(page, Kind::Software, false);
-        } else if !frame::is_leaving(page.pfn()) {
+        } else if !frame::is_leaving(&page) {
             return Ok(page);
         }
         drop(guard);

@@ -272,7 +272,7 @@ impl Spot {
                     page.index() == self.index && Arc::ptr_eq(page.anon_vma(), amap.anon_vma())
                 };
                 if !page.as_ref().is_some_and(is_for) {
-                    page = Some(Anon::zeroed(amap.anon_vma().clone(), self.index, flags)?);
+                    page = Some(Anon::zeroed(amap.anon_vma(), self.index, flags)?);
                 }
             }
             let Some(moves) = self.begin_replacing()? else {

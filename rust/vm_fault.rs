@@ -72,6 +72,12 @@ impl Vmf<'_> {
         self.flags() & bindings::fault_flag_FAULT_FLAG_WRITE != 0
     }
 
+    /// Whether an entry at the address maps a page, which is to be written.
+    pub(crate) fn has_page(&self) -> bool {
+        // SAFETY: By the invariant the fault is valid.
+        unsafe { !(*self.as_ptr()).page.is_null() }
+    }
+
     /// Whether somebody else accesses the memory for the process.
     pub(crate) fn is_remote(&self) -> bool {
         self.flags() & bindings::fault_flag_FAULT_FLAG_REMOTE != 0
@@ -81,12 +87,6 @@ impl Vmf<'_> {
     pub(crate) fn forbid_retry(&mut self) {
         // SAFETY: By the invariant the fault is valid; nobody but the handler uses the flags meanwhile.
         unsafe { (*self.as_ptr()).flags &= !bindings::fault_flag_FAULT_FLAG_ALLOW_RETRY };
-    }
-
-    /// Makes sure that the address has a page table, without allocating: false if there is none.
-    pub(crate) fn install_page_table(&self) -> bool {
-        // SAFETY: By the invariant the fault is valid.
-        unsafe { helpers::anon_rmap_vmf_install_page_table(self.as_ptr()) }
     }
 
     /// Whether the entry at the address says that its page was written since the last `clear_refs`.
@@ -103,7 +103,8 @@ impl Vmf<'_> {
         unsafe { helpers::anon_rmap_vmf_empty_entries(self.as_ptr(), window.start, nr) as u64 }
     }
 
-    /// Maps `page` at the address, where no other is mapped; writable if this is for a `write`.
+    /// Maps `page` at the address, where no other is mapped; writable if this is for a `write`. Does not allocate: without a page table
+    /// the access is made again.
     pub(crate) fn insert_page(&self, page: &Page, write: bool, soft_dirty: bool) -> VmFault {
         let (vmf, page) = (self.as_ptr(), page.as_ptr());
         // SAFETY: By the invariant the fault is valid; the page is while there is a reference.

@@ -240,6 +240,7 @@ impl VmaState {
     }
 
     /// Notes that somebody uses the VMA, who can have waited for a flush.
+    #[inline]
     pub(crate) fn look_for_flush(&self, slots: &mut Slots) {
         let _ = slots.is_unflushed(self.mm_state.mm());
     }
@@ -282,6 +283,7 @@ impl VmaState {
     }
 
     /// Makes `[start, end)` what the rmap and the address space know of the VMA, and the system promise it.
+    #[cold]
     fn resize(&self, start: usize, end: usize) -> Result {
         let indices = self.base().indices(start..end)?;
         if indices.last().0 > MAX_INDEX {
@@ -497,6 +499,7 @@ impl VmaRef<'_> {
     }
 
     /// As [`Self::follow_growth`], by somebody who is not a fault.
+    #[inline]
     fn catch_up(self) -> Result {
         let Range { start, end } = self.range();
         if self.state().known_end.load(Relaxed) >= end {

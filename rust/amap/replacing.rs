@@ -33,10 +33,12 @@ impl Replacing {
     };
 
     /// Whether `index` is being replaced by another task.
+    #[inline]
     pub(crate) fn has(&self, index: Index) -> bool {
-        if self.in_use == 0 {
-            return false;
-        }
+        self.in_use > 0 && self.has_of_others(index)
+    }
+
+    fn has_of_others(&self, index: Index) -> bool {
         let current = process::current_key();
         let mut places = self.places.iter().flatten();
         places.any(|(replaced, task)| *replaced == index && *task != current)

@@ -36,7 +36,7 @@ impl Anon {
     ///
     /// As for [`Self::zeroed`]; [`EHWPOISON`] if `source` is poisoned, or turns out to be while it is
     /// copied.
-    pub(crate) fn copy_of(source: &Self, anon_vma: Arc<AnonVma>) -> Result<ARef<Self>> {
+    pub(crate) fn copy_of(source: &Self, anon_vma: &Arc<AnonVma>) -> Result<ARef<Self>> {
         loop {
             let page = pool::alloc(GFP_KERNEL_ACCOUNT)?;
             let content = source.lock();
@@ -48,7 +48,7 @@ impl Anon {
             drop(content);
             copied.inspect_err(|_| failure::report(pfn, Source::Copy))?;
             let flags = GFP_KERNEL_ACCOUNT;
-            if let Some(anon) = Self::new(page, anon_vma.clone(), source.index, flags)? {
+            if let Some(anon) = Self::new(page, anon_vma, source.index, flags)? {
                 stats::COPIES.inc();
                 return Ok(anon);
             }

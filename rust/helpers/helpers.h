@@ -105,13 +105,12 @@ enum anon_rmap_entry {
 	ANON_RMAP_ENTRY_UNKNOWN,
 };
 
-bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf);
 bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf);
 unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr);
 vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write, bool soft_dirty);
 bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf);
 bool anon_rmap_vmf_may_map_writable(const struct vm_fault *vmf);
-void anon_rmap_vmf_map_zeroes(const struct vm_fault *vmf);
+void anon_rmap_vmf_map_zeroes(struct vm_fault *vmf);
 bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf);
 bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn, bool *soft_dirty);
 void anon_rmap_set_soft_dirty(struct mm_struct *mm, unsigned long address, unsigned long pfn);

@@ -15,7 +15,7 @@
  * inserting a page at the fault's address needs no allocation. False if there
  * still is no page table.
  */
-bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf)
+static bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf)
 {
 	struct mm_struct *mm = vmf->vma->vm_mm;
 	spinlock_t *ptl;
@@ -38,7 +38,7 @@ bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf)
  * Locks the entry at the fault's address; NULL if there is no page table. To
  * be unlocked by anon_rmap_vmf_unlock_entry().
  */
-static pte_t *anon_rmap_vmf_lock_entry(const struct vm_fault *vmf, spinlock_t **ptl)
+static __always_inline pte_t *anon_rmap_vmf_lock_entry(const struct vm_fault *vmf, spinlock_t **ptl)
 {
 	pmd_t pmd;
 
@@ -120,8 +120,6 @@ static bool anon_rmap_vmf_take_uffd_wp(const struct vm_fault *vmf)
 	spinlock_t *ptl;
 	pte_t *pte;
 
-	if (!userfaultfd_wp(vmf->vma))
-		return false;
 	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
 	if (!pte)
 		return false;
@@ -141,45 +139,38 @@ static pte_t anon_rmap_pte_mkwrite(pte_t pte, const struct vm_area_struct *vma)
 	return pte_mkdirty(pte);
 }
 
-/* What an entry of a page is to say besides. */
-struct anon_rmap_entry_bits {
-	bool write;
-	bool soft_dirty;
-	bool uffd_wp;
-};
-
 /*
- * Makes the entry at the fault's address, of @page, say @bits too. False if no page is mapped there; *@result is the fault's if
- * another is.
+ * Makes the entry at the fault's address, of @page, writable and dirty if @write,
+ * and say the rest. Returns 0 if no page is mapped there, else the fault's result.
  */
-static bool anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct page *page, struct anon_rmap_entry_bits bits,
-				       vm_fault_t *result)
+static vm_fault_t anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct page *page, bool write,
+					     bool soft_dirty, bool uffd_wp)
 {
 	struct vm_area_struct *vma = vmf->vma;
+	vm_fault_t result = 0;
 	pte_t *pte, entry;
 	spinlock_t *ptl;
-	bool is_mapped;
 
 	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
 	if (!pte)
-		return false;
+		return 0;
 	entry = ptep_get(pte);
-	is_mapped = pte_present(entry);
-	if (is_mapped) {
-		if (bits.soft_dirty)
+	if (pte_present(entry)) {
+		if (soft_dirty)
 			entry = pte_mksoft_dirty(entry);
-		if (bits.uffd_wp)
+		if (uffd_wp)
 			entry = pte_mkuffd(pte_wrprotect(entry));
-		else if (bits.write && !(pte_uffd(entry) && userfaultfd_wp(vma)))
+		else if (write && !(pte_uffd(entry) && userfaultfd_wp(vma)))
 			entry = anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma);
-		if (WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page)))
-			*result = VM_FAULT_SIGBUS;
-		else
+		result = VM_FAULT_SIGBUS;
+		if (!WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page))) {
 			/* Other processors may have the old entry: they fault, and find this one. */
 			set_pte_at(vma->vm_mm, vmf->address, pte, entry);
+			result = VM_FAULT_NOPAGE;
+		}
 	}
 	anon_rmap_vmf_unlock_entry(ptl);
-	return is_mapped;
+	return result;
 }
 
 /*
@@ -191,19 +182,27 @@ static bool anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct page *
  * stays: the access is made again, and core mm ends it. One of userfaultfd's
  * write-protection goes on as a bit of the entry, as in finish_fault(); then the
  * entry stays read-only, and core mm resolves the write when it is made again.
+ *
+ * Without a page table the access is made again, too: core mm has allocated one
+ * without our locks, where there was none.
  */
 vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write, bool soft_dirty)
 {
-	struct anon_rmap_entry_bits bits = { .write = write, .soft_dirty = soft_dirty };
-	vm_fault_t result = VM_FAULT_NOPAGE;
+	vm_fault_t result;
+	bool uffd_wp;
 
+	if (!anon_rmap_vmf_install_page_table(vmf))
+		return VM_FAULT_NOPAGE;
 	/* As page_mkwrite() finds it, unless somebody has zapped it right now. */
-	if (vmf->page == page && anon_rmap_vmf_change_entry(vmf, page, bits, &result))
-		return result;
-	bits.uffd_wp = anon_rmap_vmf_take_uffd_wp(vmf);
+	if (vmf->page == page) {
+		result = anon_rmap_vmf_change_entry(vmf, page, write, soft_dirty, false);
+		if (result)
+			return result;
+	}
+	uffd_wp = userfaultfd_wp(vmf->vma) && anon_rmap_vmf_take_uffd_wp(vmf);
 	result = vmf_insert_page_mkwrite(vmf, page, false);
-	if (result == VM_FAULT_NOPAGE && (bits.uffd_wp || write || soft_dirty))
-		anon_rmap_vmf_change_entry(vmf, page, bits, &result);
+	if (result == VM_FAULT_NOPAGE && (uffd_wp || write || soft_dirty))
+		return anon_rmap_vmf_change_entry(vmf, page, write, soft_dirty, uffd_wp) ?: VM_FAULT_NOPAGE;
 	return result;
 }
 
@@ -242,12 +241,14 @@ bool anon_rmap_vmf_may_map_writable(const struct vm_fault *vmf)
  * do_anonymous_page() does: to core mm it is no page of the VMA, so it counts
  * for nobody, and a write comes to pfn_mkwrite().
  */
-void anon_rmap_vmf_map_zeroes(const struct vm_fault *vmf)
+void anon_rmap_vmf_map_zeroes(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 	spinlock_t *ptl;
 	pte_t *pte;
 
+	if (!anon_rmap_vmf_install_page_table(vmf))
+		return;
 	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
 	if (!pte)
 		return;

@@ -205,9 +205,10 @@ pub(super) fn end_offline() {
     LEAVING.1.store(0, Relaxed);
 }
 
-/// Whether the page in frame `pfn`, which is new, must be given back.
-pub(super) fn is_leaving(pfn: u64) -> bool {
-    (LEAVING.0.load(Relaxed)..LEAVING.1.load(Relaxed)).contains(&pfn)
+/// Whether `page`, which is new, must be given back.
+pub(super) fn is_leaving(page: &Page) -> bool {
+    let end = LEAVING.1.load(Relaxed);
+    end > 0 && (LEAVING.0.load(Relaxed)..end).contains(&page.pfn())
 }
 
 /// Whether the driver has still to do with what is in frame `pfn`: its `struct page` has to stay. What is only [signed](sign) is used when

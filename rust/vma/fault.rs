@@ -38,7 +38,10 @@ use crate::{
         self,
         ChargeTo, //
     },
-    radix_tree::NodeReservation,
+    radix_tree::{
+        Item,
+        NodeReservation, //
+    },
     stats,
     vm_fault::{
         VmFault,
@@ -166,16 +169,20 @@ impl Fault<'_> {
         };
         // Who writes to the memory of another process is not charged for it.
         let _charged = ChargeTo::unless_current(self.state.mm_state().mm());
+        if self.write && !self.vmf.has_page() && self.state.amap().lacks_what_is_not_mapped() {
+            // One look less. If there is no memory for it, it may still not be needed.
+            let anon = self.zeroed().ok();
+            reservation.page = anon.map(|anon| (anon, Origin::Zeroes));
+        }
         loop {
             match self.look(&mut reservation) {
                 Look::Done(result) => return Ok(End::Done(result)),
                 Look::Wait(wait) => return Ok(End::Wait(wait)),
                 Look::NeedDiscards => self.state.amap().finish_discards()?,
                 Look::NeedPage(origin) => {
-                    let anon_vma = self.state.amap().anon_vma().clone();
                     let anon = match &origin {
-                        Origin::Zeroes => Anon::zeroed(anon_vma, self.index, GFP_KERNEL_ACCOUNT)?,
-                        Origin::Copy(source) => match Anon::copy_of(source, anon_vma) {
+                        Origin::Zeroes => self.zeroed()?,
+                        Origin::Copy(source) => match self.copy_of(source) {
                             // Another thread has replaced it meanwhile.
                             Err(error) if error == EHWPOISON && !self.is_held(source) => continue,
                             result => result?,
@@ -195,6 +202,14 @@ impl Fault<'_> {
         }
     }
 
+    fn zeroed(&self) -> Result<ARef<Anon>> {
+        Anon::zeroed(self.state.amap().anon_vma(), self.index, GFP_KERNEL_ACCOUNT)
+    }
+
+    fn copy_of(&self, source: &Anon) -> Result<ARef<Anon>> {
+        Anon::copy_of(source, self.state.amap().anon_vma())
+    }
+
     /// Whether the amap holds `anon` at the index.
     fn is_held(&self, anon: &Anon) -> bool {
         let slots = self.state.amap().lock();
@@ -205,34 +220,43 @@ impl Fault<'_> {
     fn look(&self, reservation: &mut FaultReservation) -> Look {
         let amap = self.state.amap();
         let mut slots = amap.lock();
+        self.state.look_for_flush(&mut slots);
         if let Some(refusal) = self.refusal(&slots) {
             return refusal;
         }
-        let Some(slot) = slots.anons.get(self.index.0) else {
-            return self.fill(slots, reservation);
-        };
-        let anon = slot.value.anon();
-        let may_be_written = || anon.lock().may_be_written(self.vmf);
-        if !self.write
-            || amap.sharing() == Sharing::Shared
-            || (slot.is_exclusive() && may_be_written())
-        {
-            if self.write {
-                slot.unsettle();
+        loop {
+            let Some(slot) = slots.anons.get(self.index.0) else {
+                return self.fill(slots, reservation);
+            };
+            if self.write && amap.sharing() == Sharing::Private && !self.may_be_written(&slot) {
+                let source = slot.value.anon();
+                return self.copy(slots, source, reservation);
             }
-            if let Err(need) = self.link(&mut slots, anon.anon_vma(), reservation) {
+            let anon_vma = slot.value.anon_vma();
+            if self.is_linked(&slots, anon_vma) {
+                if self.write {
+                    slot.unsettle();
+                }
+                let look = self.map(slot.value, self.write);
+                if !self.write && matches!(look, Look::Done(RETRY)) {
+                    self.map_around(&slots);
+                }
+                return look;
+            }
+            let anon_vma = anon_vma.clone();
+            if let Err(need) = self.link(&mut slots, &anon_vma, &mut reservation.link) {
                 return need;
             }
-            let look = self.map(&slots, &anon, self.write);
-            if !self.write && matches!(look, Look::Done(RETRY)) {
-                self.map_around(&slots);
-            }
-            return look;
         }
-        self.copy(slots, anon, reservation)
+    }
+
+    /// Whether the page may be written where it is, in private memory.
+    fn may_be_written(&self, slot: &Item<'_, Share>) -> bool {
+        slot.is_exclusive() && slot.value.lock().may_be_written(self.vmf)
     }
 
     /// Why the fault can't go on with the amap as it is, if it can't.
+    #[inline]
     fn refusal(&self, slots: &Slots) -> Option<Look> {
         let links = match self.state.links(slots) {
             Some(links) if !slots.lost => links,
@@ -264,15 +288,17 @@ impl Fault<'_> {
         if process::is_dumping_core() {
             return Look::Done(SIGBUS);
         }
+        let is_private = amap.sharing() == Sharing::Private;
         // Others could not be told when somebody writes to shared memory.
-        if !self.write && amap.sharing() == Sharing::Private && self.vmf.may_map_zeroes() {
+        if !self.write && is_private && self.vmf.may_map_zeroes() {
+            slots.has_mapped_zeroes = true;
             return self.map_zeroes(&slots);
         }
-        let Some((anon, Origin::Zeroes)) = &reservation.page else {
+        let FaultReservation { page, nodes, link } = reservation;
+        let Some((anon, Origin::Zeroes)) = page else {
             return Look::NeedPage(Origin::Zeroes);
         };
-        let anon = anon.clone();
-        if self.vmf.maps_zeroes() {
+        if slots.has_mapped_zeroes && self.vmf.maps_zeroes() {
             slots = match self.unmap(slots) {
                 Ok(slots) => slots,
                 Err(look) => return look,
@@ -281,15 +307,14 @@ impl Fault<'_> {
                 return Look::Done(RETRY);
             }
         }
-        if let Err(need) = self.link(&mut slots, anon.anon_vma(), reservation) {
+        if let Err(need) = self.link(&mut slots, anon.anon_vma(), link) {
             return need;
         }
-        match self.put(&mut slots, anon.clone(), reservation) {
+        match self.put(&mut slots, anon.clone(), nodes) {
             // Who has asked for memory (`mlock()`) is going to write to it.
             Ok(_) => {
-                let is_private = amap.sharing() == Sharing::Private;
                 let write = self.write || (is_private && self.vmf.may_map_writable());
-                self.map(&slots, &anon, write)
+                self.map(anon, write)
             }
             Err(need) => need,
         }
@@ -297,10 +322,10 @@ impl Fault<'_> {
 
     /// Maps zeroes for reading, where the amap holds nothing. No anon stands for them, so nothing there can fail.
     fn map_zeroes(&self, slots: &Slots) -> Look {
-        if self.vmf.install_page_table() {
-            self.vmf.map_zeroes();
+        self.vmf.map_zeroes();
+        if !slots.anons.is_empty() {
+            self.map_around(slots);
         }
-        self.map_around(slots);
         Look::Done(RETRY)
     }
 
@@ -367,9 +392,9 @@ impl Fault<'_> {
                 return Err(Look::Done(RETRY));
             }
         }
-        self.link(&mut slots, anon.anon_vma(), reservation)?;
-        let old = self.put(&mut slots, anon.clone(), reservation)?;
-        let look = self.map(&slots, &anon, self.write);
+        self.link(&mut slots, anon.anon_vma(), &mut reservation.link)?;
+        let old = self.put(&mut slots, anon.clone(), &mut reservation.nodes)?;
+        let look = self.map(&anon, self.write);
         drop(slots);
         drop(old);
         Ok(look)
@@ -380,13 +405,20 @@ impl Fault<'_> {
         &self,
         slots: &mut Slots,
         anon: ARef<Anon>,
-        reservation: &mut FaultReservation,
+        nodes: &mut NodeReservation<Share>,
     ) -> Result<Option<Share>, Look> {
         let index = self.index.0;
         slots
             .anons
-            .insert(index, Share::new(anon), &mut reservation.nodes)
+            .insert(index, Share::new(anon), nodes)
             .map_err(|_| Look::NeedNodes(slots.anons.nodes_for_insert(index)))
+    }
+
+    /// Whether a walk from a page of `anon_vma` finds the VMA.
+    #[inline]
+    fn is_linked(&self, slots: &Slots, anon_vma: &Arc<AnonVma>) -> bool {
+        let links = self.state.links(slots);
+        links.is_some_and(|links| links.contains(anon_vma))
     }
 
     /// Makes sure that a walk from a page of `anon_vma` finds the VMA.
@@ -394,17 +426,16 @@ impl Fault<'_> {
         &self,
         slots: &mut Slots,
         anon_vma: &Arc<AnonVma>,
-        reservation: &mut FaultReservation,
+        reservation: &mut Option<LinkReservation>,
     ) -> Result<(), Look> {
-        self.state.look_for_flush(slots);
+        if self.is_linked(slots, anon_vma) {
+            return Ok(());
+        }
         let Some(links) = self.state.links_mut(slots) else {
             return Err(Look::Done(SIGBUS));
         };
-        if links.contains(anon_vma) {
-            return Ok(());
-        }
         let needs = links.needs();
-        match reservation.link.take() {
+        match reservation.take() {
             None => Err(Look::NeedLink(needs)),
             Some(reservation) => links
                 .link(anon_vma, reservation)
@@ -412,29 +443,22 @@ impl Fault<'_> {
         }
     }
 
-    /// Installs the page table entry for `anon`, which the amap holds at the index and which the VMA
+    /// Installs the page table entry for `anon`, which the amap, under its lock, holds at the index and which the VMA
     /// is linked for; writable if this is for a `write`, for which the amap's leaf is no longer settled.
-    fn map(&self, _slots: &Slots, anon: &Anon, write: bool) -> Look {
-        // Core mm has allocated a page table without our locks, where there was none.
-        if !self.vmf.install_page_table() {
-            return Look::Done(RETRY);
+    fn map(&self, anon: &Anon, write: bool) -> Look {
+        let mut content = anon.lock();
+        if !content.may_be_mapped() {
+            return Look::Done(HWPOISON);
         }
-        let result = {
-            let mut content = anon.lock();
-            if !content.may_be_mapped() {
-                return Look::Done(HWPOISON);
-            }
-            if content.is_migrating() {
-                return Look::Wait(Wait::new(anon));
-            }
-            if write {
-                content.set_exclusive(true);
-            }
-            // By the amap's rule the entry maps no other page.
-            let (page, soft_dirty) = (content.page(), content.is_soft_dirty());
-            self.vmf.insert_page(page, write, soft_dirty)
-        };
-        Look::Done(result)
+        if content.is_migrating() {
+            return Look::Wait(Wait::new(anon));
+        }
+        if write {
+            content.set_exclusive(true);
+        }
+        // By the amap's rule the entry maps no other page.
+        let (page, soft_dirty) = (content.page(), content.is_soft_dirty());
+        Look::Done(self.vmf.insert_page(page, write, soft_dirty))
     }
 
     /// Maps, for reading, the pages around the fault that are there and can be had at once. Who accesses the memory of another process

@@ -123,6 +123,8 @@ impl VmaMut<'_> {
             true => KVVec::new(),
             false => parent.give_up_exclusivity(indices)?,
         };
+        parent.amap().set_forked();
+        child.set_forked();
         parent.amap().share_range(indices, child)?;
         for index in pinned {
             if let Err(error) = parent.copy_to_child(index, child) {
@@ -173,7 +175,7 @@ impl VmaState {
         let Some(anon) = self.amap().lock().anon(index) else {
             return Ok(());
         };
-        let copy = match Anon::copy_of(&anon, child.anon_vma().clone()) {
+        let copy = match Anon::copy_of(&anon, child.anon_vma()) {
             // Nobody can use it, so that the child inherits it makes no difference to the parent. If it is kept, who writes to it
             // is refused, too, until one of them is left.
             Err(error) if error == EHWPOISON => {

@@ -132,9 +132,13 @@ impl VmaState {
                     return Err(error);
                 }
             }
-            if source.amap().lock().lost {
-                self.amap().lock().lost = true;
-            }
+            let (lost, has_mapped_zeroes) = {
+                let slots = source.amap().lock();
+                (slots.lost, slots.has_mapped_zeroes)
+            };
+            let mut slots = self.amap().lock();
+            slots.lost |= lost;
+            slots.has_mapped_zeroes |= has_mapped_zeroes;
         }
         self.end_move();
         // Those of the source were not all for what was moved.
