@@ -208,8 +208,11 @@ impl VmaState {
         VmaOpen::of(self, vmas).is_some_and(|vma| vma.is_write_locked())
     }
 
-    /// Whether the current task is zapping page table entries of `pages` for the driver's own ends.
+    /// Whether the current task, which is not known for it, is zapping page table entries of `pages` for the driver's own ends.
     pub(crate) fn is_own_zap(&self, pages: Pages) -> bool {
+        if !self.mm_state.rmap_mm().may_be_zapped_by_current() {
+            return false;
+        }
         if self.rmap.family().is_walked_by_current() {
             return true;
         }

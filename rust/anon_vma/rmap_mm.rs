@@ -39,6 +39,8 @@ pub(crate) struct RmapMm {
     last_failure: Atomic<u64>,
     /// The [key](process::current_key) of a task that is [zapping](Self::zap_for_driver); 0 if there is none.
     zapper: Atomic<usize>,
+    /// How many others do so at this time.
+    other_zappers: Atomic<usize>,
     /// What linking VMAs has not needed and unlinking them has left, for those to come.
     #[pin]
     surplus: SpinLock<[Surplus; Self::SURPLUS]>,
@@ -55,6 +57,7 @@ impl RmapMm {
             exiting: Atomic::new(false),
             last_failure: Atomic::new(0),
             zapper: Atomic::new(0),
+            other_zappers: Atomic::new(0),
             surplus <- new_spinlock!([Surplus::NONE; Self::SURPLUS], "anon_rmap_surplus"),
         });
         Arc::pin_init(new, GFP_KERNEL_ACCOUNT)
@@ -109,14 +112,25 @@ impl RmapMm {
     }
 
     /// Calls `zap`, which clears page table entries for the driver's own ends and does nothing else, so that the mmu notifier
-    /// finds out [at once](Self::is_zapped_by_current). If another task does so at this time, it has to look for the reason.
+    /// finds out [at once](Self::is_zapped_by_current). If another task does so at this time, it [has to](Self::may_be_zapped_by_current)
+    /// look for the reason.
     pub(crate) fn zap_for_driver(&self, zap: impl FnOnce()) {
         let key = process::current_key();
         let is_noted = self.zapper.cmpxchg(0, key, Relaxed).is_ok();
+        if !is_noted {
+            self.other_zappers.fetch_add(1, Relaxed);
+        }
         zap();
         if is_noted {
             self.zapper.store(0, Relaxed);
+        } else {
+            self.other_zappers.fetch_sub(1, Relaxed);
         }
+    }
+
+    /// Whether the current task can be zapping for the driver's own ends without [being known](Self::is_zapped_by_current) for it.
+    pub(crate) fn may_be_zapped_by_current(&self) -> bool {
+        self.other_zappers.load(Relaxed) > 0
     }
 
     /// Whether the current task is known to zap for the driver's own ends. It can do so without being known.

@@ -2,6 +2,7 @@
 
 //! Where core mm is clearing page table entries of an mm: faults there have to wait.
 
+use super::notifier::Cleared;
 use crate::{
     index::Pages,
     process,
@@ -59,42 +60,46 @@ impl Clearings {
 
     /// Whether core mm is clearing the page table entry of `address`. To be asked under the lock of the amap
     /// concerned, which [`Self::begin`] is followed by.
+    #[inline]
     pub(crate) fn is_clearing(&self, address: usize) -> Option<Wait> {
         if self.nr.load(Relaxed) == 0 {
             return None;
         }
+        self.find(address)
+    }
+
+    fn find(&self, address: usize) -> Option<Wait> {
         let chunks = self.chunks.lock();
         chunks.has(address).then(|| Wait::new(self))
     }
 
-    /// Notes that core mm is about to clear the page table entries of `pages`; `key` is the notification's. The caller must
-    /// hold no lock of the driver.
+    /// Notes that core mm is about to clear the page table entries of `pages`, beginning with those of `first`; `key` is the
+    /// notification's. The caller must hold no lock of the driver.
     ///
     /// It then takes the lock of each amap concerned once: whoever has it afterwards finds out.
-    pub(crate) fn begin(&self, key: usize, pages: Pages) {
-        let mut room = None;
-        loop {
-            {
-                let mut chunks = self.chunks.lock();
-                if let Some(room) = room.take() {
-                    chunks.add_room(room);
-                }
-                if chunks.begin(key, pages) {
-                    break;
-                }
-            }
+    pub(super) fn begin(&self, key: usize, pages: Pages, first: Option<Cleared>) {
+        while !self.try_begin(key, pages, first.clone()) {
             match KBox::new(Chunk::NONE, GFP_ATOMIC | __GFP_NOWARN) {
-                Ok(new) => room = Some(new),
+                Ok(room) => self.chunks.lock().add_room(room),
                 // Until one of many others ends, which waits for nobody.
                 Err(_) => fsleep(Delta::from_millis(1)),
             }
         }
-        self.nr.fetch_add(1, Relaxed);
     }
 
-    /// Whether the notification with this key clears something, and has not been [nested](Self::begin) in another
-    /// one of the current task.
-    pub(crate) fn get(&self, key: usize) -> Option<Clearing> {
+    /// As [`Self::begin`], if there is room at once, and whatever locks the caller holds but that of an amap.
+    pub(super) fn try_begin(&self, key: usize, pages: Pages, first: Option<Cleared>) -> bool {
+        // What the current task has begun before is counted already.
+        let is_only = self.nr.load(Relaxed) == 0;
+        let has_begun = self.chunks.lock().begin(key, pages, first, is_only);
+        if has_begun {
+            self.nr.fetch_add(1, Relaxed);
+        }
+        has_begun
+    }
+
+    /// What the notification with this key clears, and what of that comes first; to be asked once. `None` if it is nothing.
+    pub(super) fn get(&self, key: usize) -> Option<(Clearing, Option<Cleared>)> {
         if self.nr.load(Relaxed) == 0 {
             return None;
         }
@@ -104,7 +109,7 @@ impl Clearings {
     /// Ends what [`Self::begin`] began.
     pub(crate) fn end(&self, key: usize) {
         self.nr.fetch_sub(1, Relaxed);
-        self.chunks.lock().end(key);
+        let _ended = self.chunks.lock().end(key);
         wake(self);
     }
 }
@@ -119,13 +124,24 @@ struct Chunk {
 }
 
 /// A clearing that is under way.
-#[derive(Clone, Copy)]
 struct CurrentClearing {
     key: usize,
     pages: Pages,
+    first: Option<Cleared>,
     /// The [key](process::current_key) of the task that clears.
     task: usize,
     what: Clearing,
+}
+
+impl CurrentClearing {
+    /// Whether it is that of the notification with this key.
+    fn has_key(key: usize) -> impl Fn(&Option<Self>) -> bool {
+        move |clearing| {
+            clearing
+                .as_ref()
+                .is_some_and(|clearing| clearing.key == key)
+        }
+    }
 }
 
 impl Chunk {
@@ -133,7 +149,7 @@ impl Chunk {
     const ROOM: usize = 16;
 
     const NONE: Self = Self {
-        clearings: [None; Self::ROOM],
+        clearings: [const { None }; Self::ROOM],
         more: None,
     };
 }
@@ -150,9 +166,9 @@ impl Chunks {
         self.all().any(|clearing| clearing.pages.contain(address))
     }
 
-    fn get(&self, key: usize) -> Option<Clearing> {
-        let clearing = self.all().find(|clearing| clearing.key == key);
-        clearing.map(|clearing| clearing.what)
+    fn get(&mut self, key: usize) -> Option<(Clearing, Option<Cleared>)> {
+        let clearing = self.find_mut(CurrentClearing::has_key(key))?.as_mut()?;
+        Some((clearing.what, clearing.first.take()))
     }
 
     /// The first room for which `condition` holds.
@@ -169,10 +185,10 @@ impl Chunks {
         }
     }
 
-    /// False if there is no room.
-    fn begin(&mut self, key: usize, pages: Pages) -> bool {
+    /// False if there is no room. With `is_only`, the current task has begun no other.
+    fn begin(&mut self, key: usize, pages: Pages, first: Option<Cleared>, is_only: bool) -> bool {
         let task = process::current_key();
-        let nested = self.all().any(|clearing| clearing.task == task);
+        let nested = !is_only && self.all().any(|clearing| clearing.task == task);
         let what = if nested {
             Clearing::Nested
         } else {
@@ -181,6 +197,7 @@ impl Chunks {
         let new = CurrentClearing {
             key,
             pages,
+            first,
             task,
             what,
         };
@@ -189,13 +206,9 @@ impl Chunks {
             .is_some()
     }
 
-    fn end(&mut self, key: usize) {
-        let is_this = |clearing: &Option<CurrentClearing>| {
-            clearing.is_some_and(|clearing| clearing.key == key)
-        };
-        if let Some(clearing) = self.find_mut(is_this) {
-            *clearing = None;
-        }
+    /// What is returned is to be dropped without the lock.
+    fn end(&mut self, key: usize) -> Option<CurrentClearing> {
+        self.find_mut(CurrentClearing::has_key(key))?.take()
     }
 
     fn add_room(&mut self, mut room: KBox<Chunk>) {
@@ -209,27 +222,35 @@ mod tests {
     use super::*;
     use kernel::page::PAGE_SIZE;
 
+    fn begin(chunks: &mut Chunks, key: usize, pages: Pages) -> bool {
+        chunks.begin(key, pages, None, false)
+    }
+
+    fn get(chunks: &mut Chunks, key: usize) -> Option<Clearing> {
+        chunks.get(key).map(|(what, _)| what)
+    }
+
     #[test]
     fn a_clearing_is_found_by_its_key_whatever_its_range() {
         let mut chunks = Chunks::NONE;
-        assert!(chunks.begin(1, Pages::at(10 * PAGE_SIZE)));
+        assert!(begin(&mut chunks, 1, Pages::at(10 * PAGE_SIZE)));
         assert!(chunks.has(10 * PAGE_SIZE) && !chunks.has(11 * PAGE_SIZE));
-        assert_eq!(chunks.get(1), Some(Clearing::All));
-        assert_eq!(chunks.get(2), None);
+        assert_eq!(get(&mut chunks, 1), Some(Clearing::All));
+        assert_eq!(get(&mut chunks, 2), None);
         chunks.end(1);
         assert!(!chunks.has(10 * PAGE_SIZE));
-        assert_eq!(chunks.get(1), None);
+        assert_eq!(get(&mut chunks, 1), None);
     }
 
     #[test]
     fn a_clearing_within_another_of_the_task_discards_nothing() {
         let mut chunks = Chunks::NONE;
-        assert!(chunks.begin(1, Pages::at(10 * PAGE_SIZE)));
-        assert!(chunks.begin(2, Pages::ALL));
+        assert!(begin(&mut chunks, 1, Pages::at(10 * PAGE_SIZE)));
+        assert!(begin(&mut chunks, 2, Pages::ALL));
         assert!(chunks.has(5000 * PAGE_SIZE));
-        assert_eq!(chunks.get(2), Some(Clearing::Nested));
+        assert_eq!(get(&mut chunks, 2), Some(Clearing::Nested));
         chunks.end(2);
-        assert_eq!(chunks.get(1), Some(Clearing::All));
+        assert_eq!(get(&mut chunks, 1), Some(Clearing::All));
         assert!(!chunks.has(5000 * PAGE_SIZE));
     }
 
@@ -238,17 +259,17 @@ mod tests {
         let mut chunks = Chunks::NONE;
         let many = 3 * Chunk::ROOM;
         for key in 0..many {
-            while !chunks.begin(key, Pages::at(key * PAGE_SIZE)) {
+            while !begin(&mut chunks, key, Pages::at(key * PAGE_SIZE)) {
                 chunks.add_room(KBox::new(Chunk::NONE, GFP_KERNEL)?);
             }
         }
         for key in 0..many {
-            assert!(chunks.has(key * PAGE_SIZE) && chunks.get(key).is_some());
+            assert!(chunks.has(key * PAGE_SIZE) && get(&mut chunks, key).is_some());
             chunks.end(key);
-            assert!(!chunks.has(key * PAGE_SIZE) && chunks.get(key).is_none());
+            assert!(!chunks.has(key * PAGE_SIZE) && get(&mut chunks, key).is_none());
         }
         // What was made room for is used again.
-        assert!((0..many).all(|key| chunks.begin(key, Pages::ALL)));
+        assert!((0..many).all(|key| begin(&mut chunks, key, Pages::ALL)));
         Ok(())
     }
 }

@@ -40,7 +40,10 @@ use crate::{
     index::Pages,
     operations::Operations, //
 };
-use core::ops::Deref;
+use core::{
+    iter::successors,
+    ops::Deref, //
+};
 use kernel::{
     bindings,
     error::{
@@ -219,29 +222,36 @@ fn begin(mm_state: &MmState, range: &bindings::mmu_notifier_range) -> Result {
     }
     match event {
         Event::Unmap => begin_unmapping(&mut mm_state.vmas().lock(), range, touched),
-        Event::Clear => {
-            let is_ours = is_ours(&mm_state.vmas().lock(), touched);
-            if is_ours {
-                begin_clearing(mm_state, range, touched);
-            }
-        }
+        Event::Clear => begin_clearing(mm_state, range, touched),
     }
     Ok(())
 }
 
-/// Makes faults wait in what is going to be cleared.
+/// Makes faults wait in what is going to be cleared, if that is ours.
 fn begin_clearing(mm_state: &MmState, range: &bindings::mmu_notifier_range, touched: Pages) {
-    mm_state.clearings().begin(key(range), touched);
-    let vmas = mm_state.vmas().lock();
-    let mut rest = Some(touched);
-    while let Some((state, part)) = rest.and_then(|rest| next_cleared(&vmas, rest)) {
+    let (first, has_begun) = {
+        let vmas = mm_state.vmas().lock();
+        let Some(first) = ours(&vmas, touched) else {
+            return;
+        };
+        let has_begun = mm_state
+            .clearings()
+            .try_begin(key(range), touched, first.clone());
+        (first, has_begun)
+    };
+    if !has_begun {
+        mm_state
+            .clearings()
+            .begin(key(range), touched, first.clone());
+    }
+    for cleared in cleared_from(mm_state, first, touched) {
+        let (state, pages) = (cleared.state, cleared.pages);
         // Whoever looked before is through with its page table entry now; whoever looks later waits.
         drop(state.amap().lock());
-        if state.amap().sharing() == Sharing::Private && state.is_sealed(&vmas) {
+        if cleared.stays && state.amap().sharing() == Sharing::Private {
             // What the entries say goes with them, and the content stays.
-            state.note_soft_dirty(part);
+            state.note_soft_dirty(pages);
         }
-        rest = touched.behind(part);
     }
 }
 
@@ -271,25 +281,16 @@ fn end(mm_state: &MmState, range: &bindings::mmu_notifier_range) {
         return;
     }
     // What start has noted.
-    let Some(clearing) = mm_state.clearings().get(key(range)) else {
+    let Some((clearing, first)) = mm_state.clearings().get(key(range)) else {
         return;
     };
-    let Ok(cleared) = Pages::of(range.start..range.end) else {
-        return;
-    };
-    let next = |rest: Pages| {
-        let vmas = mm_state.vmas().lock();
-        let (state, part) = next_cleared(&vmas, rest)?;
-        let stays = state.amap().sharing() == Sharing::Shared || state.is_sealed(&vmas);
-        Some((state.clone(), part, stays))
-    };
-    let mut found: Option<(Arc<VmaState>, Pages, bool)> = next(cleared);
-    while let Some((state, part, stays)) = found {
-        if clearing == Clearing::All && !stays {
-            // The pages are freed here, without a lock.
-            discard(&state, part);
+    if let (Clearing::All, Ok(touched)) = (clearing, Pages::of(range.start..range.end)) {
+        for cleared in cleared_from(mm_state, first, touched) {
+            if !cleared.stays {
+                // The pages are freed here, without a lock.
+                discard(&cleared.state, cleared.pages);
+            }
         }
-        found = cleared.behind(part).and_then(next);
     }
     mm_state.clearings().end(key(range));
 }
@@ -322,13 +323,60 @@ fn key(range: &bindings::mmu_notifier_range) -> usize {
     core::ptr::from_ref(range) as usize
 }
 
-/// Whether core mm is really clearing entries of one of our VMAs in `range`, known to be there or not.
-fn is_ours(vmas: &Vmas, range: Pages) -> bool {
-    let mut known = vmas.overlapping(range).peekable();
-    match known.peek() {
-        Some(_) => known.any(|(covered, state)| is_cleared(vmas, state, covered, range)),
-        None => is_growth(vmas, range),
+/// A VMA of the device whose entries core mm is really clearing.
+#[derive(Clone)]
+pub(super) struct Cleared {
+    state: Arc<VmaState>,
+    /// Where.
+    pages: Pages,
+    /// Whether the content stays.
+    stays: bool,
+}
+
+impl Cleared {
+    /// What is being cleared in `range` of the VMA with `state`, which is known to cover `covered`; `None` if nothing is.
+    fn new(vmas: &Vmas, state: &Arc<VmaState>, covered: Pages, range: Pages) -> Option<Self> {
+        let pages = covered.common(range)?;
+        if state.is_write_locked(vmas) || state.is_own_zap(pages) {
+            return None;
+        }
+        Some(Self {
+            state: state.clone(),
+            pages,
+            stays: state.amap().sharing() == Sharing::Shared || state.is_sealed(vmas),
+        })
     }
+
+    /// The first in `range`. Core mm holds the mmap lock or the VMA's lock, so the answer stays the same until the clearing has
+    /// ended, but for what the VMA is known to have grown by: nothing has been mapped there.
+    fn first_in(vmas: &Vmas, range: Pages) -> Option<Self> {
+        vmas.overlapping(range)
+            .find_map(|(covered, state)| Self::new(vmas, state, covered, range))
+    }
+}
+
+/// The first VMA of the device whose entries core mm is really clearing in `range`; within, `None` if that is only what one has grown
+/// by. `None` if there is none.
+fn ours(vmas: &Vmas, range: Pages) -> Option<Option<Cleared>> {
+    let mut known = vmas.overlapping(range).peekable();
+    if known.peek().is_none() {
+        return is_growth(vmas, range).then_some(None);
+    }
+    known
+        .find_map(|(covered, state)| Cleared::new(vmas, state, covered, range))
+        .map(Some)
+}
+
+/// All in `range`, of which `first` is the first one. Takes the lock of the VMAs between them.
+fn cleared_from(
+    mm_state: &MmState,
+    first: Option<Cleared>,
+    range: Pages,
+) -> impl Iterator<Item = Cleared> + '_ {
+    successors(first, move |before| {
+        let rest = range.behind(before.pages)?;
+        Cleared::first_in(&mm_state.vmas().lock(), rest)
+    })
 }
 
 /// Whether one of our VMAs has grown into `pages`, of which none is known to be ours. Core mm holds a lock that keeps a VMA
@@ -340,22 +388,6 @@ fn is_growth(vmas: &Vmas, pages: Pages) -> bool {
     };
     let grown = before.and_then(|(_, state)| VmaOpen::of(state, vmas));
     grown.is_some_and(|vma| (vma.range().end >> PAGE_SHIFT) as u64 > pages.first())
-}
-
-/// The first VMA of the device in `range` whose entries core mm is really clearing, and the part of the range that
-/// it has. Core mm holds the mmap lock or the VMA's lock, so the answer stays the same until the clearing has
-/// ended, but for what the VMA is known to have grown by: nothing has been mapped there.
-fn next_cleared(vmas: &Vmas, range: Pages) -> Option<(&Arc<VmaState>, Pages)> {
-    let mut overlapping = vmas.overlapping(range);
-    let (covered, state) =
-        overlapping.find(|(covered, state)| is_cleared(vmas, state, *covered, range))?;
-    Some((state, covered.common(range)?))
-}
-
-/// Whether core mm is really clearing what is in `range` of a VMA, which is known to cover `covered`.
-fn is_cleared(vmas: &Vmas, state: &VmaState, covered: Pages, range: Pages) -> bool {
-    let part = covered.common(range);
-    !state.is_write_locked(vmas) && part.is_some_and(|part| !state.is_own_zap(part))
 }
 
 /// Takes what core mm has cleared of a VMA out of its amap.
