@@ -490,7 +490,7 @@ impl Links {
 impl Drop for Links {
     /// Unlinks the VMA from all trees. Must not run under the lock of an anon_vma.
     fn drop(&mut self) {
-        for link in self.links.drain_all() {
+        while let Some(link) = self.links.pop() {
             link.unlink();
         }
     }

@@ -478,7 +478,9 @@ impl VmaState {
             self.end_move();
         }
         let _links = self.links.access_mut(&mut self.amap().lock()).take();
-        if self.amap().sharing() == Sharing::Private {
+        // An amap goes with the last VMA of an address space that is taken down.
+        let goes_anyway = self.mm_state.rmap_mm().is_exiting();
+        if self.amap().sharing() == Sharing::Private && !goes_anyway {
             if let Ok(indices) = self.base().indices(addresses.start..addresses.end) {
                 if self.amap().remove_range(indices).is_err() {
                     self.amap().lock().lost = true;
