@@ -66,6 +66,17 @@ pub(crate) struct Mapping {
     pub(crate) indices: Indices,
 }
 
+/// What a walk has cost so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cost {
+    /// Tree nodes visited.
+    pub(crate) nodes: u64,
+    /// VMAs in the tree.
+    pub(crate) vmas: u64,
+    /// VMAs found, which cover an index of those asked for.
+    pub(crate) mappings: u64,
+}
+
 /// A walk through a tree, in portions: it holds the tree's lock for one at a time, and needs no memory but this.
 ///
 /// Each link that is there from the first portion to the last is found once, or once more when its VMA has been split
@@ -74,12 +85,7 @@ pub(crate) struct Walk {
     range: Indices,
     position: Option<Position>,
     portion: [Option<Mapping>; Self::PORTION],
-    /// Tree nodes visited so far.
-    pub(crate) nodes: u64,
-    /// VMAs in the tree.
-    pub(crate) vmas: u64,
-    /// VMAs found so far, which cover an index of those asked for.
-    pub(crate) mappings: u64,
+    pub(crate) cost: Cost,
     /// Whether the last portion has been found.
     pub(crate) is_over: bool,
     /// How many VMAs were in the tree at the start.
@@ -87,8 +93,8 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Links that are found at a time.
-    const PORTION: usize = 32;
+    /// Links that are found at a time. Most pages have one.
+    const PORTION: usize = 8;
 
     /// A walk that is to find what covers a part of `range`.
     pub(crate) fn new(range: Indices) -> Self {
@@ -97,9 +103,7 @@ impl Walk {
             range,
             position: None,
             portion: [const { None }; Self::PORTION],
-            nodes: 0,
-            vmas: 0,
-            mappings: 0,
+            cost: Cost::default(),
             is_over: false,
             vmas_at_start: 0,
         }
@@ -107,7 +111,7 @@ impl Walk {
 
     /// Whether more has been found than was there at the start: others link VMAs as fast as this goes on.
     pub(crate) fn is_chasing(&self) -> bool {
-        self.mappings > 2 * self.vmas_at_start + Self::PORTION as u64
+        self.cost.mappings > 2 * self.vmas_at_start + Self::PORTION as u64
     }
 
     /// The next portion, to be taken out one by one. Takes O(log n + k), and the square of the first for each
@@ -133,11 +137,11 @@ impl Walk {
                     self.is_over = true;
                     break;
                 }
-                self.mappings += 1;
+                self.cost.mappings += 1;
             }
             self.position = found.resume_position().or(self.position);
-            self.nodes += found.visited() as u64;
-            self.vmas = tree.len() as u64;
+            self.cost.nodes += found.visited() as u64;
+            self.cost.vmas = tree.len() as u64;
             stats::WALK_NODES.add(found.visited() as u64);
         }
         self.portion.iter_mut().map_while(Option::take)

@@ -13,7 +13,7 @@
 
 use crate::{
     anon::Anon,
-    anon_vma::Walk,
+    anon_vma::Cost,
     failure::{
         self,
         Failure,
@@ -74,16 +74,15 @@ pub(crate) mod soft_offline;
 /// Nothing has changed then.
 pub(crate) fn poison(anon: &Anon, failure: Failure) -> Result {
     let _under_way = UnderWay::begin();
-    let record = poisoned::RecordReservation::new(failure.clone())?;
-    let marked = mark(anon, &failure, record).inspect_err(|_| anon.take_mark())?;
-    follow_up(anon, marked, &failure, policy::early_kill());
+    let record = poisoned::RecordReservation::new(failure)?;
+    let marked = mark(anon, record).inspect_err(|_| anon.take_mark())?;
+    follow_up(anon, marked, policy::early_kill());
     Ok(())
 }
 
 /// A failure of what is at a place, for which all memory has been reserved.
 pub(crate) struct PoisonReservation {
     spot: Spot,
-    failure: Failure,
     record: poisoned::RecordReservation,
 }
 
@@ -91,9 +90,8 @@ impl PoisonReservation {
     /// Reserves what failing the page at `spot` needs; [`ENOMEM`].
     pub(crate) fn new(spot: Spot, failure: Failure) -> Result<Self> {
         Ok(Self {
-            record: poisoned::RecordReservation::new(failure.clone())?,
+            record: poisoned::RecordReservation::new(failure)?,
             spot,
-            failure,
         })
     }
 
@@ -104,25 +102,21 @@ impl PoisonReservation {
     ///
     /// Those of [`Spot::with_page`], and [`EHWPOISON`] if the page is poisoned already.
     pub(crate) fn poison_in_advance(self) -> Result {
-        let Self {
-            spot,
-            failure,
-            record,
-        } = self;
+        let Self { spot, record } = self;
         let _under_way = UnderWay::begin();
-        let marked = |anon: &Anon| Ok((anon.into(), mark(anon, &failure, record)?));
+        let marked = |anon: &Anon| Ok((anon.into(), mark(anon, record)?));
         let ((anon, marked), is_new) = spot.with_page(marked)?;
         let anon: ARef<Anon> = anon;
         if is_new {
             // It is mapped nowhere, and nobody needs to be told.
             stats::POISONINGS.inc();
         } else {
-            follow_up(&anon, marked, &failure, policy::early_kill());
+            follow_up(&anon, marked, policy::early_kill());
         }
         Ok(())
     }
 
-    /// As the function [`poison`], for the page that is there now, with the `policy` that is given; returns its frame.
+    /// As the function [`poison`], for the page that is there now, with the `policy` that is given; returns where, and its frame.
     ///
     /// # Errors
     ///
@@ -130,18 +124,14 @@ impl PoisonReservation {
     /// * [`EHWPOISON`]: the page is poisoned already.
     ///
     /// Nothing has changed then.
-    pub(crate) fn poison(self, policy: EarlyKill) -> Result<u64> {
-        let Self {
-            spot,
-            failure,
-            record,
-        } = self;
+    pub(crate) fn poison(self, policy: EarlyKill) -> Result<(Spot, u64)> {
+        let Self { mut spot, record } = self;
         let _under_way = UnderWay::begin();
         // With the amap locked nobody replaces what is there.
-        let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, &failure, record)?)))?;
+        let (anon, marked) = spot.with(|anon| Ok((anon.into(), mark(anon, record)?)))?;
         let anon: ARef<Anon> = anon;
-        follow_up(&anon, marked, &failure, policy);
-        Ok(marked.pfn)
+        follow_up(&anon, marked, policy);
+        Ok((spot, marked.pfn))
     }
 }
 
@@ -174,12 +164,16 @@ struct Marked {
     pfn: u64,
     /// The [number](poisoned::RecordReservation::number) of the failure.
     number: u64,
+    kind: Poison,
+    source: Source,
+    action: MfAction,
     /// Whether it was poisoned by a drill of the kernel's own before.
     was_drill: bool,
 }
 
 /// Marks the page of `anon` as poisoned: from now on nobody maps it any more, unless it is kept. Errors as those of [`poison`].
-fn mark(anon: &Anon, failure: &Failure, record: poisoned::RecordReservation) -> Result<Marked> {
+fn mark(anon: &Anon, record: poisoned::RecordReservation) -> Result<Marked> {
+    let failure = record.failure();
     let mut content = anon.lock();
     let pfn = content.pfn();
     let was_drill = content.is_kernels_drill();
@@ -198,27 +192,30 @@ fn mark(anon: &Anon, failure: &Failure, record: poisoned::RecordReservation) -> 
     if !is_new {
         return Err(EHWPOISON);
     }
-    content.set_poison(Some(failure.kind));
+    let marked = Marked {
+        pfn,
+        number: record.number(),
+        kind: failure.kind,
+        source: failure.source,
+        action: failure.action,
+        was_drill,
+    };
+    content.set_poison(Some(marked.kind));
     // Before anybody can undo the drill.
     content.take_mark();
-    let number = record.number();
     poisoned::insert(pfn, anon.index(), record);
     // Before anything else is done to the page.
-    event::action(pfn, anon.index(), failure.into(), failure.source);
-    Ok(Marked {
-        pfn,
-        number,
-        was_drill,
-    })
+    event::action(pfn, anon.index(), marked.kind.into(), marked.source);
+    Ok(marked)
 }
 
 /// Puts the frame of `anon`, which is mapped nowhere unless it is kept, out of use if it has to be. The caller must hold no lock.
-fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
-    match failure.kind {
+fn put_out_of_use(anon: &Anon, marked: Marked) {
+    match marked.kind {
         Poison::Kept => (),
         Poison::Simulated => anon.take_mark(),
         Poison::Hardware => {
-            let cause = match failure.source {
+            let cause = match marked.source {
                 Source::HardOffline => quarantine::Cause::Software,
                 _ => quarantine::Cause::Hardware,
             };
@@ -231,17 +228,17 @@ fn put_out_of_use(anon: &Anon, marked: Marked, failure: &Failure) {
 }
 
 /// What comes after [`mark`]: takes the page of `anon` away from those who map it, unless it is kept, and tells them, as `policy` says.
-fn follow_up(anon: &Anon, marked: Marked, failure: &Failure, policy: EarlyKill) {
+fn follow_up(anon: &Anon, marked: Marked, policy: EarlyKill) {
     let Marked { pfn, number, .. } = marked;
     stats::POISONINGS.inc();
-    if failure.kind != Poison::Kept {
-        show_in_stats(&rmap::unmap(anon));
+    if marked.kind != Poison::Kept {
+        show_in_stats(rmap::unmap(anon));
     }
     // Not before: who is told must not be able to read the page any more, unless it is kept.
     let _ = rmap::holders(anon, |mm, place| {
         // What moves during the walk is found at two places.
         if mm.is_first_hit_by(number) {
-            let victim = Victim::of(mm, place.address, failure.action, policy);
+            let victim = Victim::of(mm, place.address, marked.action, policy);
             event::hit(pfn, &place, victim.as_ref());
             poisoned::add_holder(pfn, number, place);
             if let Some(victim) = victim {
@@ -250,7 +247,7 @@ fn follow_up(anon: &Anon, marked: Marked, failure: &Failure, policy: EarlyKill) 
         }
         Ok(())
     });
-    put_out_of_use(anon, marked, failure);
+    put_out_of_use(anon, marked);
 }
 
 /// The thread that would be signalled at once by a failure, and how; none if that can wait for an access.
@@ -277,7 +274,7 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<RBTree<Place, Notice>> {
     Ok(hits)
 }
 
-fn show_in_stats(walk: &Walk) {
+fn show_in_stats(walk: Cost) {
     stats::LAST_WALK_NODES.set(walk.nodes);
     stats::LAST_WALK_VMAS.set(walk.vmas);
     stats::LAST_WALK_MAPPINGS.set(walk.mappings);

@@ -8,6 +8,7 @@ use crate::{
         Place, //
     },
     index::Index,
+    inline_vec::InlineVec,
     loading::Loading,
     stats, //
 };
@@ -50,7 +51,7 @@ pub(crate) struct Record {
     /// How many processes held the page when it was poisoned.
     pub(crate) hit: u64,
     /// These, but no more than [`MAX_HOLDERS`].
-    pub(crate) holders: KVVec<Place>,
+    pub(crate) holders: InlineVec<Place>,
 }
 
 /// Holders that are named for one page; all are counted.
@@ -87,13 +88,18 @@ impl RecordReservation {
                 number: FAILURES.fetch_add(1, Relaxed) + 1,
                 since: 0,
                 hit: 0,
-                holders: KVVec::with_capacity(8, GFP_KERNEL_ACCOUNT)?,
+                holders: InlineVec::new(),
             },
         })
     }
 }
 
 impl RecordReservation {
+    /// How the page fails.
+    pub(crate) fn failure(&self) -> &Failure {
+        &self.record.failure
+    }
+
     /// The number that the failure will have: greater than zero, and that of no other.
     pub(crate) fn number(&self) -> u64 {
         self.record.number
@@ -123,7 +129,7 @@ pub(crate) fn insert(pfn: u64, index: Index, reservation: RecordReservation) {
 /// `place`. If there is no memory, it is only counted. O(log n), and now and then the holders recorded before. The caller must hold no
 /// lock.
 pub(crate) fn add_holder(pfn: u64, number: u64, place: Place) {
-    let mut room: KVVec<Place> = KVVec::new();
+    let mut room: InlineVec<Place> = InlineVec::new();
     loop {
         let mut poisoned = POISONED.lock();
         let Some(record) = record_of(&mut poisoned, pfn, number) else {
@@ -146,13 +152,11 @@ pub(crate) fn add_holder(pfn: u64, number: u64, place: Place) {
             return;
         }
         drop(poisoned);
-        if room
-            .reserve(2 * len, GFP_KERNEL_ACCOUNT | __GFP_NOWARN)
-            .is_err()
-        {
-            count_holder(pfn, number);
-            return;
-        }
+        let more = (2 * len).max(8);
+        let Ok(more) = InlineVec::with_capacity(more, GFP_KERNEL_ACCOUNT | __GFP_NOWARN) else {
+            return count_holder(pfn, number);
+        };
+        room = more;
     }
 }
 

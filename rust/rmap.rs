@@ -26,6 +26,7 @@ use crate::{
             RmapVma,
             Zap, //
         },
+        Cost,
         Mapping,
         Walk, //
     },
@@ -58,12 +59,12 @@ use kernel::{
 ///
 /// Takes O(log n + k): n VMAs in the tree, k that cover the index, whatever others do meanwhile. Allocates nothing. Sleeps; takes the lock of the family's
 /// walks and `i_mmap`, for one portion at a time, so the caller must hold no lock of the driver.
-pub(crate) fn unmap(anon: &Anon) -> Walk {
+pub(crate) fn unmap(anon: &Anon) -> Cost {
     unmap_each(anon, |_| ())
 }
 
 /// As [`unmap`]; calls `unmapped` for the VMAs that mapped the page, with `i_mmap` locked.
-pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Walk {
+pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Cost {
     let index = anon.index();
     // It stays what it is, by the state that the caller has set.
     let pfn = anon.lock().pfn();
@@ -98,7 +99,7 @@ pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Wal
     if was_soft_dirty {
         anon.lock().set_soft_dirty();
     }
-    walk
+    walk.cost
 }
 
 /// Takes the zeroes that all share out of the page table at `index` of a VMA, if they are mapped there. Does nothing if the VMA
@@ -139,7 +140,8 @@ impl Unflushed {
     fn wait(self) {
         const LOOKS: usize = 200;
 
-        for mm in self.0.iter().flatten() {
+        // They are in the first places.
+        for mm in self.0.iter().map_while(Option::as_ref) {
             for _ in 0..LOOKS {
                 if !mm.is_unflushed() {
                     break;

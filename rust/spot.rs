@@ -49,6 +49,7 @@ use kernel::{
 };
 
 /// A page of a process that a VMA of the device covers.
+#[derive(Clone)]
 pub(crate) struct Spot {
     process: process::Id,
     state: Arc<VmaState>,
@@ -219,7 +220,8 @@ impl Spot {
         Place::of_process(Some(self.process.clone()), mm, self.address())
     }
 
-    fn address(&self) -> usize {
+    /// The address.
+    pub(crate) fn address(&self) -> usize {
         self.state.base().address(self.index)
     }
 
@@ -232,7 +234,7 @@ impl Spot {
     /// * [`ENODATA`]: there is no page, since nobody has touched it.
     /// * [`EINTR`] if the current task is being killed.
     /// * Those of `f`.
-    pub(crate) fn with<R>(mut self, f: impl FnOnce(&Anon) -> Result<R>) -> Result<R> {
+    pub(crate) fn with<R>(&mut self, f: impl FnOnce(&Anon) -> Result<R>) -> Result<R> {
         loop {
             {
                 let slots = self.state.amap().lock();
@@ -241,7 +243,7 @@ impl Spot {
                     return f(slot.value);
                 }
             }
-            self = self.again()?;
+            *self = self.clone().again()?;
         }
     }
 

@@ -20,7 +20,8 @@ void anon_rmap_journal_wait(struct file *file, struct poll_table_struct *table)
 
 void anon_rmap_journal_wake(void)
 {
-	wake_up_interruptible_poll(&anon_rmap_journal_waiters, EPOLLIN | EPOLLRDNORM);
+	if (wq_has_sleeper(&anon_rmap_journal_waiters))
+		wake_up_interruptible_poll(&anon_rmap_journal_waiters, EPOLLIN | EPOLLRDNORM);
 }
 
 bool anon_rmap_seq_trylock(struct seq_file *seq)

@@ -89,28 +89,25 @@ pub(super) fn poison_all(
     spots: KVVec<Spot>,
     source: Source,
     kind: impl Fn(usize) -> Poison,
-    mut done: impl FnMut(Place, u64),
+    mut done: impl FnMut(&Spot, u64),
 ) -> Result {
     if spots.len() > MAX_PAGES {
         return Err(E2BIG);
     }
     let mut prepared = KVVec::with_capacity(spots.len(), GFP_KERNEL_ACCOUNT)?;
     for (i, spot) in spots.into_iter().enumerate() {
-        let (place, failure) = (spot.place(), Failure::at(&spot, source, kind(i)));
-        prepared.push(
-            (place, PoisonReservation::new(spot, failure)?),
-            GFP_KERNEL_ACCOUNT,
-        )?;
+        let failure = Failure::at(&spot, source, kind(i));
+        prepared.push(PoisonReservation::new(spot, failure)?, GFP_KERNEL_ACCOUNT)?;
     }
     // Once for all: a file is read for it.
     let policy = policy::early_kill();
     let mut poisoned = false;
     let mut refused = None;
-    for (place, failure) in prepared {
+    for failure in prepared {
         match failure.poison(policy) {
-            Ok(pfn) => {
+            Ok((spot, pfn)) => {
                 poisoned = true;
-                done(place, pfn);
+                done(&spot, pfn);
             }
             Err(error) => {
                 refused.get_or_insert(error);
@@ -251,9 +248,10 @@ pub(crate) fn poison_random(
     pages.truncate(count);
     let mut places = chosen.values_mut();
     let simulated = |_| Poison::Simulated;
-    poison_all(pages, Source::PoisonRandom, simulated, |place, pfn| {
+    poison_all(pages, Source::PoisonRandom, simulated, |spot, pfn| {
         // There is one for each of them.
         if let Some(chosen) = places.next() {
+            let place = spot.place();
             *chosen = Some(Chosen { place, pfn });
         }
     })?;

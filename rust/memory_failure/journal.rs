@@ -8,7 +8,6 @@
 use super::kill::Code;
 use crate::{
     failure::{
-        Failure,
         Place,
         Poison, //
         Source,
@@ -43,9 +42,9 @@ pub(crate) enum PageEvent {
     SoftOffline,
 }
 
-impl From<&Failure> for PageEvent {
-    fn from(failure: &Failure) -> Self {
-        match failure.kind {
+impl From<Poison> for PageEvent {
+    fn from(kind: Poison) -> Self {
+        match kind {
             Poison::Simulated => Self::Poison,
             Poison::Kept => Self::Keep,
             Poison::Hardware => Self::HwPoison,

@@ -89,7 +89,7 @@ pub(crate) fn poison_untouched(range: Range<usize>) -> Result<usize> {
 pub(crate) fn unpoison(range: Range<usize>) -> Result<usize> {
     let mut count = 0;
     let mut refused = None;
-    for spot in Spot::in_range(&process::Id::current()?, range, Wanted::Poisoned)? {
+    for mut spot in Spot::in_range(&process::Id::current()?, range, Wanted::Poisoned)? {
         let given_back = spot
             .with(|anon| Ok(anon.into()))
             .and_then(|anon: ARef<Anon>| unpoison_anon(&anon, Source::Ioctl));
@@ -118,8 +118,8 @@ pub(crate) fn poisoned(range: Range<usize>) -> Result<KVVec<(usize, Poison)>> {
         Err(error) if error == ENODATA || error == ENOENT => return Ok(pages),
         spots => spots?,
     };
-    for spot in spots {
-        let address = spot.place().address;
+    for mut spot in spots {
+        let address = spot.address();
         match spot.with(|anon| Ok(anon.lock().poison())) {
             Ok(Some(kind)) => pages.push((address, kind), GFP_KERNEL_ACCOUNT)?,
             // It has been given back, or the memory unmapped, meanwhile.
