@@ -528,6 +528,21 @@ impl<T: Clone> RadixTree<T> {
         }
     }
 
+    /// Puts what `make` makes at `index`, if nothing is there and that takes no node: its leaf is this tree's alone. O(h).
+    pub(crate) fn fill(&mut self, index: u64, make: impl FnOnce() -> T) -> bool {
+        let Some(leaf) = self.own_leaf(index) else {
+            return false;
+        };
+        let is_filled = match &mut leaf.entries {
+            NodeEntries::Leaf(values) => values.fill_empty(Span::LEAF.slot(index), make),
+            NodeEntries::Inner(_) => false, // Never: it is a leaf.
+        };
+        if is_filled {
+            leaf.unsettle();
+        }
+        is_filled
+    }
+
     /// The number of nodes that [`RadixTree::remove_range`] of [first, last] takes: O(64 h).
     ///
     /// At most 2 h - 1; none if the range holds everything or nothing.
@@ -965,6 +980,21 @@ mod tests {
         assert!(tree.get(1).is_none() && tree.get(1 << 50).is_none());
         assert_eq!(tree.insert(63, 5, &mut reservation), Ok(Some(63)));
         assert_eq!(tree.nodes_for_insert(62), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn only_what_is_empty_and_unshared_is_filled() -> Result<(), AllocError> {
+        let (mut tree, _) = tree_of(&[0, 64])?;
+        tree.settle(0, 64, |_, _| true);
+        assert!(!tree.fill(64, || 1) && !tree.fill(128, || 1));
+        assert_eq!(tree.next_unsettled(0, u64::MAX), None);
+        assert!(tree.fill(65, || 65));
+        assert_eq!(tree.next_unsettled(0, u64::MAX), Some((64, 65)));
+        let clone = tree.clone();
+        assert!(!tree.fill(1, || 1));
+        drop(clone);
+        assert!(holds(&tree, &[0, 64, 65]));
         Ok(())
     }
 

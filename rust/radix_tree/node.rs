@@ -95,6 +95,15 @@ impl<E> Entries<E> {
         self.entry[slot].write(value)
     }
 
+    /// Fills `slot` with what `make` makes; false if it is not empty.
+    pub(super) fn fill_empty(&mut self, slot: usize, make: impl FnOnce() -> E) -> bool {
+        let is_empty = !self.is_present(slot);
+        if is_empty {
+            self.fill(slot, make());
+        }
+        is_empty
+    }
+
     /// Lets `change` fill, change or empty `slot`.
     pub(super) fn update<R>(&mut self, slot: usize, change: impl FnOnce(&mut Option<E>) -> R) -> R {
         let mut entry = self.take(slot);

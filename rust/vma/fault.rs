@@ -224,6 +224,9 @@ impl Fault<'_> {
         if let Some(refusal) = self.refusal(&slots) {
             return refusal;
         }
+        if let Some(look) = self.fill_at_once(&mut slots, reservation) {
+            return look;
+        }
         loop {
             let Some(slot) = slots.anons.get(self.index.0) else {
                 return self.fill(slots, reservation);
@@ -279,6 +282,17 @@ impl Fault<'_> {
             return Some(Look::Wait(Wait::new(&**self.state.amap())));
         }
         (!slots.discards.is_empty()).then_some(Look::NeedDiscards)
+    }
+
+    /// As [`Self::fill`], for a first write that finds all that it needs: `None` if this is no such.
+    fn fill_at_once(&self, slots: &mut Slots, reservation: &FaultReservation) -> Option<Look> {
+        let anon = match &reservation.page {
+            Some((anon, Origin::Zeroes)) if self.write && !slots.has_mapped_zeroes => anon,
+            _ => return None,
+        };
+        let share = || Share::new(anon.clone());
+        (self.is_linked(slots, anon.anon_vma()) && slots.anons.fill(self.index.0, share))
+            .then(|| self.map(anon, true))
     }
 
     /// Puts the reserved page into the amap, where there is none, and maps it; zeroes that all share are enough for who only reads.
