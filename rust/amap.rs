@@ -77,6 +77,8 @@ pub(crate) struct Slots {
     /// Set when there was no place for more of these. What the amap holds can't be trusted from then on, so
     /// each access through it gets a SIGBUS.
     pub(crate) lost: bool,
+    /// How often something was taken out: a VMA can have become linked for nothing.
+    pub(crate) taken_out: u64,
     /// Whether zeroes that all share may be mapped where there is no anon: they have been, by a fault.
     pub(crate) has_mapped_zeroes: bool,
     /// Whether what was taken out, as core mm has cleared it, can still be in a TLB, see [`Self::is_unflushed`].
@@ -131,6 +133,7 @@ impl Amap {
                         replacing: Replacing::NONE,
                         discards: Discards::NONE,
                         lost: false,
+                        taken_out: 0,
                         has_mapped_zeroes: false,
                         unflushed: false,
                     },
@@ -309,6 +312,7 @@ impl Slots {
         range: Indices,
         reservation: &mut NodeReservation<Share>,
     ) -> Result<RemovedRange<Share>> {
+        self.taken_out += 1;
         self.anons
             .remove_range(range.first().0, range.last().0, reservation)
             .map_err(|_| ENOMEM)

@@ -233,9 +233,11 @@ impl Link {
 pub(crate) struct Links {
     indices: Indices,
     links: InlineVec<Link>,
+    /// How often pages had been taken away from the VMA when they were pruned last.
+    pub(crate) pruned_at: u64,
 }
 
-/// What linking a VMA into one more tree takes.
+/// What linking a VMA into more trees takes.
 #[derive(Clone, Copy)]
 pub(crate) struct LinkNeeds {
     /// How many links it has.
@@ -287,6 +289,7 @@ impl Links {
         Self {
             indices,
             links: InlineVec::new(),
+            pruned_at: 0,
         }
     }
 
@@ -487,6 +490,8 @@ impl Links {
         Ok(Self {
             indices: new,
             links: room,
+            // Not all may be of use.
+            pruned_at: u64::MAX,
         })
     }
 }

@@ -274,9 +274,13 @@ impl VmaState {
         let Some(mut links) = self.links.access_mut(&mut slots).take() else {
             return;
         };
-        let indices = links.indices();
-        self.note_use(&mut links, Part::Rest, &mut slots, indices);
-        links.prune();
+        // Else each was of use when it was made, and is still.
+        if links.pruned_at != slots.taken_out {
+            links.pruned_at = slots.taken_out;
+            let indices = links.indices();
+            self.note_use(&mut links, Part::Rest, &mut slots, indices);
+            links.prune();
+        }
         *self.links.access_mut(&mut slots) = Some(links);
     }
 

@@ -406,8 +406,9 @@ impl Fault<'_> {
                 return Err(Look::Done(RETRY));
             }
         }
-        self.link(&mut slots, anon.anon_vma(), &mut reservation.link)?;
+        self.link(&mut slots, anon.anon_vma(), &mut reservation.links)?;
         let old = self.put(&mut slots, anon.clone(), &mut reservation.nodes)?;
+        slots.taken_out += 1;
         let look = self.map(&anon, self.write);
         drop(slots);
         drop(old);
