@@ -18,6 +18,7 @@ use crate::{
     },
     stats, //
 };
+use core::mem;
 use family::Family;
 use kernel::{
     new_mutex,
@@ -242,27 +243,13 @@ pub(crate) struct Links {
 pub(crate) struct LinkNeeds {
     /// How many links it has.
     pub(crate) links: usize,
+    /// How many it is to get.
+    more: usize,
     /// For how many there has to be new room; 0 if there is room.
-    room: usize,
+    pub(crate) room: usize,
 }
 
-/// What linking one VMA into one more tree needs.
-pub(crate) struct LinkReservation {
-    avc: IntervalTreeNode<Avc>,
-    room: InlineVec<Link>,
-}
-
-impl LinkReservation {
-    /// Reserves one link for a VMA with these `needs`; [`ENOMEM`].
-    pub(crate) fn new(vma: &Arc<RmapVma>, needs: LinkNeeds) -> Result<Self> {
-        Ok(Self {
-            avc: Avc::reserve(vma)?,
-            room: InlineVec::with_capacity(needs.room, GFP_KERNEL_ACCOUNT)?,
-        })
-    }
-}
-
-/// What copying all links of a VMA needs, see [`Links::split_off`].
+/// What linking a VMA into some trees needs.
 #[derive(Default)]
 pub(crate) struct LinksReservation {
     avcs: InlineVec<IntervalTreeNode<Avc>>,
@@ -270,16 +257,30 @@ pub(crate) struct LinksReservation {
 }
 
 impl LinksReservation {
-    /// Reserves `links` links for a VMA; [`ENOMEM`].
+    /// Reserves `links` links for a VMA without any; [`ENOMEM`].
     pub(crate) fn new(vma: &Arc<RmapVma>, links: usize) -> Result<Self> {
+        Self::with_room(vma, links, links)
+    }
+
+    /// Reserves links for a VMA with these `needs`; [`ENOMEM`].
+    pub(crate) fn for_more(vma: &Arc<RmapVma>, needs: LinkNeeds) -> Result<Self> {
+        Self::with_room(vma, needs.more, needs.room)
+    }
+
+    fn with_room(vma: &Arc<RmapVma>, links: usize, room: usize) -> Result<Self> {
         let mut avcs = InlineVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..links {
             let _ = avcs.push_within_capacity(Avc::reserve(vma)?);
         }
         Ok(Self {
             avcs,
-            room: InlineVec::with_capacity(links, GFP_KERNEL_ACCOUNT)?,
+            room: InlineVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?,
         })
+    }
+
+    /// Whether no link is left in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.avcs.is_empty()
     }
 }
 
@@ -298,14 +299,15 @@ impl Links {
         self.links.len()
     }
 
-    /// What one more takes. Room doubles, so that links are moved as often as there are of them, together.
-    pub(crate) fn needs(&self) -> LinkNeeds {
+    /// What some `more` take. Room doubles, so that links are moved as often as there are of them, together.
+    pub(crate) fn needs(&self, more: usize) -> LinkNeeds {
         let links = self.links.len();
         LinkNeeds {
             links,
-            room: match links < self.links.capacity() {
+            more,
+            room: match links + more <= self.links.capacity() {
                 true => 0,
-                false => 2 * links,
+                false => (2 * links).max(links + more),
             },
         }
     }
@@ -331,24 +333,28 @@ impl Links {
         links.binary_search_by_key(&Arc::as_ptr(anon_vma), |link| Arc::as_ptr(&link.anon_vma))
     }
 
-    /// Links the VMA into the tree of `anon_vma`, in which it is not. Gives the reservation back if
-    /// it has too little room for that.
+    /// Links the VMA into the tree of `anon_vma`, in which it is not. False if `reservation` has no link, or too little room for one.
     pub(crate) fn link(
         &mut self,
         anon_vma: &Arc<AnonVma>,
-        mut reservation: LinkReservation,
-    ) -> Result<(), LinkReservation> {
-        if self.links.len() == self.links.capacity() {
-            if reservation.room.capacity() <= self.links.len() {
-                return Err(reservation);
-            }
+        reservation: &mut LinksReservation,
+    ) -> bool {
+        let is_full = self.links.len() == self.links.capacity();
+        if is_full && reservation.room.capacity() <= self.links.len() {
+            return false;
+        }
+        let Some(avc) = reservation.avcs.pop() else {
+            return false;
+        };
+        if is_full {
+            let mut room = mem::take(&mut reservation.room);
             for link in self.links.drain_all() {
                 // There is room: checked above.
-                let _ = reservation.room.push_within_capacity(link);
+                let _ = room.push_within_capacity(link);
             }
-            self.links = reservation.room;
+            self.links = room;
         }
-        let avc = Avc::insert(&mut anon_vma.tree.lock(), reservation.avc, self.indices);
+        let avc = Avc::insert(&mut anon_vma.tree.lock(), avc, self.indices);
         let at = Self::find(&self.links, anon_vma).unwrap_or_else(|at| at);
         // There is room: made above.
         let _ = self
@@ -358,7 +364,7 @@ impl Links {
         if let Some(behind) = self.links.get_mut(at..) {
             behind.rotate_right(1);
         }
-        Ok(())
+        true
     }
 
     /// Notes which links a part of the VMA uses that has pages of `anon_vmas`: all if that takes long to find out.

@@ -21,7 +21,6 @@ use crate::{
         rmap_vma::RmapVma,
         AnonVma,
         LinkNeeds,
-        LinkReservation,
         Links,
         LinksReservation,
         Part, //
@@ -284,9 +283,9 @@ impl VmaState {
         *self.links.access_mut(&mut slots) = Some(links);
     }
 
-    /// Reserves what one more link `needs`; [`ENOMEM`].
-    pub(crate) fn reserve_link(&self, needs: LinkNeeds) -> Result<LinkReservation> {
-        LinkReservation::new(&self.rmap, needs)
+    /// Reserves what more links [`need`](Links::needs); [`ENOMEM`].
+    pub(crate) fn reserve_links(&self, needs: LinkNeeds) -> Result<LinksReservation> {
+        LinksReservation::for_more(&self.rmap, needs)
     }
 
     /// Makes `[start, end)` what the rmap and the address space know of the VMA, and the system promise it.

@@ -83,6 +83,11 @@ impl Content {
         }
     }
 
+    /// Whether the current task may map the page without having asked for it.
+    pub(crate) fn may_be_mapped_around(&self) -> bool {
+        self.may_be_mapped() && !self.is_migrating() && !self.is_soft_dirty()
+    }
+
     /// Whether the page may be read as a whole, to copy or to move it.
     pub(crate) fn may_be_copied(&self) -> bool {
         self.poison().is_none() && !self.has_failed()

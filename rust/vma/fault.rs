@@ -27,7 +27,7 @@ use crate::{
         family::Sharing,
         AnonVma,
         LinkNeeds,
-        LinkReservation, //
+        LinksReservation, //
     },
     contract,
     index::{
@@ -52,7 +52,10 @@ use crate::{
         Wait, //
     }, //
 };
-use core::ptr;
+use core::{
+    ops::Range,
+    ptr, //
+};
 use kernel::{
     bindings,
     page::PAGE_SHIFT,
@@ -102,7 +105,7 @@ enum Origin {
 struct FaultReservation {
     page: Option<(ARef<Anon>, Origin)>,
     nodes: NodeReservation<Share>,
-    link: Option<LinkReservation>,
+    links: Option<LinksReservation>,
 }
 
 /// What a look under the amap's lock came to.
@@ -117,8 +120,8 @@ enum Look {
     NeedPage(Origin),
     /// This many nodes of the amap's tree are needed.
     NeedNodes(usize),
-    /// A link is needed.
-    NeedLink(LinkNeeds),
+    /// Links are needed.
+    NeedLinks(LinkNeeds),
 }
 
 /// Handles a fault for `write` or for reading, with or without a page table entry being there.
@@ -165,7 +168,7 @@ impl Fault<'_> {
         let mut reservation = FaultReservation {
             page: None,
             nodes: NodeReservation::new(),
-            link: None,
+            links: None,
         };
         // Who writes to the memory of another process is not charged for it.
         let _charged = ChargeTo::unless_current(self.state.mm_state().mm());
@@ -191,12 +194,12 @@ impl Fault<'_> {
                     reservation.page = Some((anon, origin));
                 }
                 Look::NeedNodes(nodes) => reservation.nodes.reserve(nodes, GFP_KERNEL)?,
-                Look::NeedLink(needs) => {
+                Look::NeedLinks(needs) => {
                     // What it has copied since the last time it has no use for any more.
-                    if needs.links >= MANY_LINKS && needs.links.is_power_of_two() {
+                    if needs.links >= MANY_LINKS && needs.room > 0 {
                         self.state.prune_links();
                     }
-                    reservation.link = Some(self.state.reserve_link(needs)?);
+                    reservation.links = Some(self.state.reserve_links(needs)?);
                 }
             }
         }
@@ -247,8 +250,11 @@ impl Fault<'_> {
                 return look;
             }
             let anon_vma = anon_vma.clone();
-            if let Err(need) = self.link(&mut slots, &anon_vma, &mut reservation.link) {
+            if let Err(need) = self.link(&mut slots, &anon_vma, &mut reservation.links) {
                 return need;
+            }
+            if let (false, Some(links)) = (self.write, &mut reservation.links) {
+                self.link_around(&mut slots, links);
             }
         }
     }
@@ -308,7 +314,7 @@ impl Fault<'_> {
             slots.has_mapped_zeroes = true;
             return self.map_zeroes(&slots);
         }
-        let FaultReservation { page, nodes, link } = reservation;
+        let FaultReservation { page, nodes, links } = reservation;
         let Some((anon, Origin::Zeroes)) = page else {
             return Look::NeedPage(Origin::Zeroes);
         };
@@ -321,7 +327,7 @@ impl Fault<'_> {
                 return Look::Done(RETRY);
             }
         }
-        if let Err(need) = self.link(&mut slots, anon.anon_vma(), link) {
+        if let Err(need) = self.link(&mut slots, anon.anon_vma(), links) {
             return need;
         }
         match self.put(&mut slots, anon.clone(), nodes) {
@@ -441,7 +447,7 @@ impl Fault<'_> {
         &self,
         slots: &mut Slots,
         anon_vma: &Arc<AnonVma>,
-        reservation: &mut Option<LinkReservation>,
+        reservation: &mut Option<LinksReservation>,
     ) -> Result<(), Look> {
         if self.is_linked(slots, anon_vma) {
             return Ok(());
@@ -449,13 +455,81 @@ impl Fault<'_> {
         let Some(links) = self.state.links_mut(slots) else {
             return Err(Look::Done(SIGBUS));
         };
-        let needs = links.needs();
-        match reservation.take() {
-            None => Err(Look::NeedLink(needs)),
-            Some(reservation) => links
-                .link(anon_vma, reservation)
-                .map_err(|_| Look::NeedLink(needs)),
+        if reservation
+            .as_mut()
+            .is_some_and(|reservation| links.link(anon_vma, reservation))
+        {
+            return Ok(());
         }
+        let needs = links.needs(1);
+        if self.write {
+            return Err(Look::NeedLinks(needs));
+        }
+        // It takes one fault for all that is around.
+        let around = self.unlinked_around(slots, Index(0)).count();
+        let links = self.state.links(slots);
+        let needs = links.map_or(needs, |links| links.needs(around.max(1)));
+        Err(Look::NeedLinks(needs))
+    }
+
+    /// Links the VMA for what a read is going to map around, as far as that has been reserved.
+    fn link_around(&self, slots: &mut Slots, reservation: &mut LinksReservation) {
+        let mut from = Index(0);
+        while !reservation.is_empty() {
+            let Some((index, anon_vma)) = self.unlinked_around(slots, from).next() else {
+                break;
+            };
+            let anon_vma = anon_vma.clone();
+            let links = self.state.links_mut(slots);
+            if !links.is_some_and(|links| links.link(&anon_vma, reservation)) {
+                break;
+            }
+            from = Index(index.0 + 1);
+        }
+    }
+
+    /// From index `from` on, pages around the fault that can be had at once, but that the VMA is not linked for; of those in a row that
+    /// are of one anon_vma only the first.
+    fn unlinked_around<'a>(
+        &'a self,
+        slots: &'a Slots,
+        from: Index,
+    ) -> impl Iterator<Item = (Index, &'a Arc<AnonVma>)> {
+        let mut before = None;
+        let around = self.around(slots).filter(|_| !self.vmf.is_remote());
+        let around =
+            around.map(|(first, last)| slots.anons.iter_range(first.0.max(from.0), last.0));
+        around
+            .into_iter()
+            .flatten()
+            .filter_map(move |(index, slot)| {
+                let anon_vma = slot.value.anon_vma();
+                let is_new = !before.is_some_and(|before| Arc::ptr_eq(before, anon_vma));
+                before = Some(anon_vma);
+                let may_be_mapped = || {
+                    let content = slot.value.try_lock();
+                    content.is_some_and(|content| content.may_be_mapped_around())
+                };
+                (is_new && !self.is_linked(slots, anon_vma) && may_be_mapped())
+                    .then_some((Index(index), anon_vma))
+            })
+    }
+
+    /// The first and the last index of what is mapped with a read: a window in which the VMA has pages.
+    fn around(&self, slots: &Slots) -> Option<(Index, Index)> {
+        let indices = self.state.links(slots)?.indices();
+        let base = self.state.base();
+        let window = self.window();
+        // It can begin before the VMA, where there are no indices, and end behind it.
+        let start = window.start.max(base.address(indices.first()));
+        let last = base.index(window.end - 1).min(indices.last());
+        Some((base.index(start), last))
+    }
+
+    /// The addresses of that. Aligned in addresses, so that the page table is the fault's.
+    fn window(&self) -> Range<usize> {
+        let address = self.vmf.address();
+        address & !(AROUND - 1)..(address | (AROUND - 1)) + 1
     }
 
     /// Installs the page table entry for `anon`, which the amap, under its lock, holds at the index and which the VMA
@@ -485,14 +559,10 @@ impl Fault<'_> {
         let Some(links) = self.state.links(slots) else {
             return;
         };
-        let base = self.state.base();
-        let address = self.vmf.address();
-        // Aligned in addresses, so that the page table is the fault's.
-        let window = address & !(AROUND - 1)..(address | (AROUND - 1)) + 1;
-        // It can begin before the VMA, where there are no indices, and end behind it.
-        let start = window.start.max(base.address(links.indices().first()));
-        let last = base.index(window.end - 1).min(links.indices().last());
-        let first = base.index(start);
+        let Some((first, last)) = self.around(slots) else {
+            return;
+        };
+        let (base, window) = (self.state.base(), self.window());
         if !slots.anons.any_in(first.0, last.0) {
             return;
         }
@@ -521,7 +591,7 @@ impl Fault<'_> {
             let Some(content) = slot.value.try_lock() else {
                 continue;
             };
-            if !content.may_be_mapped() || content.is_migrating() || content.is_soft_dirty() {
+            if !content.may_be_mapped_around() {
                 continue;
             }
             // As in `map`; the address has the page table of the fault's.
