@@ -146,6 +146,7 @@ fn check_entries(state: &VmaState, report: &mut Report) -> Result {
                     Entry::KnownMarker => None,
                     // It stands for what nobody has written.
                     Entry::Zeroes => (slots.anons.get(index.0).is_some()
+                        || !slots.has_mapped_zeroes
                         || state.amap().sharing() == Sharing::Shared)
                         .then(|| Wrong::Entry(place())),
                     Entry::Unknown => Some(Wrong::Marker(place())),

@@ -460,8 +460,9 @@ impl VmaState {
 
     /// Ends the part of the VMA, which covered `addresses`, in everything; its page table entries are gone.
     fn close(&self, addresses: Range<usize>) {
+        let is_exiting = self.mm_state.rmap_mm().is_exiting();
         // What unmaps a VMA without having announced it would let a walk follow page tables that are freed.
-        if self.rmap.is_settled() && !self.mm_state.rmap_mm().is_exiting() {
+        if !is_exiting && self.rmap.is_settled() {
             contract::broken("a VMA was unlinked without MMU_NOTIFY_UNMAP");
         }
         let (place, registration, _last_fork, _split) = {
@@ -482,8 +483,7 @@ impl VmaState {
         }
         let _links = self.links.access_mut(&mut self.amap().lock()).take();
         // An amap goes with the last VMA of an address space that is taken down.
-        let goes_anyway = self.mm_state.rmap_mm().is_exiting();
-        if self.amap().sharing() == Sharing::Private && !goes_anyway {
+        if self.amap().sharing() == Sharing::Private && !is_exiting {
             if let Ok(indices) = self.base().indices(addresses.start..addresses.end) {
                 if self.amap().remove_range(indices).is_err() {
                     self.amap().lock().lost = true;

@@ -15,7 +15,7 @@
  * inserting a page at the fault's address needs no allocation. False if there
  * still is no page table.
  */
-static bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf)
+static __always_inline bool anon_rmap_vmf_install_page_table(struct vm_fault *vmf)
 {
 	struct mm_struct *mm = vmf->vma->vm_mm;
 	spinlock_t *ptl;

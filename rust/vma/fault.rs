@@ -265,7 +265,7 @@ impl Fault<'_> {
     }
 
     /// Why the fault can't go on with the amap as it is, if it can't.
-    #[inline]
+    #[inline(always)]
     fn refusal(&self, slots: &Slots) -> Option<Look> {
         let links = match self.state.links(slots) {
             Some(links) if !slots.lost => links,
