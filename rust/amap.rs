@@ -109,6 +109,8 @@ pub(crate) struct Amap {
     anon_vma: Arc<AnonVma>,
     /// Whether a fork has made it share something with another amap.
     is_forked: Atomic<bool>,
+    /// Whether its pages may share frames with others of the same content.
+    mergeable: Atomic<bool>,
     #[pin]
     slots: Mutex<Slots>,
 }
@@ -118,7 +120,11 @@ pub(crate) type SlotsGuard<'a> = Guard<'a, Slots, MutexBackend>;
 
 impl Amap {
     /// An empty amap; [`ENOMEM`].
-    pub(crate) fn new(sharing: Sharing, anon_vma: Arc<AnonVma>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        sharing: Sharing,
+        anon_vma: Arc<AnonVma>,
+        mergeable: bool,
+    ) -> Result<Arc<Self>> {
         static NEXT_ID: Atomic<i64> = Atomic::new(0);
 
         let new = Arc::pin_init(
@@ -127,6 +133,7 @@ impl Amap {
                 sharing,
                 anon_vma,
                 is_forked: Atomic::new(false),
+                mergeable: Atomic::new(mergeable),
                 slots <- new_mutex!(
                     Slots {
                         anons: RadixTree::new(),
@@ -154,6 +161,17 @@ impl Amap {
     /// Whether writes go to a page of one's own.
     pub(crate) fn sharing(&self) -> Sharing {
         self.sharing
+    }
+
+    /// Whether pages may share frames with others of the same content, as somebody has [said](Self::set_mergeable). Those that all who inherit
+    /// the mapping write to never do.
+    pub(crate) fn is_mergeable(&self) -> bool {
+        self.mergeable.load(Relaxed)
+    }
+
+    /// Says whether they may, from now on.
+    pub(crate) fn set_mergeable(&self, mergeable: bool) {
+        self.mergeable.store(mergeable, Relaxed);
     }
 
     /// The anon_vma of new pages.
@@ -199,6 +217,28 @@ impl Amap {
             let needed = slots
                 .anons
                 .nodes_for_remove(range.first().0, range.last().0);
+            drop(slots);
+            reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
+        }
+    }
+
+    /// Takes `anon` out, if it is there, and returns it, to be dropped without the lock. It must be mapped nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; nothing has changed then.
+    pub(crate) fn remove(&self, anon: &Anon) -> Result<Option<RemovedRange<Share>>> {
+        let index = anon.index();
+        let mut reservation = NodeReservation::new();
+        loop {
+            let mut slots = self.lock();
+            if !slots.holds(anon) {
+                return Ok(None);
+            }
+            if let Ok(removed) = slots.remove_range(Indices::one(index), &mut reservation) {
+                return Ok(Some(removed));
+            }
+            let needed = slots.anons.nodes_for_remove(index.0, index.0);
             drop(slots);
             reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
         }

@@ -35,7 +35,10 @@ use crate::{
         WordMutexGuard, //
     },
 };
-use content::Content;
+use content::{
+    Content,
+    Merged, //
+};
 use core::ptr::{
     self,
     NonNull, //
@@ -61,6 +64,7 @@ use kernel::{
 
 pub(crate) mod content;
 pub(crate) mod copy;
+pub(crate) mod merge;
 pub(crate) mod migration;
 pub(crate) mod share;
 
@@ -72,7 +76,7 @@ pub(crate) mod share;
 ///
 /// # Invariants
 ///
-/// * `frame` knows the content's page, and no other, as this anon's until the last reference goes.
+/// * `frame` knows the content's page, and no other, as this anon's until the last reference goes; or the anon has [joined](merge) others.
 /// * `shares` is the number of [`Share`](share::Share)s.
 #[pin_data]
 pub(crate) struct Anon {
@@ -82,10 +86,20 @@ pub(crate) struct Anon {
     content: WordMutex<Content>,
     anon_vma: Arc<AnonVma>,
     index: Index,
+    /// What the [scanner](crate::merge) has seen of the content last.
+    pub(crate) scanned: Scanned,
 }
 
 #[cfg(not(CONFIG_DEBUG_LOCK_ALLOC))]
-static_assert!(size_of::<Anon>() == 40);
+static_assert!(size_of::<Anon>() == 48);
+
+/// What a scanner notes of a page, to find out whether it changes.
+pub(crate) struct Scanned {
+    /// The part of a hash of the content.
+    pub(crate) checksum: Atomic<u32>,
+    /// The number of the scan in which it was, 0 for none.
+    pub(crate) scan: Atomic<u32>,
+}
 
 static CACHE: SlabCache<Anon> = SlabCache::new();
 
@@ -140,6 +154,10 @@ impl Anon {
             content <- WordMutex::new(Content::new(page), c"anon", static_lock_class!()),
             anon_vma: anon_vma.clone(),
             index,
+            scanned: Scanned {
+                checksum: Atomic::new(0),
+                scan: Atomic::new(0),
+            },
         }))?;
         // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.
         let anon = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(anon) }));
@@ -148,7 +166,7 @@ impl Anon {
         // SAFETY: The page is the anon's, and nobody replaces it yet.
         let page = unsafe { &*raw };
         // SAFETY: The anon owns the page, and forgets it when its last reference goes.
-        let has_failed = unsafe { frame::remember(page, &*anon) };
+        let has_failed = unsafe { frame::remember(page, owner_of(&anon)) };
         stats::ANONS.inc();
         if has_failed {
             let pfn = {
@@ -162,14 +180,26 @@ impl Anon {
         Ok((!has_failed && !page.is_marked()).then_some(anon))
     }
 
-    /// Locks the anon. Sleeps. Comes after the lock of an amap, before that of an anon_vma.
+    /// Locks the anon, or what it has in [common](merge) with others. Sleeps. Comes after the lock of an amap, before that of an anon_vma.
     pub(crate) fn lock(&self) -> AnonGuard<'_> {
-        self.content.lock()
+        let own = self.content.lock();
+        let Some(merged) = own.merged() else {
+            return own;
+        };
+        // SAFETY: The anon has a reference. It gives that up with both locks held, so when nobody has the second one any more.
+        let merged = unsafe { NonNull::from(&*merged).as_ref() };
+        merged.lock()
     }
 
-    /// Locks the anon if that is possible at once.
+    /// As [`Self::lock`], if that is possible at once.
     pub(crate) fn try_lock(&self) -> Option<AnonGuard<'_>> {
-        self.content.try_lock()
+        let own = self.content.try_lock()?;
+        let Some(merged) = own.merged() else {
+            return Some(own);
+        };
+        // SAFETY: As in `lock`.
+        let merged = unsafe { NonNull::from(&*merged).as_ref() };
+        merged.try_lock()
     }
 
     /// Has the frame marked as bad, with all that the kernel does then: the hardware has failed under the page, which is poisoned and
@@ -193,8 +223,8 @@ impl Anon {
         // SAFETY: Nobody replaces the page of an anon that is poisoned for good, and it stays as long as the anon does.
         let page = unsafe { &*page };
         quarantine::mark(page, cause, &marking);
-        // SAFETY: The page is this anon's, which forgets it when its last reference goes.
-        let has_failed = unsafe { frame::remember(page, self) };
+        // SAFETY: The page is the owner's, which forgets it when its last reference goes; for good, as it is poisoned.
+        let has_failed = unsafe { frame::remember(page, self.owner()) };
         quarantine::add(pfn, quarantine::Kind::Hardware);
         has_failed
     }
@@ -272,13 +302,76 @@ impl Anon {
 
     /// Takes what has gone with the last reference from where it could be found.
     fn end_lookups(&self) {
+        stats::ANONS.dec();
         let content = self.content.lock();
+        if let Some(merged) = content.merged() {
+            let _node = merged.remove(ptr::from_ref(self) as usize);
+            return;
+        }
         if content.poison().is_some() {
             poisoned::remove(content.pfn());
         }
         frame::forget(content.page());
-        stats::ANONS.dec();
     }
+}
+
+impl Anon {
+    /// What the anon's frame is remembered with. It changes when the anon joins others or leaves them.
+    fn owner(&self) -> NonNull<c_void> {
+        match self.content.lock().merged() {
+            Some(merged) => merged_owner(&merged),
+            None => owner_of(self),
+        }
+    }
+}
+
+/// What the frame of one anon is remembered with.
+fn owner_of(anon: &Anon) -> NonNull<c_void> {
+    NonNull::from(anon).cast()
+}
+
+/// What the frame of several is remembered with.
+fn merged_owner(merged: &Merged) -> NonNull<c_void> {
+    let owner = NonNull::from(merged).cast();
+    owner.map_addr(|address| address | MERGED)
+}
+
+/// Tells the one from the other.
+const MERGED: usize = 1;
+
+/// A reference to an anon in a frame that was found to be remembered with `owner` just now, unless all are about to go.
+///
+/// # Safety
+///
+/// `owner` must come from [`owner_of`] or [`merged_owner`], and what that was of must not be freed meanwhile.
+unsafe fn upgrade(owner: NonNull<c_void>) -> Option<ARef<Anon>> {
+    let address = owner.addr().get();
+    if address & MERGED == 0 {
+        // SAFETY: The caller promises that it is there.
+        return unsafe { upgrade_at(address) };
+    }
+    let merged = (address & !MERGED) as *const Merged;
+    // SAFETY: The caller promises that it is there.
+    member_from(unsafe { &*merged }, 0)
+}
+
+/// A reference to the first anon at the address `from` or behind that is one of those in a frame, and not about to go. Does not sleep.
+fn member_from(merged: &Merged, from: usize) -> Option<ARef<Anon>> {
+    // SAFETY: By its invariant these are anons that have not left, which takes the lock under which this is called.
+    merged.member_from(from, |address| unsafe { upgrade_at(address) })
+}
+
+/// A reference to the anon at `address`, unless the last one has gone.
+///
+/// # Safety
+///
+/// There must be one, and it must not be freed meanwhile.
+unsafe fn upgrade_at(address: usize) -> Option<ARef<Anon>> {
+    let anon = NonNull::new(address as *mut Anon)?;
+    // SAFETY: The caller promises that it is there.
+    let is_live = inc_not_zero(unsafe { &(*anon.as_ptr()).refs });
+    // SAFETY: The reference has just been taken.
+    is_live.then(|| unsafe { ARef::from_raw(anon) })
 }
 
 /// Takes a reference, unless the last one has gone already.
@@ -289,7 +382,8 @@ fn inc_not_zero(refs: &Refcount) -> bool {
 
 /// The anon in page frame `pfn`, if there is one. Takes O(1), does not sleep.
 pub(crate) fn lookup(pfn: u64) -> Option<ARef<Anon>> {
-    frame::with_owner(pfn, |_, owner| upgrade(owner))
+    // SAFETY: Frames are remembered with such owners, whose memory is not freed before `forget` has got the lock.
+    frame::with_owner(pfn, |_, owner| unsafe { upgrade(owner) })
 }
 
 /// Whose a page is that the kernel has marked.
@@ -304,7 +398,8 @@ pub(crate) enum Owner {
 pub(crate) fn lookup_marked(pfn: u64) -> Option<Owner> {
     frame::with_owner(pfn, |page, owner| {
         let guard = page.try_get();
-        Some(match (upgrade(owner), guard) {
+        // SAFETY: As in `lookup`.
+        Some(match (unsafe { upgrade(owner) }, guard) {
             (Some(anon), guard) => Owner::Anon(anon, guard),
             (None, guard) => {
                 // Whoever drops the content is still to come, and finds it.
@@ -315,15 +410,6 @@ pub(crate) fn lookup_marked(pfn: u64) -> Option<Owner> {
             }
         })
     })
-}
-
-/// A reference to the anon with which a frame was found to be remembered just now, unless the last one has gone.
-fn upgrade(owner: NonNull<c_void>) -> Option<ARef<Anon>> {
-    let anon = owner.cast::<Anon>();
-    // SAFETY: Frames are remembered with anons, whose memory is not freed before `forget` has got the lock.
-    let is_live = inc_not_zero(unsafe { &(*anon.as_ptr()).refs });
-    // SAFETY: The reference has just been taken.
-    is_live.then(|| unsafe { ARef::from_raw(anon) })
 }
 
 /// Frees an anon.

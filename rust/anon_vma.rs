@@ -67,7 +67,7 @@ pub(crate) struct Mapping {
     pub(crate) indices: Indices,
 }
 
-/// What a walk has cost so far.
+/// What a walk has cost so far, or several.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cost {
     /// Tree nodes visited.
@@ -76,6 +76,15 @@ pub(crate) struct Cost {
     pub(crate) vmas: u64,
     /// VMAs found, which cover an index of those asked for.
     pub(crate) mappings: u64,
+}
+
+impl Cost {
+    /// Adds what another one has cost.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.nodes += other.nodes;
+        self.vmas += other.vmas;
+        self.mappings += other.mappings;
+    }
 }
 
 /// A walk through a tree, in portions: it holds the tree's lock for one at a time, and needs no memory but this.

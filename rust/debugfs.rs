@@ -61,6 +61,7 @@ mod answers;
 mod file;
 mod lines;
 mod mappings;
+mod merging;
 mod parse;
 mod seq_file;
 
@@ -116,6 +117,7 @@ pub(crate) fn create() -> Files {
     dir.listing::<Quarantine>(c"quarantine");
     dir.listing::<Stats>(c"stats");
     dir.listing::<Verify>(c"verify");
+    merging::create(&dir);
     Files { _dir: dir }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     failure::Poison,
     helpers,
     memory_failure::own_memory,
+    merge,
     process,
     vma::VmaState, //
 };
@@ -48,13 +49,14 @@ impl MiscDevice for Device {
         VmaState::mmap(vma)
     }
 
-    /// Drills of the current process on its own memory. Which file of the device it is means nothing.
+    /// Drills of the current process on its own memory, and whether that is merged. Which file of the device it is means nothing.
     fn ioctl(_device: (), _file: &File, command: u32, argument: usize) -> Result<isize> {
         let argument = UserPtr::from_addr(argument);
         let count = match command {
             helpers::ANON_RMAP_COMMAND_POISON => poison(argument)?,
             helpers::ANON_RMAP_COMMAND_UNPOISON => unpoison(argument)?,
             helpers::ANON_RMAP_COMMAND_LIST => list(argument)?,
+            helpers::ANON_RMAP_COMMAND_MERGE => set_mergeable(argument)?,
             _ => return Err(ENOTTY),
         };
         Ok(count as isize)
@@ -83,7 +85,7 @@ fn range(address: u64, length: u64) -> Result<Range<usize>> {
     Ok(start..end)
 }
 
-/// The range and the flags that `ANON_RMAP_POISON` or `ANON_RMAP_UNPOISON` were given; [`EFAULT`], [`EINVAL`].
+/// The range and the flags that `ANON_RMAP_POISON`, `ANON_RMAP_UNPOISON` or `ANON_RMAP_MERGE` were given; [`EFAULT`], [`EINVAL`].
 fn asked(argument: UserPtr) -> Result<(Range<usize>, u32)> {
     let asked: helpers::anon_rmap_range = read(argument)?;
     if asked.reserved != 0 {
@@ -111,6 +113,16 @@ fn unpoison(argument: UserPtr) -> Result<usize> {
         (range, 0) => own_memory::unpoison(range),
         _ => Err(EINVAL),
     }
+}
+
+/// `ANON_RMAP_MERGE`.
+fn set_mergeable(argument: UserPtr) -> Result<usize> {
+    let (range, flags) = asked(argument)?;
+    match flags {
+        0 | helpers::ANON_RMAP_MERGEABLE => merge::set_mergeable(range, flags != 0)?,
+        _ => return Err(EINVAL),
+    }
+    Ok(0)
 }
 
 /// `ANON_RMAP_LIST`.

@@ -20,8 +20,9 @@
 //! 5. [`anon`]: a page with its state, how it is shared, copied and moved to another frame.
 //! 6. [`amap`]: which anon a mapping holds at each index.
 //! 7. [`vma`]: what core mm calls, and what becomes of it: faults, splits, fork, mremap.
-//! 8. [`rmap`], the walks; [`spot`]: a page named by its address.
-//! 9. [`memory_failure`]: poisoning and what follows.
+//! 8. [`rmap`], the walks; [`spot`]: a page named by its address. [`detached`]: one that is mapped nowhere for a moment, and
+//!    [`map_again`].
+//! 9. [`memory_failure`]: poisoning and what follows. [`merge`]: pages with the same content share a frame.
 //! 10. [`verify`], a check of all that; [`device`] and [`debugfs`]: the user's side of it.
 //!
 //! Only files of `vma` use each other.
@@ -36,12 +37,15 @@
 //!       VMAs of an mm              (vma::mm_state)
 //!         amap                     (amap::Slots)
 //!           clearings              (vma::clearings)
-//!           anon                   (anon::content)
+//!           anon                   (anon)
+//!             frame of several anons (anon::content)
 //!             anon_vma             (anon_vma::AnonVma)
 //!               surplus of an mm       (anon_vma::rmap_mm)
 //!             page table lock      (core mm)
 //!             poisoned pages       (poisoned)
 //!             frames               (pool::frame)
+//!             list of such frames  (anon::content)
+//!               anons in one           (anon::content)
 //!               list of bad frames     (pool::quarantine)
 //!             noted failures           (memory_failure::queue)
 //!             journal                  (memory_failure::journal)
@@ -50,6 +54,8 @@
 //! The mmu notifier takes the lock of the mm's VMAs and the amap's, and can be called from
 //! reclaim: so nothing is allocated under any of these locks in a way that could reclaim, and nothing
 //! is zapped under them but what comes before. Two amaps, or two anons, are never locked at the same time.
+//!
+//! The scanner's lock, and that of who chooses what it does (merge), come before all.
 //!
 //! Memory failures take no mmap lock, see [`rmap`].
 
@@ -64,6 +70,7 @@ mod anon_vma;
 mod commit_charge;
 mod contract;
 mod debugfs;
+mod detached;
 mod device;
 mod failure;
 mod gfp;
@@ -72,7 +79,9 @@ mod index;
 mod inline_vec;
 pub mod interval_tree;
 mod loading;
+mod map_again;
 mod memory_failure;
+mod merge;
 mod operations;
 mod page;
 mod poisoned;
@@ -120,6 +129,7 @@ struct AnonRmap {
     #[pin]
     device: MiscDeviceRegistration<device::Device>,
     debugfs: debugfs::Files,
+    merging: merge::Merging,
     #[pin]
     machine_check: memory_failure::machine_check::MachineCheck,
     watch: memory_failure::kernel_event::Watch,
@@ -145,6 +155,7 @@ impl kernel::InPlaceModule for AnonRmap {
                 vma::mm_state::init(&mut loading)?;
                 poisoned::init(&mut loading)?;
                 debugfs::init(&mut loading)?;
+                anon::content::init(&mut loading)?;
                 wait::init(&mut loading);
             },
             nodes: radix_tree::NodeCache::new(&mut loading)?,
@@ -160,6 +171,7 @@ impl kernel::InPlaceModule for AnonRmap {
             failures: memory_failure::queue::Queue::new(&mut loading)?,
             watch: memory_failure::kernel_event::Watch::new(&mut loading)?,
             machine_check <- memory_failure::machine_check::MachineCheck::new(),
+            merging: merge::Merging::new(&mut loading)?,
             device <- MiscDeviceRegistration::register(device::OPTIONS),
             // Goes last: whoever opens a file relies on it that the module stays loaded.
             debugfs: debugfs::create(),

@@ -22,6 +22,7 @@ use crate::{
         Poison, //
         Source,
     },
+    map_again::Unmapped,
     poisoned,
     pool::quarantine,
     process,
@@ -42,7 +43,6 @@ use kernel::{
     }, //
 };
 use kill::Victim;
-use map_again::Unmapped;
 use policy::EarlyKill;
 
 pub(crate) mod device_memory;
@@ -53,7 +53,6 @@ pub(crate) mod journal;
 pub(crate) mod kernel_event;
 pub(crate) mod kill;
 pub(crate) mod machine_check;
-mod map_again;
 pub(crate) mod own_memory;
 mod policy;
 pub(crate) mod queue;
@@ -235,9 +234,9 @@ fn follow_up(anon: &Anon, marked: Marked, policy: EarlyKill) {
         show_in_stats(rmap::unmap(anon));
     }
     // Not before: who is told must not be able to read the page any more, unless it is kept.
-    let _ = rmap::holders(anon, |mm, place| {
+    let _ = rmap::holders(anon, |mm, place, page| {
         // What moves during the walk is found at two places.
-        if mm.is_first_hit_by(number) {
+        if mm.is_first_hit_by(number, page.number()) {
             let victim = Victim::of(mm, place.address, marked.action, policy);
             event::hit(pfn, &place, victim.as_ref());
             poisoned::add_holder(pfn, number, place);
@@ -265,7 +264,7 @@ pub(crate) fn dry_run(anon: &Anon) -> Result<RBTree<Place, Notice>> {
     }
     let mut hits = RBTree::new();
     let policy = policy::early_kill();
-    rmap::holders(anon, |mm, place| {
+    rmap::holders(anon, |mm, place, _| {
         let victim = Victim::of(mm, place.address, MfAction::Optional, policy);
         let notice = victim.and_then(|victim| Some((victim.thread()?, victim.code())));
         hits.try_create_and_insert(place, Notice(notice), GFP_KERNEL_ACCOUNT)?;
@@ -322,10 +321,10 @@ pub(crate) fn unpoison(anon: &Anon, source: Source) -> Result {
 /// Maps the page of `anon`, which has been taken away from all, where it was, as far as that does not mean to wait: elsewhere the next
 /// fault maps it.
 fn map_again(anon: &Anon) {
-    let Ok(mut places) = Unmapped::new(anon.index(), Unmapped::ONE) else {
+    let Ok(mut places) = Unmapped::new(Unmapped::ONE) else {
         return;
     };
-    let _ = rmap::holders(anon, |mm, place| {
+    let _ = rmap::holders(anon, |mm, place, _| {
         places.add_place(mm.clone(), place.address);
         Ok(())
     });

@@ -86,6 +86,24 @@ impl Frame {
         unsafe { helpers::anon_rmap_page_test_clear_hwpoison(self.as_ptr()) }
     }
 
+    /// A hash of what is in the frame, by `seed`. Who writes meanwhile makes it any number.
+    pub(crate) fn hash(&self, seed: u64) -> u64 {
+        // SAFETY: It is a `struct page`.
+        unsafe { helpers::anon_rmap_page_hash(self.as_ptr(), seed) }
+    }
+
+    /// Whether `other` has the same in it.
+    pub(crate) fn is_equal(&self, other: &Self) -> bool {
+        // SAFETY: Both are `struct page`s.
+        unsafe { helpers::anon_rmap_page_is_equal(self.as_ptr(), other.as_ptr()) }
+    }
+
+    /// Whether there are only zeroes in it.
+    pub(crate) fn is_zeroes(&self) -> bool {
+        // SAFETY: It is a `struct page`.
+        unsafe { helpers::anon_rmap_page_is_zeroes(self.as_ptr()) }
+    }
+
     /// Makes core mm give up references that it only keeps for later: for pages locked in memory (`mlock`) it collects what is to be
     /// done. Sleeps.
     pub(crate) fn shake(&self) {

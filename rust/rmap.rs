@@ -23,6 +23,7 @@ use crate::{
         rmap_mm::RmapMm,
         rmap_vma::{
             Entry,
+            PageId,
             RmapVma,
             Zap, //
         },
@@ -49,7 +50,7 @@ use kernel::{
     }, //
 };
 
-/// Zaps all mappings of `anon`.
+/// Zaps all mappings of the page of `anon`, also those of anons that it is [merged](crate::anon::merged) with.
 ///
 /// The caller must have made sure that no mapping is installed any more, by a change under the anon's
 /// lock that faults look at. Then there is none when this returns, also while VMAs are split, moved,
@@ -57,14 +58,24 @@ use kernel::{
 ///
 /// That a page was written since the last `clear_refs` (soft-dirty) is noted with the anon, for who maps it next.
 ///
-/// Takes O(log n + k): n VMAs in the tree, k that cover the index, whatever others do meanwhile. Allocates nothing. Sleeps; takes the lock of the family's
-/// walks and `i_mmap`, for one portion at a time, so the caller must hold no lock of the driver.
+/// Takes O(log n + k) for each anon: n VMAs in the tree, k that cover the index, whatever others do meanwhile. Allocates nothing. Sleeps; takes
+/// the lock of the family's walks and `i_mmap`, for one portion at a time, so the caller must hold no lock of the driver.
 pub(crate) fn unmap(anon: &Anon) -> Cost {
-    unmap_each(anon, |_| ())
+    unmap_each(anon, |_, _| ())
 }
 
-/// As [`unmap`]; calls `unmapped` for the VMAs that mapped the page, with `i_mmap` locked.
-pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Cost {
+/// As [`unmap`]; calls `unmapped` for the VMAs that mapped the page, with the index there, with `i_mmap` locked.
+pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma, Index)) -> Cost {
+    let mut cost = Cost::default();
+    let _ = anon.each_in_frame(|anon| {
+        cost.add(unmap_one(anon, &mut unmapped));
+        Ok(())
+    });
+    cost
+}
+
+/// As [`unmap_each`], but not for what `anon` is merged with.
+pub(crate) fn unmap_one(anon: &Anon, mut unmapped: impl FnMut(&RmapVma, Index)) -> Cost {
     let index = anon.index();
     // It stays what it is, by the state that the caller has set.
     let pfn = anon.lock().pfn();
@@ -81,7 +92,7 @@ pub(crate) fn unmap_each(anon: &Anon, mut unmapped: impl FnMut(&RmapVma)) -> Cos
                     Zap::Done { soft_dirty } => {
                         stats::ZAPPED.inc();
                         was_soft_dirty |= soft_dirty;
-                        unmapped(&mapping.vma);
+                        unmapped(&mapping.vma, index);
                     }
                     Zap::Nothing => (),
                     Zap::Unflushed => unflushed.add(&mapping.vma),
@@ -152,8 +163,8 @@ impl Unflushed {
     }
 }
 
-/// Where page tables map `anon`, of the VMAs that cover indices in `range`: at these, whatever the index
-/// of `anon`.
+/// Where page tables map the page of `anon`, and of what it is merged with: at the index of each, or at all of `indices`, of the VMAs that
+/// cover some.
 ///
 /// Exact as long as nobody changes mappings meanwhile. Takes the time of a walk as in [`unmap`], and for each VMA that of
 /// looking at the page tables that it has. Locking as for [`unmap`].
@@ -161,16 +172,18 @@ impl Unflushed {
 /// # Errors
 ///
 /// [`ENOMEM`]; [`EINTR`] if the current task is being killed.
-pub(crate) fn mapped_at(anon: &Anon, range: Indices) -> Result<RBTree<Place, ()>> {
+pub(crate) fn mapped_at(anon: &Anon, indices: Option<Indices>) -> Result<RBTree<Place, ()>> {
     let pfn = anon.lock().pfn();
-    let anon_vma = anon.anon_vma();
     let mut places = RBTree::new();
-    let mut walk = Walk::new(range);
-    while !walk.is_over && !walk.is_chasing() {
-        for mapping in walk.next(anon_vma) {
-            add_mapped(&mapping, pfn, &mut places)?;
+    anon.each_in_frame(|anon| {
+        let mut walk = Walk::new(indices.unwrap_or(Indices::one(anon.index())));
+        while !walk.is_over && !walk.is_chasing() {
+            for mapping in walk.next(anon.anon_vma()) {
+                add_mapped(&mapping, pfn, &mut places)?;
+            }
         }
-    }
+        Ok(())
+    })?;
     Ok(places)
 }
 
@@ -197,8 +210,8 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
     Ok(())
 }
 
-/// Calls `examine` for each process that a walk finds and whose amap holds `anon`, with its address space and the address
-/// there: who would be hit if it failed, or is. For some twice, if mappings move meanwhile.
+/// Calls `examine` for each place that a walk finds where an amap holds `anon`, or what it is merged with: with the address space, the
+/// place, and which of these it is. That is who would be hit if the page failed, or is. For some twice, if mappings move meanwhile.
 ///
 /// Takes the time of a walk as in [`unmap`]. Takes the locks of amaps, one at a time, none during `examine`.
 ///
@@ -207,17 +220,19 @@ fn add_mapped(mapping: &Mapping, pfn: u64, places: &mut RBTree<Place, ()>) -> Re
 /// What `examine` returns.
 pub(crate) fn holders(
     anon: &Anon,
-    mut examine: impl FnMut(&Arc<RmapMm>, Place) -> Result,
+    mut examine: impl FnMut(&Arc<RmapMm>, Place, PageId) -> Result,
 ) -> Result {
-    let index = anon.index();
-    let mut walk = Walk::new(Indices::one(index));
-    // What is made after that did not hold the page when this began.
-    while !walk.is_over && !walk.is_chasing() {
-        for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
-            if vma.holds(index, anon.id()) {
-                examine(vma.mm(), vma.place(index))?;
+    anon.each_in_frame(|anon| {
+        let index = anon.index();
+        let mut walk = Walk::new(Indices::one(index));
+        // What is made after that did not hold the page when this began.
+        while !walk.is_over && !walk.is_chasing() {
+            for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
+                if vma.holds(index, anon.id()) {
+                    examine(vma.mm(), vma.place(index), anon.id())?;
+                }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }

@@ -61,6 +61,24 @@ counters! {
     AVCS: "avcs",
     /// Poisoned pages.
     POISONED: "poisoned",
+    /// Frames that several pages share, or have shared.
+    PAGES_SHARED: "pages_shared",
+    /// Pages that are in such a frame beside the first one: so many frames are saved.
+    PAGES_SHARING: "pages_sharing",
+    /// Pages that the scanner has found to be the only ones with their content, up to now.
+    PAGES_UNSHARED: "pages_unshared",
+    /// Pages that changed between the last two scans.
+    PAGES_VOLATILE: "pages_volatile",
+    /// Pages that the scanner has looked at.
+    PAGES_SCANNED: "pages_scanned_total",
+    /// Pages that have joined others in a frame.
+    PAGES_MERGED: "pages_merged_total",
+    /// Pages of zeroes for which there is none any more.
+    ZERO_PAGES: "zero_pages_total",
+    /// How often the scanner has been through all memory.
+    FULL_SCANS: "full_scans_total",
+    /// The time that the scanner has taken, in nanoseconds.
+    SCAN_TIME: "scan_ns_total",
     /// Faults that reached the driver.
     FAULTS: "faults_total",
     /// Faults that had to wait for somebody else.

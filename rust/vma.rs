@@ -393,7 +393,7 @@ impl VmaState {
             None
         };
         let family = Family::new(sharing, charge)?;
-        let amap = Amap::new(sharing, AnonVma::new(family.clone())?)?;
+        let amap = Amap::new(sharing, AnonVma::new(family.clone())?, false)?;
         let window = family.next_window()?;
         let reserved = VmaStateReservation::new(mm_state, family, amap, base, [window; 2], 0)?;
         new.set_up(reserved.state.rmap.family());

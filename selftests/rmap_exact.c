@@ -2,7 +2,7 @@
 /*
  * The reverse map is exact: for random trees of processes, what debugfs `rmap` lists for every page is
  * what /proc/PID/pagemap of all processes says. `rmap_exact [SEED [SEEDS [PAGES]]]` repeats a run: SEEDS
- * seeds from SEED on, each until PAGES pages have been compared.
+ * seeds from SEED on, each until PAGES pages have been compared. With `merging rmap_exact`, processes share frames of equal pages, too.
  */
 #include "lib/debugfs.h"
 #include "lib/device.h"
@@ -184,8 +184,15 @@ static bool rmap_says(const char *answer, const char *question)
 	return same;
 }
 
+/* Lets the scanner stop, if it is to be at work, or go on: what it looks at is mapped nowhere for a moment. */
+static void let_scanner(bool is_merging, int run)
+{
+	if (is_merging && print_to_file(DEBUGFS "merge/run", "%d", run))
+		ksft_exit_fail_msg("merge/run: %m\n");
+}
+
 /* Compares all pages of all processes; returns how many, -1 if one differs. */
-static long compare(struct process *processes, int nr_processes)
+static long compare_all(struct process *processes, int nr_processes)
 {
 	static struct entry entries[1 << 18];
 	size_t count = 0;
@@ -221,8 +228,18 @@ static long compare(struct process *processes, int nr_processes)
 		pages = -1;
 	}
 	free(verdict);
-	ksft_print_msg("%d processes, forked %d deep, %ld pages, mapped %zu times\n", nr_processes, depth, pages,
-		       count);
+	ksft_print_msg("%d processes, forked %d deep, %ld pages, mapped %zu times, %ld frames saved\n", nr_processes, depth, pages,
+		       count, counter("pages_sharing"));
+	return pages;
+}
+
+static long compare(struct process *processes, int nr_processes, bool is_merging)
+{
+	long pages;
+
+	let_scanner(is_merging, 0);
+	pages = compare_all(processes, nr_processes);
+	let_scanner(is_merging, 1);
 	return pages;
 }
 
@@ -245,7 +262,7 @@ static bool end_process(struct process *processes, int *nr_processes, struct pro
 }
 
 /* Compares at least @wanted pages; returns how many, -1 if one differs. */
-static long run(uint64_t seed, long wanted)
+static long run(uint64_t seed, long wanted, bool is_merging)
 {
 	static struct process processes[MAX_PROCESSES];
 	struct random random = { seed };
@@ -270,7 +287,7 @@ static long run(uint64_t seed, long wanted)
 			peer_call(process->peer, step, NULL, next(&random) >> 1);
 		}
 		if (i % STEPS_PER_CHECK == 0) {
-			long compared = compare(processes, nr_processes);
+			long compared = compare(processes, nr_processes, is_merging);
 
 			pages = compared < 0 ? -1 : pages + compared;
 		}
@@ -283,18 +300,21 @@ int main(int argc, char **argv)
 {
 	uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
 	int seeds = argc > 2 ? atoi(argv[2]) : 3;
-	long wanted = argc > 3 ? atol(argv[3]) : 1000;
+	long wanted = argc > 3 ? atol(argv[3]) : 1000, merged = counter("pages_merged_total");
+	bool is_merging = number_in(DEBUGFS "merge/run", "") == 1;
 
 	no_options(argc, argv, " [SEED [SEEDS [PAGES]]]: SEEDS seeds from SEED on, until PAGES pages were compared for each");
 	/* Processes that have ended leave nothing behind. */
 	signal(SIGCHLD, SIG_IGN);
 	ksft_print_header();
-	ksft_set_plan(seeds + 1);
+	ksft_set_plan(seeds + 1 + is_merging);
 	for (int i = 0; i < seeds; i++) {
-		long pages = run(seed + i, wanted);
+		long pages = run(seed + i, wanted, is_merging);
 
 		ksft_test_result(pages >= wanted, "rmap equals pagemap, seed %lu, %ld pages\n", seed + i, pages);
 	}
+	if (is_merging)
+		ksft_test_result(counter("pages_merged_total") > merged, "pages were merged\n");
 	ksft_test_result(!*leak(), "nothing is left: %s\n", leak());
 	ksft_finished();
 }

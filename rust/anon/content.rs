@@ -3,23 +3,51 @@
 //! The page of an anon, and what may be done with it.
 
 use crate::{
+    anon_vma::family::Family,
     failure::Poison,
     helpers,
+    loading::Loading,
     page::{
         Frame,
         OwnedPage,
         Page, //
     },
+    poisoned,
     pool::{
         device_memory::DeviceMemory,
+        frame,
         quarantine, //
     },
     process,
+    stats,
     vm_fault::Vmf, //
+    word_mutex::{
+        WordMutex,
+        WordMutexGuard, //
+    },
 };
 use core::{
     ops::Deref,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode,
+        RBTreeNodeReservation, //
+    },
+    static_lock_class,
+    sync::{
+        global_lock,
+        Arc,
+        ArcBorrow,
+        SpinLock, //
+    }, //
 };
 
 /// The page of an anon and what may be done with it; guarded by the anon's lock.
@@ -27,10 +55,18 @@ use core::{
 /// # Invariants
 ///
 /// The word is the address of a page to which the content owns a reference, with tags for the state in the
-/// bits that its alignment leaves free. (One word, so that an anon takes 64 bytes.)
+/// bits that its alignment leaves free. (One word, so that an anon is small.)
+///
+/// All addresses of the kernel have the two highest bits. Without the second one, the page is that of several anons. Without the
+/// highest one, it is the address of what the anon has in common with others, with a reference to that: then all else is
+/// [there](Merged::lock), and nothing here is asked for. Or it is 0, while that changes.
 pub(crate) struct Content(usize);
 
 impl Content {
+    /// The highest bit.
+    const IS_PAGE: usize = 1 << (usize::BITS - 1);
+    /// The second one.
+    const IS_OWN: usize = 1 << (usize::BITS - 2);
     /// Tag for [`Poison::Simulated`].
     const SIMULATED: usize = 1;
     /// Tag for [`Poison::Hardware`].
@@ -58,10 +94,39 @@ impl Content {
         Self(OwnedPage::into_raw(page).as_ptr() as usize)
     }
 
+    /// What the anon has in common with others, if it has joined them.
+    pub(super) fn merged(&self) -> Option<ArcBorrow<'_, Merged>> {
+        if self.0 & Self::IS_PAGE != 0 {
+            return None;
+        }
+        let merged = (self.0 | Self::IS_PAGE) as *const Merged;
+        // SAFETY: By the invariant this is what `into_raw` has returned, and the reference is there as long as `self` is.
+        (self.0 != 0).then(|| unsafe { ArcBorrow::from_raw(merged) })
+    }
+
+    /// Takes the page out, for others to share it. To be followed by [`Self::join`].
+    pub(super) fn take_as_shared(&mut self) -> Self {
+        // INVARIANT: The reference goes with the word.
+        let content = Self(self.0 & !(Self::MIGRATING | Self::EXCLUSIVE | Self::IS_OWN));
+        self.0 = 0;
+        content
+    }
+
+    /// Has all in common with others from now on.
+    pub(super) fn join(&mut self, merged: Arc<Merged>) {
+        // INVARIANT: The reference is kept, and given back in `drop`; there was nothing before.
+        self.0 = Arc::into_raw(merged) as usize & !Self::IS_PAGE;
+    }
+
     /// The page.
     pub(crate) fn page(&self) -> &Page {
         // SAFETY: By the invariant this is the address of a page, which is there as long as `self` is.
-        unsafe { &*((self.0 & !Self::TAGS) as *const Page) }
+        unsafe { &*((self.0 & !Self::TAGS | Self::IS_OWN) as *const Page) }
+    }
+
+    /// Whether the page is that of several anons, so that nobody may write to it.
+    pub(crate) fn is_common(&self) -> bool {
+        self.0 & Self::IS_OWN == 0
     }
 
     /// How the page has failed; `None` if it is good.
@@ -203,7 +268,7 @@ impl Content {
     /// when the page was shared, or was still empty: that one would see what is written. Whoever has got one
     /// since the page is exclusive is to see it.
     pub(crate) fn may_be_written(&self, vmf: &Vmf<'_>) -> bool {
-        self.is_exclusive() || !vmf.is_page_in_use(self.page())
+        self.is_exclusive() || !self.is_common() && !vmf.is_page_in_use(self.page())
     }
 
     /// Whether the page was mapped for writing and has not been shared since.
@@ -240,10 +305,11 @@ impl Content {
 
     /// Replaces the page by `page`, and returns the old one.
     pub(super) fn replace(&mut self, page: OwnedPage) -> OwnedPage {
-        let tags = self.0 & Self::TAGS;
         let old = NonNull::from(self.page());
-        // INVARIANT: The reference to the new page is owned, and that to the old one is the caller's.
-        self.0 = OwnedPage::into_raw(page).as_ptr() as usize | tags;
+        // The reference to the new page is owned, and that to the old one is the caller's.
+        let page = OwnedPage::into_raw(page).as_ptr() as usize;
+        // INVARIANT: All else stays.
+        self.0 = page & (self.0 | !Self::IS_OWN) | self.0 & Self::TAGS;
         // SAFETY: The reference was that of the content until now.
         unsafe { OwnedPage::from_raw(old) }
     }
@@ -253,6 +319,20 @@ impl Content {
         // SAFETY: The page is there as long as `self` is. Nobody uses the content's reference, which is borrowed exclusively.
         // INVARIANT: By the result.
         unsafe { helpers::anon_rmap_page_freeze(self.page().as_ptr()) }.then(|| Frozen(self.page()))
+    }
+
+    /// Whether somebody has a reference to the page besides the content and page tables, for now.
+    pub(crate) fn is_in_use(&self) -> bool {
+        let page = self.page();
+        page.count() as u64 > 1 + page.mapcount()
+    }
+
+    /// [`EBUSY`] if somebody besides the content has a reference to the page, or it has failed.
+    pub(super) fn check_unused(&mut self) -> Result {
+        if !self.may_be_copied() || self.freeze().is_none() {
+            return Err(EBUSY);
+        }
+        Ok(())
     }
 
     /// The page's frame number.
@@ -275,6 +355,13 @@ impl Content {
 
 impl Drop for Content {
     fn drop(&mut self) {
+        if self.0 & Self::IS_PAGE == 0 {
+            if let Some(merged) = self.merged() {
+                // SAFETY: By the invariant there is a reference, which is given up here.
+                drop(unsafe { Arc::from_raw(ptr::from_ref(&*merged)) });
+            }
+            return;
+        }
         // Whoever has pinned the page holds a reference of its own.
         // SAFETY: By the invariant the content owns the reference.
         let page = unsafe { OwnedPage::from_raw(NonNull::from(self.page())) };
@@ -318,6 +405,182 @@ impl Drop for Frozen<'_> {
         // Who has marked it meanwhile got no reference.
         if self.0.is_marked() && DeviceMemory::get().is_none() {
             Page::leave_guard(guard);
+        }
+    }
+}
+
+/// What is the same for pages that may share a frame: a hash of the content, and the family, or 0 if that does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    hash: u64,
+    family: usize,
+}
+
+impl Key {
+    /// Before all others.
+    pub(crate) const FIRST: Self = Self { hash: 0, family: 0 };
+
+    /// The one after this; `None` if it is the last.
+    pub(crate) fn next(self) -> Option<Self> {
+        let Self { hash, family } = self;
+        match family.checked_add(1) {
+            Some(family) => Some(Self { hash, family }),
+            None => Some(Self {
+                hash: hash.checked_add(1)?,
+                family: 0,
+            }),
+        }
+    }
+
+    /// The key of what has this `hash`; for pages of `family` only, if there is one.
+    pub(crate) fn new(hash: u64, family: Option<&Family>) -> Self {
+        let family = family.map_or(0, |family| ptr::from_ref(family) as usize);
+        Self { hash, family }
+    }
+}
+
+/// What anons have in common whose pages are in one frame; see [`super::merge`].
+///
+/// # Invariants
+///
+/// * `frame` knows the content's page as this one's until the last reference goes.
+/// * `members` are the addresses of the anons that have joined and not left.
+#[pin_data(PinnedDrop)]
+pub(super) struct Merged {
+    #[pin]
+    content: WordMutex<Content>,
+    key: Key,
+    #[pin]
+    members: SpinLock<RBTree<usize, ()>>,
+}
+
+/// A place for an anon among others.
+pub(super) type MemberReservation = RBTreeNodeReservation<usize, ()>;
+
+impl Merged {
+    /// Without members yet. The `content` has the page.
+    pub(super) fn new(content: Content, key: Key) -> impl PinInit<Self> {
+        pin_init!(Self {
+            content <- WordMutex::new(content, c"merged", static_lock_class!()),
+            key,
+            members <- new_spinlock!(RBTree::new(), "anon_rmap_members"),
+        })
+    }
+
+    /// Locks the page and what may be done with it, which comes after the lock of an anon that has joined. Sleeps.
+    pub(super) fn lock(&self) -> WordMutexGuard<'_, Content> {
+        self.content.lock()
+    }
+
+    /// As [`Self::lock`], if that is possible at once.
+    pub(super) fn try_lock(&self) -> Option<WordMutexGuard<'_, Content>> {
+        self.content.try_lock()
+    }
+
+    /// What `get` makes of the first member at the address `from` or behind for which it makes something. O(log n), and those for which it
+    /// does not: with a lock, under which no member goes. Does not sleep, nor may `get`.
+    pub(super) fn member_from<R>(
+        &self,
+        from: usize,
+        get: impl Fn(usize) -> Option<R>,
+    ) -> Option<R> {
+        let mut members = self.members.lock();
+        let mut cursor = members.cursor_lower_bound_mut(&from)?;
+        loop {
+            if let Some(found) = get(*cursor.current().0) {
+                return Some(found);
+            }
+            cursor = cursor.move_next()?;
+        }
+    }
+
+    /// Adds the anon at `address`, which has a reference.
+    pub(super) fn add(&self, address: usize, reservation: MemberReservation) {
+        let node = reservation.into_node(address, ());
+        let mut members = self.members.lock();
+        if !members.is_empty() {
+            stats::PAGES_SHARING.inc();
+        }
+        // INVARIANT: It has joined.
+        members.insert(node);
+    }
+
+    /// Takes the anon at `address` out. What it had is to be dropped without locks.
+    pub(super) fn remove(&self, address: usize) -> Option<RBTreeNode<usize, ()>> {
+        let mut members = self.members.lock();
+        // INVARIANT: It leaves.
+        let node = members.remove_node(&address);
+        if !members.is_empty() {
+            stats::PAGES_SHARING.dec();
+        }
+        node
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Merged {
+    fn drop(self: Pin<&mut Self>) {
+        let _node = self.unlist();
+        let content = self.content.lock();
+        if content.poison().is_some() {
+            poisoned::remove(content.pfn());
+        }
+        frame::forget(content.page());
+        stats::PAGES_SHARED.dec();
+    }
+}
+
+/// A frame by the address of what is known of it.
+pub(super) struct Listed(NonNull<Merged>);
+
+// SAFETY: Whoever uses the address has the lock of the list, and what is there stays as long as it is listed.
+unsafe impl Send for Listed {}
+
+/// A place in the list of frames.
+pub(super) type ListedReservation = RBTreeNodeReservation<Key, Listed>;
+
+global_lock! {
+    // SAFETY: Initialised by `init`, which the module calls before it registers anything.
+    unsafe(uninit) static LISTED: SpinLock<Option<RBTree<Key, Listed>>> = None;
+}
+
+/// Makes the list of frames usable. Errors as those of [`Loading::init`].
+pub(crate) fn init(loading: &mut Loading) -> Result {
+    loading.init(&LISTED)
+}
+
+impl Merged {
+    /// Lists the frame by its key, unless another one has the same.
+    pub(super) fn list(self: &Arc<Self>, reservation: ListedReservation) {
+        let node = reservation.into_node(self.key, Listed(NonNull::from(&**self)));
+        let mut listed = LISTED.lock();
+        let listed = listed.get_or_insert_with(RBTree::new);
+        if listed.get(&self.key).is_none() {
+            listed.insert(node);
+        }
+    }
+
+    /// Takes the frame out of the list; to be dropped without the lock.
+    fn unlist(&self) -> Option<RBTreeNode<Key, Listed>> {
+        let mut listed = LISTED.lock();
+        let listed = listed.as_mut()?;
+        let found = listed.get(&self.key)?;
+        let is_this = ptr::eq(found.0.as_ptr(), self);
+        is_this.then(|| listed.remove_node(&self.key)).flatten()
+    }
+
+    /// What `get` makes of the first frame for which it makes something, of those with a key that is `from` or greater. Does not sleep, nor may
+    /// `get`: with a lock, under which no frame goes.
+    pub(super) fn first_from<R>(from: Key, get: impl Fn(Key, &Self) -> Option<R>) -> Option<R> {
+        let mut listed = LISTED.lock();
+        let mut cursor = listed.as_mut()?.cursor_lower_bound_mut(&from)?;
+        loop {
+            let (key, found) = cursor.current();
+            // SAFETY: It is listed, so it is there; with the lock it stays.
+            if let Some(found) = get(*key, unsafe { found.0.as_ref() }) {
+                return Some(found);
+            }
+            cursor = cursor.move_next()?;
         }
     }
 }

@@ -19,8 +19,17 @@ use crate::{
     },
     wait::wake, //
 };
-use core::ptr;
-use kernel::prelude::*;
+use core::{
+    mem,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
+};
+use kernel::{
+    ffi::c_void,
+    prelude::*, //
+};
 
 impl Anon {
     /// Makes faults wait, so that the page can be replaced once it has been unmapped. Ends when the
@@ -48,6 +57,36 @@ impl Anon {
     }
 }
 
+/// Makes `to`, which has a copy of the content, known as the page of `owner`. What has failed meanwhile is given back, unless it is out of
+/// use already: [`ENOMEM`].
+///
+/// # Safety
+///
+/// As for [`frame::remember`], unless this fails.
+pub(super) unsafe fn adopt(
+    to: OwnedPage,
+    owner: NonNull<c_void>,
+) -> Result<OwnedPage, (Error, Option<OwnedPage>)> {
+    // SAFETY: The caller promises that for a page that is good; any other one is forgotten below.
+    let has_failed = unsafe { frame::remember(&to, owner) };
+    // As in `Anon::new`, whoever reports that later finds the anon.
+    if to.is_marked() {
+        let kind = match has_failed {
+            true => quarantine::Kind::Hardware,
+            false => quarantine::Kind::Software,
+        };
+        quarantine::keep(to, kind, false);
+        return Err((ENOMEM, None));
+    }
+    if has_failed {
+        let pfn = to.pfn();
+        frame::forget(&to);
+        quarantine::set_hardware(pfn);
+        return Err((ENOMEM, Some(to)));
+    }
+    Ok(to)
+}
+
 /// The replacement of an anon's page by another, while no fault maps it.
 ///
 /// # Invariants
@@ -66,6 +105,8 @@ impl Migration<'_> {
     ///
     /// `to` is given back then, unless it is out of use already.
     pub(crate) fn move_to(&self, to: OwnedPage) -> Result<OwnedPage, (Error, Option<OwnedPage>)> {
+        // As long as this is under way the anon joins nobody, and leaves nobody.
+        let owner = self.0.owner();
         let mut content = self.0.lock();
         if !content.may_be_copied() {
             return Err((EHWPOISON, Some(to)));
@@ -83,28 +124,23 @@ impl Migration<'_> {
             failure::report(pfn, Source::Copy);
             return Err((error, Some(to)));
         }
-        // SAFETY: The anon owns the page from here on, and forgets it when its last reference goes, unless it turns out to be bad.
-        let has_failed = unsafe { frame::remember(&to, self.0) };
-        // As in `Anon::new`, whoever reports that later finds the anon.
-        if to.is_marked() {
-            let kind = match has_failed {
-                true => quarantine::Kind::Hardware,
-                false => quarantine::Kind::Software,
-            };
-            quarantine::keep(to, kind, false);
-            return Err((ENOMEM, None));
-        }
-        if has_failed {
-            let pfn = to.pfn();
-            frame::forget(&to);
-            quarantine::set_hardware(pfn);
-            return Err((ENOMEM, Some(to)));
-        }
+        // SAFETY: The owner has the page from here on, and forgets it when its last reference goes.
+        let to = unsafe { adopt(to, owner)? };
         let from = content.page();
         // SAFETY: Both are pages of ours, the new one with no charge of its own.
         unsafe { helpers::anon_rmap_page_move_charge(from.as_ptr(), to.as_ptr()) };
         frame::forget(from);
         Ok(content.replace(to))
+    }
+
+    /// The anon.
+    pub(super) fn anon(&self) -> &Anon {
+        self.0
+    }
+
+    /// Notes that the tag has gone already.
+    pub(super) fn has_ended(self) {
+        mem::forget(self);
     }
 
     /// Makes core mm give up references that it only keeps for later: for pages locked in memory
@@ -118,7 +154,8 @@ impl Migration<'_> {
 
 impl Drop for Migration<'_> {
     fn drop(&mut self) {
-        self.0.lock().set_migrating(false);
-        wake(self.0);
+        let mut content = self.0.lock();
+        content.set_migrating(false);
+        wake(&*content);
     }
 }

@@ -35,8 +35,9 @@ pub(crate) struct RmapMm {
     mm: ARef<Mm>,
     /// Whether core mm is taking the address space down.
     exiting: Atomic<bool>,
-    /// The failure that found a holder here last, see [`Self::is_first_hit_by`].
+    /// The failure that found a holder here last, and of which page, see [`Self::is_first_hit_by`].
     last_failure: Atomic<u64>,
+    last_page: Atomic<usize>,
     /// The [key](process::current_key) of a task that is [zapping](Self::zap_for_driver); 0 if there is none.
     zapper: Atomic<usize>,
     /// How many others do so at this time.
@@ -56,6 +57,7 @@ impl RmapMm {
             mm: mm.into(),
             exiting: Atomic::new(false),
             last_failure: Atomic::new(0),
+            last_page: Atomic::new(0),
             zapper: Atomic::new(0),
             other_zappers: Atomic::new(0),
             surplus <- new_spinlock!([Surplus::NONE; Self::SURPLUS], "anon_rmap_surplus"),
@@ -138,10 +140,11 @@ impl RmapMm {
         self.zapper.load(Relaxed) == process::current_key()
     }
 
-    /// Whether the failure with this number, which is greater than zero, has not found a holder here before. Two failures at
-    /// the same time can both be told so twice.
-    pub(crate) fn is_first_hit_by(&self, failure: u64) -> bool {
-        self.last_failure.xchg(failure, Relaxed) != failure
+    /// Whether the failure with this number, which is greater than zero, has not found a holder of `page`, which is a name, here before. Asked for one
+    /// page after the other. Two failures at the same time can both be told so twice.
+    pub(crate) fn is_first_hit_by(&self, failure: u64, page: usize) -> bool {
+        let is_other_page = self.last_page.xchg(page, Relaxed) != page;
+        self.last_failure.xchg(failure, Relaxed) != failure || is_other_page
     }
 }
 

@@ -80,6 +80,11 @@ impl PageId {
     pub(crate) fn of<T>(page: &T) -> Self {
         Self(ptr::from_ref(page) as usize)
     }
+
+    /// The name as a number.
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
 }
 
 /// What a VMA holds: pages, each at its index. What can be asked of it here, where nobody knows what a page is.
@@ -227,6 +232,16 @@ impl RmapVma {
     pub(crate) fn maps(&self, i_mmap: &IMmap<'_>, index: Index, pfn: u64) -> bool {
         let linked = self.linked(i_mmap, index);
         linked.is_some_and(|linked| linked.entry_of(pfn).is_some())
+    }
+
+    /// Whether core mm takes all that the VMA covers at `index` for written since the last `clear_refs`, also where there is no entry; to be
+    /// asked with `i_mmap` of the family.
+    pub(crate) fn is_soft_dirty(&self, i_mmap: &IMmap<'_>, index: Index) -> bool {
+        let linked = self.linked(i_mmap, index);
+        // SAFETY: By its invariant the VMA is valid. Who changes flags of it does so word by word.
+        linked.is_some_and(|linked| unsafe {
+            helpers::anon_rmap_vma_is_soft_dirty(linked.vma.as_ptr())
+        })
     }
 
     /// Makes the entry at `index` soft-dirty, if it maps frame `pfn`.

@@ -15,7 +15,10 @@ use crate::{
     helpers,
     process::require_capability, //
 };
-use core::ptr;
+use core::{
+    mem::ManuallyDrop,
+    ptr, //
+};
 use kernel::{
     bindings::{
         self,
@@ -60,6 +63,15 @@ impl Dir {
         // SAFETY: The name is a string.
         // INVARIANT: By construction.
         Self(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), ptr::null_mut()) })
+    }
+
+    /// Creates a directory in this one, to be removed with it.
+    pub(super) fn dir(&self, name: &CStr) -> ManuallyDrop<Self> {
+        // SAFETY: The name is a string; by the invariant this is a directory, or an error, which is allowed.
+        // INVARIANT: By construction.
+        ManuallyDrop::new(Self(unsafe {
+            bindings::debugfs_create_dir(name.as_char_ptr(), self.0)
+        }))
     }
 
     /// Creates a file that is read.

@@ -27,6 +27,7 @@ enum anon_rmap_command {
 	ANON_RMAP_COMMAND_POISON = ANON_RMAP_POISON,
 	ANON_RMAP_COMMAND_UNPOISON = ANON_RMAP_UNPOISON,
 	ANON_RMAP_COMMAND_LIST = ANON_RMAP_LIST,
+	ANON_RMAP_COMMAND_MERGE = ANON_RMAP_MERGE,
 };
 
 /* page.c */
@@ -54,6 +55,9 @@ unsigned long anon_rmap_page_to_pfn(const struct page *page);
 bool anon_rmap_page_maybe_dma_pinned(struct page *page);
 int anon_rmap_page_mapcount(const struct page *page);
 bool anon_rmap_page_is_in_use(const struct page *page, const struct vm_fault *fault);
+u64 anon_rmap_page_hash(struct page *page, u64 seed);
+bool anon_rmap_page_is_equal(struct page *page, struct page *other);
+bool anon_rmap_page_is_zeroes(struct page *page);
 
 /* refcount.c */
 bool anon_rmap_refcount_inc_not_zero(refcount_t *refs);
@@ -78,6 +82,8 @@ void anon_rmap_cache_destroy(struct kmem_cache *cache);
 void anon_rmap_mmap_write_lock(struct mm_struct *mm);
 void anon_rmap_mmap_write_unlock(struct mm_struct *mm);
 void anon_rmap_vma_start_write(struct vm_area_struct *vma);
+bool anon_rmap_vma_is_soft_dirty(const struct vm_area_struct *vma);
+bool anon_rmap_mm_merges_any(const struct mm_struct *mm);
 bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma);
 void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma);
 void anon_rmap_new_vma_set_soft_dirty(struct vm_area_struct *vma);

@@ -5,6 +5,8 @@
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/string.h>
+#include <linux/xxhash.h>
 
 #include "helpers.h"
 
@@ -176,4 +178,33 @@ void anon_rmap_unlock_page(struct page *page)
 void anon_rmap_clear_page(struct page *page)
 {
 	clear_highpage(page);
+}
+
+u64 anon_rmap_page_hash(struct page *page, u64 seed)
+{
+	const void *content = kmap_local_page(page);
+	u64 hash = xxh64(content, PAGE_SIZE, seed);
+
+	kunmap_local(content);
+	return hash;
+}
+
+bool anon_rmap_page_is_equal(struct page *page, struct page *other)
+{
+	const void *content = kmap_local_page(page);
+	const void *others = kmap_local_page(other);
+	bool is_equal = !memcmp(content, others, PAGE_SIZE);
+
+	kunmap_local(others);
+	kunmap_local(content);
+	return is_equal;
+}
+
+bool anon_rmap_page_is_zeroes(struct page *page)
+{
+	const void *content = kmap_local_page(page);
+	bool is_zeroes = !memchr_inv(content, 0, PAGE_SIZE);
+
+	kunmap_local(content);
+	return is_zeroes;
 }

@@ -75,3 +75,14 @@ bool anon_rmap_mmu_notifier_range_blockable(const struct mmu_notifier_range *ran
 {
 	return mmu_notifier_range_blockable(range);
 }
+
+bool anon_rmap_vma_is_soft_dirty(const struct vm_area_struct *vma)
+{
+	return !VM_SOFTDIRTY || READ_ONCE(vma->vm_flags) & VM_SOFTDIRTY;
+}
+
+/* Whether the process has said so of all its memory, by prctl(PR_SET_MEMORY_MERGE). */
+bool anon_rmap_mm_merges_any(const struct mm_struct *mm)
+{
+	return mm_flags_test(MMF_VM_MERGE_ANY, mm);
+}

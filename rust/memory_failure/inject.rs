@@ -128,6 +128,21 @@ pub(super) fn find(pfn: u64) -> Option<ARef<Anon>> {
     })
 }
 
+/// What `f` makes of an anon in frame `pfn`; of another one if it has left the others there before `f` has come to it.
+///
+/// # Errors
+///
+/// [`ENXIO`] if there is none; those of `f`, which is [`ENXIO`] if the anon's page is not in that frame.
+pub(super) fn with_anon<R>(pfn: u64, mut f: impl FnMut(&ARef<Anon>) -> Result<R>) -> Result<R> {
+    loop {
+        let anon = find(pfn).ok_or(ENXIO)?;
+        match f(&anon) {
+            Err(error) if error == ENXIO && anon.lock().pfn() != pfn => (),
+            result => return result,
+        }
+    }
+}
+
 /// A place as the user names it: the number that a process or one of its threads has in the pid namespace of the current
 /// task, and an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,8 +208,8 @@ pub(super) fn poison_place(
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`poison`].
 pub(crate) fn poison_pfn(pfn: u64, kind: Poison) -> Result {
-    let anon = find(pfn).ok_or(ENXIO)?;
-    poison(&anon, Failure::injected(Source::PoisonPfn, kind, Some(pfn)))
+    let failure = || Failure::injected(Source::PoisonPfn, kind, Some(pfn));
+    with_anon(pfn, |anon| poison(anon, failure()))
 }
 
 /// Poisons all pages of the process `pid` of which bytes in `range` are a part, as `kind` says.
@@ -298,12 +313,13 @@ pub(crate) fn replay(places: &[(Named, Poison)]) -> Result {
 /// * [`EHWPOISON`]: it is out of use already.
 /// * Those of [`poison`].
 pub(crate) fn hard_offline_pfn(pfn: u64) -> Result {
-    let failure = Failure::injected(Source::HardOffline, Poison::Hardware, Some(pfn));
-    match find(pfn) {
-        Some(anon) => poison(&anon, failure),
-        None if DeviceMemory::get().is_none() => Err(ENXIO),
-        None if quarantine::kind(pfn).is_some() => Err(EHWPOISON),
-        None => device_memory::take_out(pfn, failure),
+    let failure = || Failure::injected(Source::HardOffline, Poison::Hardware, Some(pfn));
+    match with_anon(pfn, |anon| poison(anon, failure())) {
+        Err(error) if error != ENXIO => Err(error),
+        Ok(()) => Ok(()),
+        Err(_) if DeviceMemory::get().is_none() => Err(ENXIO),
+        Err(_) if quarantine::kind(pfn).is_some() => Err(EHWPOISON),
+        Err(_) => device_memory::take_out(pfn, failure()),
     }
 }
 
@@ -332,9 +348,7 @@ pub(crate) fn dry_run_pfn(pfn: u64) -> Result<RBTree<Place, Notice>> {
 ///
 /// [`ENXIO`] if the frame is not the device's; those of [`rmap::mapped_at`].
 pub(crate) fn mapped_at(pfn: u64, indices: Option<Indices>) -> Result<RBTree<Place, ()>> {
-    let anon = find(pfn).ok_or(ENXIO)?;
-    let index = Indices::one(anon.index());
-    rmap::mapped_at(&anon, indices.unwrap_or(index))
+    rmap::mapped_at(&*find(pfn).ok_or(ENXIO)?, indices)
 }
 
 /// Gives the page in frame `pfn` back, or a frame that is out of use.

@@ -100,8 +100,12 @@ impl Failed {
 
     /// Handles the failure; whether the kernel has been told of it thereby. [`ENOMEM`]: not yet.
     fn handle(&self) -> Result<bool> {
+        // It can have left others, with a copy, right before.
+        let has_left = self.anon.lock().pfn() != self.pfn;
+        let others = has_left.then(|| anon::lookup(self.pfn)).flatten();
+        let anon = others.as_ref().unwrap_or(&self.anon);
         let (is_failing, was_marked) = {
-            let content = self.anon.lock();
+            let content = anon.lock();
             let has_left = content.pfn() != self.pfn;
             (content.is_failing(), has_left || content.is_marked())
         };
@@ -121,7 +125,7 @@ impl Failed {
             pfn: Some(self.pfn),
             place: None,
         };
-        match poison(&self.anon, failure) {
+        match poison(anon, failure) {
             Err(error) if error == ENOMEM => Err(error),
             // That it is poisoned already, or has left the frame, is as good.
             result => Ok(result.is_ok() && !was_marked),

@@ -18,20 +18,22 @@
 use super::{
     direct_map,
     event,
-    inject::find,
+    inject::with_anon,
     journal,
-    map_again::Unmapped,
     policy, //
 };
 use crate::{
     anon::migration::Migration,
+    detached::{
+        Detached,
+        Mappings, //
+    },
     failure::Source,
     page::OwnedPage,
     pool::{
         self,
         quarantine, //
     },
-    rmap,
     stats, //
 };
 use kernel::{
@@ -59,42 +61,29 @@ const ATTEMPTS: usize = 10;
 ///
 /// Nothing has changed then.
 pub(crate) fn soft_offline(pfn: u64) -> Result {
-    let anon = find(pfn).ok_or(ENXIO)?;
-    if !policy::allows_offline() {
-        return Err(EOPNOTSUPP);
-    }
-    // The charge of the old page moves to this one.
-    let page = pool::alloc(GFP_KERNEL)?;
-    let (mut unmapped, was_soft_dirty);
-    let moved = {
-        let migration = anon.begin_migration(pfn)?;
-        let entries;
-        {
-            let content = anon.lock();
-            was_soft_dirty = content.is_soft_dirty();
-            // Nobody maps it from here on.
-            entries = content.mapcount() as usize;
+    with_anon(pfn, |anon| {
+        if !policy::allows_offline() {
+            return Err(EOPNOTSUPP);
         }
-        unmapped = Unmapped::new(anon.index(), entries)?;
-        rmap::unmap_each(&anon, |vma| unmapped.add(vma));
-        move_patiently(&migration, page)
-    };
-    // Also if it could not be moved: nothing has changed then.
-    if unmapped.map(&anon) && !was_soft_dirty {
-        // All entries that have to say so do.
-        anon.lock().clear_soft_dirty();
-    }
-    let old = moved?;
-    stats::SOFT_OFFLINES.inc();
-    // Before anybody can undo it.
-    event::action(
-        pfn,
-        anon.index(),
-        journal::PageEvent::SoftOffline,
-        Source::SoftOffline,
-    );
-    take_out_of_use(old);
-    Ok(())
+        // The charge of the old page moves to this one.
+        let page = pool::alloc(GFP_KERNEL)?;
+        let (detached, migration) = Detached::new(anon, pfn, Mappings::All)?;
+        let moved = move_patiently(&migration, page);
+        drop(migration);
+        // Also if it could not be moved: nothing has changed then.
+        detached.map_again();
+        let old = moved?;
+        stats::SOFT_OFFLINES.inc();
+        // Before anybody can undo it.
+        event::action(
+            pfn,
+            anon.index(),
+            journal::PageEvent::SoftOffline,
+            Source::SoftOffline,
+        );
+        take_out_of_use(old);
+        Ok(())
+    })
 }
 
 /// Takes the frame of `page`, which is nobody's, out of use.
@@ -120,7 +109,7 @@ fn move_patiently(migration: &Migration<'_>, mut to: OwnedPage) -> Result<OwnedP
 }
 
 /// Gives back the page to which nothing was moved; if it has failed meanwhile, it goes out of use.
-fn give_back(moved: Result<OwnedPage, (Error, Option<OwnedPage>)>) -> Result<OwnedPage> {
+pub(crate) fn give_back<R>(moved: Result<R, (Error, Option<OwnedPage>)>) -> Result<R> {
     moved.map_err(|(error, to)| {
         if let Some(to) = to.filter(|to| quarantine::has_failed(to)) {
             take_out_of_use(to);

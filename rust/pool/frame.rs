@@ -2,8 +2,8 @@
 
 //! Which page frames are in use, and whose they are.
 //!
-//! The kernel leaves `private` and `index` of a driver's page to the driver. `private` points to
-//! the page's owner, and `index` is that pointer xor a random number drawn at load time: a page that
+//! The kernel leaves `private` and `index` of a driver's page to the driver. `private` names
+//! the page's owner, as its pointer does, and `index` is that xor a random number drawn at load time: a page that
 //! is not ours does not fulfil that relation but with a probability of 2^-64. So the map costs no
 //! memory, and a lookup no search.
 //!
@@ -29,10 +29,7 @@ use crate::{
 };
 use core::{
     ops::Range,
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+    ptr::NonNull, //
 };
 use kernel::{
     bindings,
@@ -254,14 +251,14 @@ fn marks_references(value: usize) -> c_int {
 ///
 /// # Safety
 ///
-/// `page` must be owned by `owner`, which must be live until [`forget`] has been called. All owners must be of one type.
-pub(crate) unsafe fn remember<T>(page: &Page, owner: &T) -> bool {
+/// `page` must be owned by what `owner` names, which must be live until [`forget`] has been called, or this for another one.
+pub(crate) unsafe fn remember(page: &Page, owner: NonNull<c_void>) -> bool {
     let (before, has_failed);
     {
         let mut map = MAP.lock();
         before = private(page);
         has_failed = map.end_marking(page.pfn()) || is_hardware(before);
-        write_owner(page, ptr::from_ref(owner) as usize, &map);
+        write_owner(page, owner.addr().get(), &map);
     }
     if is_sign(before) {
         // SAFETY: `claim` has left it to whom the page belongs.

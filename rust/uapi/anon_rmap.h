@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
 /*
- * ioctl() of /dev/anon_rmap: pages of the process itself fail, are given back and are listed. rust/failures.md documents it.
+ * ioctl() of /dev/anon_rmap: pages of the process itself fail, are given back and are listed, or share frames. rust/failures.md documents it.
  */
 #ifndef _UAPI_ANON_RMAP_H
 #define _UAPI_ANON_RMAP_H
@@ -12,12 +12,14 @@
 #define ANON_RMAP_KEEP		(1 << 0)
 /* Pages that nobody has touched fail, too. */
 #define ANON_RMAP_UNTOUCHED	(1 << 1)
+/* Pages may share frames with others of the same content. */
+#define ANON_RMAP_MERGEABLE	(1 << 2)
 
 /**
- * struct anon_rmap_range - pages of the calling process, for ANON_RMAP_POISON and ANON_RMAP_UNPOISON
+ * struct anon_rmap_range - pages of the calling process, for ANON_RMAP_POISON, ANON_RMAP_UNPOISON and ANON_RMAP_MERGE
  * @address: where the first of them is
  * @length: in bytes; each page of which bytes are in the range is one of them
- * @flags: ANON_RMAP_KEEP or ANON_RMAP_UNTOUCHED or 0; for ANON_RMAP_UNPOISON 0
+ * @flags: ANON_RMAP_KEEP or ANON_RMAP_UNTOUCHED or 0; for ANON_RMAP_UNPOISON 0; for ANON_RMAP_MERGE ANON_RMAP_MERGEABLE or 0
  * @reserved: 0
  */
 struct anon_rmap_range {
@@ -71,5 +73,10 @@ struct anon_rmap_list {
 #define ANON_RMAP_UNPOISON	_IOW(ANON_RMAP_IOC, 1, struct anon_rmap_range)
 /* Lists pages that have failed. Returns how many are in the array. */
 #define ANON_RMAP_LIST		_IOWR(ANON_RMAP_IOC, 2, struct anon_rmap_list)
+/*
+ * Says of all mappings of which bytes are in the range whether their pages may share frames with others of the same content, as madvise()
+ * with MADV_MERGEABLE or MADV_UNMERGEABLE does for other memory; with 0, those of the range that do get frames of their own again.
+ */
+#define ANON_RMAP_MERGE		_IOW(ANON_RMAP_IOC, 3, struct anon_rmap_range)
 
 #endif

@@ -540,9 +540,13 @@ impl Fault<'_> {
             return Look::Done(HWPOISON);
         }
         if content.is_migrating() {
-            return Look::Wait(Wait::new(anon));
+            return Look::Wait(Wait::new(&*content));
         }
         if write {
+            // It has just been merged.
+            if content.is_common() {
+                return Look::Done(RETRY);
+            }
             content.set_exclusive(true);
         }
         // By the amap's rule the entry maps no other page.

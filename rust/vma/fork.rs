@@ -66,7 +66,8 @@ impl VmaMut<'_> {
         let amap = match parent.amap().sharing() {
             Sharing::Shared => parent.amap().clone(),
             Sharing::Private => mm_state.amap_of_fork(parent.amap().id(), || {
-                Amap::new(Sharing::Private, AnonVma::new(family.clone())?)
+                let anon_vma = AnonVma::new(family.clone())?;
+                Amap::new(Sharing::Private, anon_vma, parent.amap().is_mergeable())
             })?,
         };
         if parent.amap().lock().lost {

@@ -56,7 +56,10 @@ impl VmaMut<'_> {
         let family = source.rmap.family().clone();
         let amap = match source.amap().sharing() {
             Sharing::Shared => source.amap().clone(),
-            Sharing::Private => Amap::new(Sharing::Private, source.amap().anon_vma().clone())?,
+            Sharing::Private => {
+                let anon_vma = source.amap().anon_vma().clone();
+                Amap::new(Sharing::Private, anon_vma, source.amap().is_mergeable())?
+            }
         };
         // What a fault may still link is needed, too.
         self.start_write();

@@ -31,7 +31,8 @@ long counter(const char *name)
 /* As leak(), at this moment. */
 static const char *left_over(void)
 {
-	static const char *const gauges[] = { "vmas", "amaps", "anons", "anon_vmas", "avcs", "poisoned" };
+	static const char *const gauges[] = { "vmas", "amaps", "anons", "anon_vmas", "avcs", "poisoned", "pages_shared", "pages_sharing",
+					      "pages_unshared" };
 	char *stats = read_file(DEBUGFS "stats");
 	const char *left = "";
 

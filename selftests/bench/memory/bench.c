@@ -7,6 +7,7 @@
 #include "fault.h"
 #include "fork.h"
 #include "memory.h"
+#include "merge.h"
 #include "vma.h"
 #include <limits.h>
 
@@ -20,6 +21,7 @@ static const struct bench_case *const subjects[] = {
 	vma_cases,
 	/* Last, as failures put frames out of use. */
 	failure_cases,
+	merge_cases,
 };
 
 static struct run *run;

@@ -20,8 +20,7 @@ use kernel::{
 };
 
 /// Where the page was mapped.
-pub(super) struct Unmapped {
-    index: Index,
+pub(crate) struct Unmapped {
     places: KVec<(Arc<RmapMm>, usize)>,
     /// How many there were, also those for which there was no room.
     all: usize,
@@ -32,45 +31,45 @@ impl Unmapped {
     const PLACES: usize = 64;
 
     /// The room to begin with for who adds places one by one: most pages are mapped once.
-    pub(super) const ONE: usize = 1;
+    pub(crate) const ONE: usize = 1;
 
-    /// None yet, for a page at `index`, with room for `places` places; [`ENOMEM`].
-    pub(super) fn new(index: Index, places: usize) -> Result<Self> {
+    /// None yet, with room for `places` places; [`ENOMEM`].
+    pub(crate) fn new(places: usize) -> Result<Self> {
         Ok(Self {
-            index,
             places: KVec::with_capacity(places.min(Self::PLACES), GFP_KERNEL_ACCOUNT)?,
             all: 0,
         })
     }
 
-    /// Adds the place in `vma`, if there is room.
-    pub(super) fn add(&mut self, vma: &RmapVma) {
-        let place = (vma.mm().clone(), vma.base().address(self.index));
+    /// Adds the place at `index` of `vma`, if there is room.
+    pub(crate) fn add(&mut self, vma: &RmapVma, index: Index) {
+        let place = (vma.mm().clone(), vma.base().address(index));
         let _ = self.places.push_within_capacity(place);
         self.all += 1;
     }
 
     /// Adds a place, if there is memory, and not enough of them. Sleeps.
-    pub(super) fn add_place(&mut self, mm: Arc<RmapMm>, address: usize) {
+    pub(crate) fn add_place(&mut self, mm: Arc<RmapMm>, address: usize) {
         if self.places.len() < Self::PLACES {
             let _ = self.places.push((mm, address), GFP_KERNEL_ACCOUNT);
         }
         self.all += 1;
     }
 
-    /// Maps `anon` at all places where it still is, as a read would; whether that was all. Does not wait for mmap locks: what is left
+    /// Maps the page of `anon` at all places where it still is, as a read would; whether that was all. Does not wait for mmap locks: what is left
     /// out is mapped by the next fault, which knows as much.
-    pub(super) fn map(&self, anon: &Anon) -> bool {
+    pub(crate) fn map(&self, anon: &Anon) -> bool {
         let mut mapped = 0;
+        let pfn = anon.lock().pfn();
         for (mm, address) in &self.places {
-            mapped += usize::from(map(mm, *address, anon));
+            mapped += usize::from(map(mm, *address, pfn));
         }
         mapped == self.all
     }
 }
 
-/// Maps `anon` at `address` again; whether it did.
-fn map(mm: &RmapMm, address: usize, anon: &Anon) -> bool {
+/// Maps frame `pfn` at `address` again; whether it did.
+fn map(mm: &RmapMm, address: usize, pfn: u64) -> bool {
     let Some(mm) = mm.mmget_not_zero() else {
         return false;
     };
@@ -81,7 +80,12 @@ fn map(mm: &RmapMm, address: usize, anon: &Anon) -> bool {
     };
     let is_there = mmap.vma_lookup(address).is_some_and(|vma| {
         let ours = VmaRef::of(vma);
-        ours.is_some_and(|vma| vma.state().amap().lock().holds(anon))
+        ours.is_some_and(|vma| {
+            let state = vma.state();
+            let slots = state.amap().lock();
+            let slot = slots.anons.get(state.base().index(address).0);
+            slot.is_some_and(|slot| slot.value.lock().pfn() == pfn)
+        })
     });
     // What comes of it in a VMA of ours waits for nobody. If the page is discarded right now, zeroes are mapped.
     let flags = bindings::fault_flag_FAULT_FLAG_REMOTE;
