@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE))
 import anon_rmap_command  # noqa: E402
 import test_drill  # noqa: E402
 from anon_rmap_command import NAME, Failure, arguments, completion, debugfs, lines, main, parser  # noqa: E402
-from anon_rmap_command import poisoning, processes, recording, refusals, regions, running, undoing  # noqa: E402
+from anon_rmap_command import moving, poisoning, processes, recording, refusals, regions, running, undoing  # noqa: E402
 
 MAPPINGS = """\
 pid=137 range=0x7f292f07b000-0x7f292f37b000 index=0-767 present=527 poisoned=0 avcs=1 comm=redis-server
@@ -427,7 +427,7 @@ class Pages(unittest.TestCase):
         for name, sub in subs.items():
             options = {option for option in completion.options_of(sub) if option not in ("-h", "--help")}
             text = " ".join(part for part in synopsis.split(".Nm\n") if part.startswith(f".Cm {name}\n"))
-            named = {f"-{option}" for option in re.findall(r"Fl (-\w+)", text)}
+            named = {f"-{option}" for option in re.findall(r"Fl (-[\w-]+)", text)}
             self.assertEqual(named, options, name)
             self.assertIn(f".It Cm {name}\n", self.page)
         self.assertEqual(set(parts), set(subs))
@@ -439,7 +439,7 @@ class Pages(unittest.TestCase):
         shown = [regions.describe_process(137, mappings(), vmas()), events(), page, {"moved": [], "seed": 1},
                  {"undone": [], "left": [{"reason": ""}]}, {"processes": [], "recorded": 1, "same_sizes": True},
                  Record().recorder(137).failures(events(), is_last=False), {"anon_rmap_record": 1}, {"poisoned": []}, {"hit": []},
-                 {"anon_rmap_drill": 1, "failure": None}]
+                 {"anon_rmap_drill": 1, "failure": None}, moving.describe_move(137, moving.Plan([], []), 0, 0.0, False)]
         report = test_drill.sample()
         # Its keys are outcomes.
         shown += [report | {"summary": {**report["summary"], "outcomes": {}},

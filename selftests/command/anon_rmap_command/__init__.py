@@ -17,6 +17,8 @@ A module imports only from this file and from modules that stand before it here:
   undoing        undo
   watching       watch
   recording      record, replay
+  tracing        stopping a process, and system calls in it
+  moving         attach, detach
   running        run
   planning       which pages fail in a trial
   trials         a trial, from the start of a program to its end

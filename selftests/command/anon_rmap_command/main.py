@@ -11,6 +11,7 @@ from . import NAME, Failure, Json
 from .campaign import drill_failure, print_drill, run_drill
 from .completion import completion
 from .listing import print_list, run_list
+from .moving import print_move, run_attach, run_detach
 from .output import print_json
 from .parser import check_usage, parser
 from .poisoning import print_dry_run, print_poison, run_dry_run, run_poison
@@ -20,6 +21,8 @@ from .undoing import print_undo, run_undo, undo_failure
 from .watching import run_watch
 
 RESULTS: dict[str, tuple[Callable[[argparse.Namespace], Json], Callable[[Json], None]]] = {
+    "attach": (run_attach, print_move),
+    "detach": (run_detach, print_move),
     "list": (run_list, print_list),
     "poison": (run_poison, print_poison),
     "dry-run": (run_dry_run, print_dry_run),

@@ -40,6 +40,12 @@ def parser() -> Parser:
               "run -- redis-server --port 6379", with_json=False)
     sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="[OPTION]... [--] COMMAND [ARGUMENT]...")
 
+    for name, help_ in (("attach", "move the anonymous memory of a running program onto the device"),
+                        ("detach", "move a program's memory of the device back to anonymous memory")):
+        sub = add(name, f"{help_}; its content and its addresses stay", f"{name} 138", f"{name} 138 --dry-run")
+        sub.add_argument("pid", type=process_number, metavar="PID", help="a process, or any thread of it")
+        sub.add_argument("--dry-run", action="store_true", help="only say what would be moved; it is stopped for that, too")
+
     sub = add("list", "show who maps the device: which regions, what is beside them, pages present and poisoned",
               "list", "list 138")
     sub.add_argument("pid", nargs="*", type=process_number, metavar="PID", help="only these processes")
