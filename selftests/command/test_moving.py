@@ -165,6 +165,17 @@ threading.Thread(target=work).start()
         self.detach()
         self.assertEqual("True", self.ask("check()"))
 
+    def test_who_may_not_open_the_device_is_given_it(self) -> None:
+        self.start("os.setresgid(65534, 65534, 65534)\nos.setresuid(65534, 65534, 65534)" if os.getuid() == 0 else "")
+        os.chmod(self.file.name, 0o600)
+        with mock.patch.object(moving.Mover, "hand_over", autospec=True, side_effect=moving.Mover.hand_over) as handed:
+            self.assertGreaterEqual(self.attach()["copied"], 8 << 20)
+        self.assertEqual(os.getuid() == 0, handed.called)
+        self.assertEqual("True", self.ask("check()"))
+        self.assertNotIn(self.file.name, [os.readlink(file) for file in pathlib.Path(f"/proc/{self.program.pid}/fd").iterdir()])
+        self.detach()
+        self.assertEqual("True", self.ask("check()"))
+
     def test_it_is_moved_by_pieces(self) -> None:
         self.start()
         with mock.patch.object(moving, "PIECE", 1 << 20):
@@ -349,7 +360,7 @@ if fault >= 0:
         self.start()
         self.file = moving.Kind("/nonexistent", "/nonexistent")
         before = self.maps()
-        with self.assertRaisesRegex(Failure, "can't open /nonexistent: it is not there"):
+        with self.assertRaisesRegex(Failure, "/nonexistent is not there"):
             self.attach()
         self.assertEqual(before, self.maps())
         self.assertEqual("True", self.ask("check()"))

@@ -9,7 +9,7 @@
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
 . "$(dirname "$(realpath "$0")")/ktap.sh"
 
-plan 27 anon_rmap attached-static python3 redis-server redis-cli redis-benchmark
+plan 28 anon_rmap attached-static setpriv python3 redis-server redis-cli redis-benchmark
 
 mib=${ATTACH_MIB:-1024}
 port=6391
@@ -78,7 +78,7 @@ ask() {
 end() {
 	exec 8>&- 9<&-
 	kill "$pid" 2>/dev/null
-	wait "$pid"
+	wait "$pid" 2>/dev/null
 	true
 }
 
@@ -165,6 +165,11 @@ result "its content is right" ask check right
 result "its threads end, and are joined" ask join joined
 end
 
+other_user() {
+	begin setpriv --reuid=65534 --regid=65534 --clear-groups attached-static && moved 8000000 attach && ask check right &&
+		moved 8000000 detach && ask check right && end
+}
+
 go_program() {
 	command -v attached-go >/dev/null || { echo "there was no compiler for Go"; return 0; }
 	begin attached-go && moved 1000000 attach && ask check right && moved 1000000 detach && ask check right && end
@@ -190,7 +195,8 @@ redis_under_load() {
 	redis-benchmark -p "$port" -q -r 100000 -n 600000 -P 16 set key:__rand_int__ "$value" >"$work/benchmark" 2>&1 &
 	benchmark=$!
 	sleep 1
-	moved 40000000 attach && kill -0 "$benchmark" && cp "$work/moved" "$work/attached" && [ "$(redis debug digest)" = "$digest" ] &&
+	moved 40000000 attach && kill -0 "$benchmark" && cp "$work/moved" "$work/attached" &&
+		[ "$(redis debug digest)" = "$digest" ] &&
 		moved 40000000 detach && kill -0 "$benchmark" && cat "$work/attached" >>"$work/moved" || return 1
 	wait "$benchmark" || return 1
 	tr '\r' '\n' <"$work/benchmark" | tail -n 2
@@ -201,6 +207,7 @@ redis_page_fails() {
 	moved 40000000 attach && anon_rmap poison "$pid" --random 1 --seed 1
 }
 
+result "a program of a user without the right is moved both ways" other_user
 result "a Go program is moved onto the device and back" go_program
 note <"$work/output"
 result "redis-server is filled" start_redis

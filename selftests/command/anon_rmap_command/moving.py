@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import socket
 import struct
 from dataclasses import dataclass
 from typing import Iterator
@@ -14,13 +15,14 @@ from typing import Iterator
 from . import NAME, PAGE, Failure, Json
 from .processes import command_name, main_thread, named
 from .regions import MAPPING
-from .tracing import DATA_SIZE, MMAP, MPROTECT, MUNMAP, IoVec, Stopped, SystemCalls, libc
+from .tracing import DATA_SIZE, MMAP, MPROTECT, MUNMAP, PATIENCE, IoVec, Stopped, SystemCalls, libc
 
 DEVICE = "/dev/anon_rmap"
 # What is moved at once: so much memory is there twice meanwhile.
 PIECE = 64 << 20
 # Numbers of system calls, and what they take.
 OPEN, CLOSE, MREMAP, MADVISE, GETTID, PROCESS_VM_READV, KCMP, MLOCK2 = 2, 3, 25, 28, 186, 310, 312, 325
+SOCKET, CONNECT, RECVMSG, CMSG_CLOEXEC = 41, 42, 47, 0x40000000
 READ, WRITE, EXEC = 1, 2, 4
 PRIVATE, FIXED, ANONYMOUS, NORESERVE = 0x02, 0x10, 0x20, 0x4000
 MAYMOVE_FIXED = 3
@@ -317,12 +319,51 @@ class Mover:
         try:
             return self.calls.call(OPEN, self.calls.put(path.encode() + b"\0"), os.O_RDWR | os.O_CLOEXEC, 0)
         except OSError as error:
-            reasons = {errno.ENOENT: "it is not there: load the module, or bind it into the container",
-                       errno.EACCES: "it may not: give it the right by the module's parameters for the mode and the group",
-                       errno.EPERM: "it may not: allow the device in its cgroup",
-                       errno.EMFILE: "it has no number left for a file: raise its limit by 'prlimit --nofile'"}
-            reason = reasons.get(error.errno or 0, error.strerror)
-            raise Failure(f"process {self.calls.stopped.pid} can't open {path}: {reason}") from None
+            # It may not, or is in a container without it.
+            if error.errno not in (errno.ENOENT, errno.EACCES):
+                raise Failure(f"process {self.calls.stopped.pid} can't open {path}: {error.strerror}") from None
+        try:
+            ours = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Failure(f"{path} is not there: load the module") from None
+        except OSError as error:
+            raise Failure(f"{path} can't be opened: {error.strerror}; run this as root") from None
+        try:
+            return self.hand_over(ours)
+        finally:
+            os.close(ours)
+
+    def hand_over(self, descriptor: int) -> int:
+        """Gives the process a descriptor of this one, by a socket."""
+        call = self.calls.call
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            # The kernel gives it a name.
+            listener.bind("")
+            listener.listen(1)
+            listener.settimeout(PATIENCE)
+            address = struct.pack("<H", socket.AF_UNIX) + listener.getsockname()
+            theirs = call(SOCKET, socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, 0)
+            page = call(MMAP, 0, PAGE, READ | WRITE, PRIVATE | ANONYMOUS, -1, 0)
+            try:
+                call(CONNECT, theirs, self.calls.put(address), len(address))
+                connection, _ = listener.accept()
+                with connection:
+                    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                    if main_thread(pid) != self.calls.stopped.pid:
+                        raise Failure("another process has taken what was meant for this one: try again")
+                    socket.send_fds(connection, [b"-"], [descriptor])
+                    # struct msghdr, then its iovec, a control message for one descriptor, and a byte.
+                    vector, control, byte = page + 64, page + 128, page + 256
+                    header = struct.pack("<QQQQQQQ", 0, 0, vector, 1, control, 24, 0)
+                    self.calls.write(page, header.ljust(64, b"\0") + struct.pack("<QQ", byte, 1))
+                    call(RECVMSG, theirs, page, CMSG_CLOEXEC)
+                return struct.unpack("<i", self.calls.read(control + 16, 4))[0]
+            except OSError as error:
+                raise Failure(f"process {self.calls.stopped.pid} may not open the device, and can't be given it, as it is in another "
+                              f"network namespace: give it the right to ({error.strerror})") from None
+            finally:
+                call(MUNMAP, page, PAGE)
+                call(CLOSE, theirs)
 
     def map(self, length: int, flags: int = 0, address: int = 0) -> int:
         flags |= PRIVATE | (0 if self.target.path else ANONYMOUS)

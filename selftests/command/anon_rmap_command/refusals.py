@@ -16,7 +16,7 @@ REASONS: dict[int, dict[str, str]] = {
         "": f"what process {{pid}} has at {{address}} is not the device's: '{NAME} list {{pid}}' shows what is",
         "frame": f"frame {{pfn}} holds no page of the device: name a page by PID ADDRESS; {IN_LIST}",
         "poison_range": f"process {{pid}} has nothing of the device in {{range}}: '{NAME} list {{pid}}' shows what it has",
-        "poison_random": f"process {{pid}} maps nothing of the device: start the program by '{NAME} run'",
+        "poison_random": f"process {{pid}} maps nothing of the device: '{NAME} attach {{pid}}' moves it there",
     },
     errno.ENODATA: {
         "": "process {pid} has no page at {address}, as nobody has touched it: let it do so first, or poison it without --keep "

@@ -110,7 +110,7 @@ def by_process(mappings: Iterable[Mapping]) -> dict[int, list[Mapping]]:
 def nothing_mapped(pid: int) -> Failure:
     if command_name(pid) is None:
         return Failure(f"there is no process {pid}, or it has ended: {IN_LIST}")
-    return Failure(f"process {pid} maps nothing of the device: start the program by '{NAME} run'")
+    return Failure(f"process {pid} maps nothing of the device: '{NAME} attach {pid}' moves it there, '{NAME} run' starts one so")
 
 
 class Layouts:

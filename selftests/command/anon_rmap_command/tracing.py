@@ -252,6 +252,9 @@ class SystemCalls:
         if os.pwrite(self.memory, data, address) != len(data):
             raise Failure("the process's own memory can't be written: try again")
 
+    def read(self, address: int, size: int) -> bytes:
+        return os.pread(self.memory, size, address)
+
     def put(self, data: bytes) -> int:
         """Puts what a system call reads where it finds it."""
         self.write(self.address + DATA, data)
