@@ -9,7 +9,7 @@
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
 . "$(dirname "$(realpath "$0")")/ktap.sh"
 
-plan 28 anon_rmap attached-static setpriv python3 redis-server redis-cli redis-benchmark
+plan 29 anon_rmap attached-static setpriv python3 redis-server redis-cli redis-benchmark
 
 mib=${ATTACH_MIB:-1024}
 port=6391
@@ -52,6 +52,21 @@ for line in sys.stdin:
         print("joined", flush=True)
     else:
         print("right" if is_right() else "wrong", flush=True)
+PROGRAM
+
+# Its child goes on, with what it has inherited and never touched.
+cat >"$work/heir.py" <<'PROGRAM'
+import hashlib, os, signal, sys
+
+memory = bytearray(os.urandom(4 << 20))
+digest = hashlib.sha256(memory).digest()
+print("ready", flush=True)
+sys.stdin.readline()
+if os.fork():
+    signal.pause()
+print(os.getpid(), flush=True)
+for line in sys.stdin:
+    print("right" if hashlib.sha256(memory).digest() == digest else "wrong", flush=True)
 PROGRAM
 
 # begin PROGRAM…: starts it; its process is $pid, its first answer $address.
@@ -170,6 +185,18 @@ other_user() {
 		moved 8000000 detach && ask check right && end
 }
 
+child_is_moved_back() {
+	begin python3 "$work/heir.py" && moved 4000000 attach && echo fork >&8 && answer || return 1
+	parent=$pid child=$answer
+	pid=$child
+	moved 4000000 detach && ask check right && pid=$parent && [ "$(mapped)" -gt 0 ]
+	status=$?
+	kill "$child"
+	pid=$parent
+	end
+	return "$status"
+}
+
 go_program() {
 	command -v attached-go >/dev/null || { echo "there was no compiler for Go"; return 0; }
 	begin attached-go && moved 1000000 attach && ask check right && moved 1000000 detach && ask check right && end
@@ -190,23 +217,31 @@ start_redis() {
 		digest=$(redis debug digest) && [ ${#digest} = 40 ]
 }
 
-# Both ways while clients write what is there already: none of them sees an error, and the digest stays.
+# Both ways while clients write what is there already: none of them sees an error, which would end them.
 redis_under_load() {
-	redis-benchmark -p "$port" -q -r 100000 -n 600000 -P 16 set key:__rand_int__ "$value" >"$work/benchmark" 2>&1 &
+	redis-benchmark -p "$port" -q -l -r 100000 -n 100000 -P 16 set key:__rand_int__ "$value" >"$work/benchmark" 2>&1 &
 	benchmark=$!
 	sleep 1
-	moved 40000000 attach && kill -0 "$benchmark" && cp "$work/moved" "$work/attached" &&
-		[ "$(redis debug digest)" = "$digest" ] &&
-		moved 40000000 detach && kill -0 "$benchmark" && cat "$work/attached" >>"$work/moved" || return 1
-	wait "$benchmark" || return 1
-	tr '\r' '\n' <"$work/benchmark" | tail -n 2
-	! grep -qi error "$work/benchmark" && redis debug digest && [ "$(redis debug digest)" = "$digest" ]
+	moved 40000000 attach && cp "$work/moved" "$work/attached" && same_digest && kill -0 "$benchmark" &&
+		moved 40000000 detach && cat "$work/attached" >>"$work/moved" && same_digest && before=$(commands) && sleep 3 &&
+		[ "$(commands)" -gt "$((before + 1000))" ] && kill "$benchmark" && same_digest && ! grep -i error "$work/benchmark"
+}
+
+commands() {
+	redis info stats | tr -d '\r' | sed -n 's/^total_commands_processed://p'
+}
+
+same_digest() {
+	now=$(redis debug digest)
+	echo "$digest before, $now now"
+	[ "$now" = "$digest" ]
 }
 
 redis_page_fails() {
 	moved 40000000 attach && anon_rmap poison "$pid" --random 1 --seed 1
 }
 
+result "a child is moved back, and its parent is not" child_is_moved_back
 result "a program of a user without the right is moved both ways" other_user
 result "a Go program is moved onto the device and back" go_program
 note <"$work/output"
