@@ -289,6 +289,64 @@ class SystemCallsOfTheProgram(MovingTest):
         self.assertEqual("True", self.ask("check()"))
 
 
+class RestartableSequences(MovingTest):
+    # Such a sequence that does not end: a thread leaves it when the kernel aborts it, and begins it again.
+    ENDLESS = """
+import struct
+code = libc.mmap(None, 4096, 7, 0x22, -1, 0)
+area = ctypes.c_ssize_t.in_dll(libc, "__rseq_offset").value + 8
+# mov rax, fs:0; mov rcx, descriptor; mov [rax + area], rcx; jmp itself
+start = bytes.fromhex("64488b042500000000 48b9") + struct.pack("<Q", code + 128) + b"\\x48\\x89\\x88" + struct.pack("<i", area)
+abort = struct.pack("<I", 0x53053053) + b"\\xeb" + struct.pack("<b", -(len(start) + 2 + 4 + 2))
+ctypes.memmove(code, start + b"\\xeb\\xfe" + abort, len(start) + 2 + len(abort))
+ctypes.memmove(code + 128, struct.pack("<IIQQQ", 0, 0, code + len(start), 2, code + len(start) + 6), 32)
+inside, aborted = code + len(start), code + len(start) + 6
+"""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+        if not self.rseq():
+            self.skipTest("the C library or the kernel has none")
+        self.end()
+
+    def rseq(self) -> tracing.Rseq | None:
+        with tracing.Stopped(self.program.pid):
+            return tracing.Rseq.of(self.program.pid)
+
+    def test_the_area_is_let_alone_meanwhile(self) -> None:
+        self.start()
+        before, meanwhile, real = self.rseq(), [], moving.Mover.move
+
+        def move(self: moving.Mover, area: moving.Area) -> None:
+            meanwhile.append(tracing.Rseq.of(self.calls.tid))
+            real(self, area)
+
+        for way in (self.attach, self.detach):
+            with mock.patch.object(moving.Mover, "move", move):
+                way()
+            self.assertEqual({None}, set(meanwhile))
+            self.assertEqual(before, self.rseq())
+            # Which the kernel sets when it goes on.
+            self.assertEqual("True", self.ask("libc.sched_getcpu() in os.sched_getaffinity(0)"))
+
+    def test_a_sequence_is_aborted(self) -> None:
+        self.start(self.ENDLESS)
+        inside, aborted = int(self.ask("inside")), int(self.ask("aborted"))
+        self.send("ctypes.CFUNCTYPE(None)(code)()")
+        time.sleep(0.3)
+        found: list[int] = []
+        while inside not in found:
+            with tracing.Stopped(self.program.pid) as stopped:
+                found.append(stopped.threads[self.program.pid].rip)
+                with tracing.SystemCalls(stopped):
+                    pass
+                after = tracing.Registers()
+                tracing.ptrace(tracing.GETREGS, self.program.pid, data=after)
+                self.assertEqual(aborted if found[-1] == inside else found[-1], after.rip)
+        self.detach()
+
+
 class Refusals(MovingTest):
     """Nothing changes."""
 
@@ -438,11 +496,17 @@ moving.run_move(int(sys.argv[1]), moving.ANONYMOUS_KIND, file, False)
 """
         self.start("threads = [threading.Thread(target=time.sleep, args=(1000,), daemon=True) for _ in range(2)]\n"
                    "for thread in threads:\n    thread.start()")
-        for count in (*range(1, 12), *range(12, 60, 7)):
+        def registered() -> list[tracing.Rseq | None]:
+            with tracing.Stopped(self.program.pid) as stopped:
+                return [tracing.Rseq.of(tid) for tid in sorted(stopped.threads)]
+
+        before = registered()
+        for count in (*range(1, 16), *range(16, 60, 7)):
             with self.subTest(count=count):
                 tool = subprocess.run([sys.executable, "-c", code, str(self.program.pid), str(count)], cwd=HERE, timeout=60)
                 self.assertEqual(-signal.SIGKILL, tool.returncode)
                 self.assertEqual("True", self.ask("check()"))
+                self.assertEqual(before, registered())
                 self.detach()
                 self.assertEqual("True", self.ask("check()"))
 

@@ -5,13 +5,15 @@
 #
 # Programs that run get their memory moved onto the device, and back: a static one with threads and a growing heap,
 # python3, one in Go if there was a compiler for it, and redis-server under load. How long they are stopped is said.
-# ATTACH_MIB in the environment says how much memory that is measured with (1024).
+# ATTACH_MIB in the environment says how much memory that is measured with (1024), ATTACH_ROUNDS how often redis-server is
+# moved while its threads get from one processor to another (8).
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
 . "$(dirname "$(realpath "$0")")/ktap.sh"
 
-plan 29 anon_rmap attached-static setpriv python3 redis-server redis-cli redis-benchmark
+plan 30 anon_rmap attached-static setpriv python3 redis-server redis-cli redis-benchmark
 
 mib=${ATTACH_MIB:-1024}
+rounds=${ATTACH_ROUNDS:-8}
 port=6391
 value=$(printf '%0400d' 7)
 
@@ -237,6 +239,37 @@ same_digest() {
 	[ "$now" = "$digest" ]
 }
 
+cat >"$work/wander.py" <<'PROGRAM'
+import itertools, os, sys, time
+
+for cpu in itertools.cycle(os.sched_getaffinity(0)):
+    try:
+        for tid in os.listdir(f"/proc/{sys.argv[1]}/task"):
+            os.sched_setaffinity(int(tid), {cpu})
+    except OSError:
+        pass
+    time.sleep(0.002)
+PROGRAM
+
+there_and_back() {
+	moved 40000000 attach && kill -0 "$pid" "$benchmark" && moved 40000000 detach && kill -0 "$pid" "$benchmark"
+}
+
+# The kernel writes to each thread's area for restartable sequences where it runs, and kills it if that is not found again.
+# Also the thread that makes the system calls by which the memory is moved gets to other processors.
+redis_wanders() {
+	redis-benchmark -p "$port" -q -l -r 100000 -n 100000 -P 16 set key:__rand_int__ "$value" >"$work/benchmark" 2>&1 &
+	benchmark=$!
+	python3 "$work/wander.py" "$pid" &
+	wanderer=$!
+	status=0
+	for _ in $(seq "$rounds"); do
+		there_and_back || { status=1; break; }
+	done
+	kill "$benchmark" "$wanderer"
+	[ "$status" = 0 ] && same_digest && ! grep -i error "$work/benchmark"
+}
+
 redis_page_fails() {
 	moved 40000000 attach && anon_rmap poison "$pid" --random 1 --seed 1
 }
@@ -248,6 +281,7 @@ note <"$work/output"
 result "redis-server is filled" start_redis
 result "it is moved both ways under load, and its digest stays" redis_under_load
 stopped
+result "it is moved $rounds times while its threads get to other processors" redis_wanders
 result "one of its pages fails" redis_page_fails
 kill -9 "$pid"
 wait "$pid"

@@ -7,6 +7,7 @@ import os
 import signal
 import struct
 import time
+from dataclasses import dataclass
 from types import TracebackType
 
 from . import Failure
@@ -15,10 +16,13 @@ from .processes import Vma, main_thread, maps
 # What ptrace() is asked for.
 CONT, GETREGS, SETREGS, DETACH, SYSCALL = 7, 12, 13, 17, 24
 GETREGSET, SEIZE, INTERRUPT, GETSIGMASK, SETSIGMASK = 0x4204, 0x4206, 0x4207, 0x420A, 0x420B
+GET_RSEQ_CONFIGURATION = 0x420F
 TRACESYSGOOD, EVENT_STOP, NT_PRSTATUS, NT_X86_XSTATE, WALL = 1, 128, 1, 0x202, 0x40000000
 SYSCALL_STOP = signal.SIGTRAP | 0x80
 # Numbers of system calls.
-MMAP, MPROTECT, MUNMAP, RT_SIGRETURN, RESTART_SYSCALL = 9, 10, 11, 15, 219
+MMAP, MPROTECT, MUNMAP, RT_SIGRETURN, RESTART_SYSCALL, RSEQ = 9, 10, 11, 15, 219, 334
+# What rseq() takes, and what its area says: that the kernel may extend the time slices of the thread.
+RSEQ_UNREGISTER, RSEQ_EXTENDS, RSEQ_IS_EXTENDED = 1, 2, 32
 # The kernel's own errnos of a system call that is to be made again; the last by restart_syscall().
 RESTARTS, RESTART_BLOCK = (-512, -513, -514), -516
 # How long a thread may need to stop, in seconds.
@@ -187,6 +191,50 @@ class Stopped:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
 
+@dataclass(frozen=True)
+class Rseq:
+    """What a thread has registered for restartable sequences: an area to which the kernel writes where the thread runs.
+
+    With an area of more than 32 bytes, the kernel kills the thread if what it wrote last is not what it finds there.
+    """
+
+    address: int
+    size: int
+    signature: int
+
+    @classmethod
+    def of(cls, tid: int) -> "Rseq | None":
+        configuration = (ctypes.c_char * 24)()
+        try:
+            ptrace(GET_RSEQ_CONFIGURATION, tid, len(configuration), configuration)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            # The kernel has none.
+            return None
+        address, size, signature = struct.unpack_from("<QII", configuration.raw)
+        return cls(address, size, signature) if address else None
+
+    def aborted(self, registers: Registers, memory: int) -> Registers:
+        """Those with which a thread goes on that was stopped in a sequence, as the kernel sets them then."""
+        try:
+            descriptor, = struct.unpack("<Q", os.pread(memory, 8, self.address + 8))
+            start, length, abort = struct.unpack("<8x3Q", os.pread(memory, 32, descriptor)) if descriptor else (0, 0, 0)
+        except (OSError, OverflowError, struct.error):
+            # What the kernel would kill it for.
+            return registers
+        if not start <= registers.rip < start + length:
+            return registers
+        aborted = registers.copy()
+        aborted.rip = abort
+        return aborted
+
+    def flags(self, memory: int) -> int:
+        """With which it is registered again."""
+        flags, = struct.unpack("<I", os.pread(memory, 4, self.address + 16))
+        return RSEQ_EXTENDS if self.size > 32 and flags & RSEQ_IS_EXTENDED else 0
+
+
 # Where in the memory of SystemCalls things are.
 SIGNAL_FRAME, FLOATING_POINT, DATA, DATA_SIZE = 0x100, 0x1000, 0x6000, 0x8000
 CALLS_SIZE = DATA + DATA_SIZE
@@ -197,6 +245,9 @@ class SystemCalls:
 
     The thread makes them in a page of its own. What follows there is a return from a signal, to what it was at: should
     this process be killed, the thread goes on with that, but not while that page is being mapped or unmapped.
+
+    Meanwhile it has no area for restartable sequences. The kernel would write to it in what has been copied already, when
+    the thread gets to another processor, and would not find that again in the copy.
     """
 
     def __init__(self, stopped: Stopped) -> None:
@@ -205,10 +256,16 @@ class SystemCalls:
         self.tid = max(stopped.threads, key=lambda tid: (stopped.threads[tid].in_system_call(), -tid))
         self.before = stopped.threads[self.tid]
         self.address = 0
+        # How its area is registered again: what rseq() takes.
+        self.registration: tuple[int, int, int, int] | None = None
+        self.is_unregistered = False
 
     def __enter__(self) -> "SystemCalls":
         self.memory = os.open(f"/proc/{self.tid}/mem", os.O_RDWR)
         try:
+            if rseq := Rseq.of(self.tid):
+                self.before = rseq.aborted(self.before, self.memory)
+                self.registration = rseq.address, rseq.size, rseq.flags(self.memory), rseq.signature
             self.instruction = find_system_call(self.tid, self.memory)
             self.mask = ctypes.c_uint64()
             ptrace(GETSIGMASK, self.tid, 8, self.mask)
@@ -216,6 +273,9 @@ class SystemCalls:
             try:
                 self.address = self.call_at(self.instruction, MMAP, 0, CALLS_SIZE, 5, 0x22, -1, 0)
                 self.prepare()
+                if rseq:
+                    self.call(RSEQ, rseq.address, rseq.size, RSEQ_UNREGISTER, rseq.signature)
+                    self.is_unregistered = True
             except BaseException:
                 self.leave()
                 raise
@@ -231,9 +291,14 @@ class SystemCalls:
             os.close(self.memory)
 
     def prepare(self) -> None:
-        """Writes the page: a system call, then the return to where the thread was."""
+        """Writes the page: a system call, then rseq(), if it is needed, and the return to where the thread was."""
         frame, state = self.address + SIGNAL_FRAME, self.address + FLOATING_POINT
-        code = struct.pack("<2s2sQBI2s", b"\x0f\x05", b"\x48\xbc", frame, 0xB8, RT_SIGRETURN, b"\x0f\x05")
+        code = b"\x0f\x05"
+        if self.registration:
+            # To rdi, esi, edx, r10d, eax.
+            code += struct.pack("<2sQBIBI2sIBI2s", b"\x48\xbf", self.registration[0], 0xBE, self.registration[1], 0xBA,
+                                self.registration[2], b"\x41\xba", self.registration[3], 0xB8, RSEQ, b"\x0f\x05")
+        code += struct.pack("<2sQBI2s", b"\x48\xbc", frame, 0xB8, RT_SIGRETURN, b"\x0f\x05")
         self.write(self.address, code)
         self.write(frame, signal_frame(self.before.restarted(), state, self.mask.value))
         self.write(state, self.floating_point())
@@ -291,6 +356,9 @@ class SystemCalls:
 
     def leave(self) -> None:
         """Unmaps the page, and sets the thread back to where it was, as stopped as it was."""
+        if self.is_unregistered and self.registration:
+            self.call(RSEQ, *self.registration)
+            self.is_unregistered = False
         if self.address:
             self.call_at(self.instruction, MUNMAP, self.address, CALLS_SIZE)
         ptrace(INTERRUPT, self.tid)
