@@ -143,6 +143,15 @@ for thread in threads:
         self.assertEqual("4", self.ask("ending.set() or len([thread.join() for thread in threads])"))
         self.assertEqual("True", self.ask("min(turns) > 0"))
 
+    def test_the_number_of_mappings_stays(self) -> None:
+        self.start("threads = [threading.Thread(target=time.sleep, args=(1000,), daemon=True) for _ in range(4)]\n"
+                   "for thread in threads:\n    thread.start()")
+        counts = []
+        for _ in range(4):
+            counts.append(len(self.attach()["moved"]))
+            self.detach()
+        self.assertEqual(counts[1:], counts[:1] * 3)
+
     def test_what_is_new_is_moved_the_next_time(self) -> None:
         self.start()
         self.attach()

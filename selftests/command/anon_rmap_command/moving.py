@@ -171,16 +171,28 @@ def without(area: Area, holes: list[tuple[int, int]]) -> Iterator[Area]:
 def threads_own(stopped: Stopped, areas: list[Area], pages: Pages) -> list[tuple[int, int]]:
     """Where the threads' own memory of glibc is: of those that live, and of those to come on the stacks that are kept.
 
-    Such a stack lies above a guard, which is a mapping or a part of one, and its end is the thread's own.
+    Such a stack lies above a guard, which is a mapping or a part of one, and its end is the thread's own. What has been moved
+    already can have made several mappings of it.
     """
     found = [(registers.fs_base // PAGE * PAGE, (registers.fs_base + THREAD_SIZE - 1) // PAGE * PAGE + PAGE)
              for registers in stopped.threads.values() if registers.fs_base]
-    for below, area in zip(areas, areas[1:]):
+    for i, area in enumerate(areas):
         guards = pages.guards(area.start, area.end) if "gu" in area.flags else []
-        if guards or (below.end == area.start and is_guard(below)):
-            tops = [area.end, *(start for start, _ in guards if start > area.start)]
+        if guards or (i and areas[i - 1].end == area.start and is_guard(areas[i - 1])):
+            tops = [end_of_stack(areas[i:]), *(start for start, _ in guards if start > area.start)]
             found += [(top - PAGE, top) for top in tops]
     return found
+
+
+def end_of_stack(areas: list[Area]) -> int:
+    """Where what begins with the first of these areas ends, whatever it is mapped by."""
+    end = areas[0].end
+    for area in areas[1:]:
+        is_next = area.start == end and area.permissions == areas[0].permissions
+        if not is_next or not (is_anonymous(area) or DEVICE_KIND.is_in(area)):
+            break
+        end = area.end
+    return end
 
 
 def is_guard(area: Area) -> bool:
