@@ -209,6 +209,17 @@ class Trials(unittest.TestCase):
         self.becomes("hung", "it goes on$", "sleep 60 & wait", timeout=0.5)
         self.becomes("hung", "the check does not end", "sleep 60 & wait", timeout=0.5, check="sleep 60")
 
+    def test_it_starts_as_it_is_and_the_largest_is_attached(self) -> None:
+        moved = []
+        with mock.patch.object(trials, "run_move", lambda pid, *_: moved.append(command_line(pid))), \
+                mock.patch.object(trials, "anonymous_kib", lambda pid: len(command_line(pid))):
+            self.becomes("survived", "with status 0", 'test "$#" = 0 && sleep 0.5', attach=True)
+        self.assertEqual([b"a program of ours"], moved)
+
+    def test_what_can_not_be_attached(self) -> None:
+        with mock.patch.object(trials, "run_move", side_effect=Failure("it is of 32 bits")):
+            self.becomes("not-done", "of 32 bits", "sleep 60 & wait", attach=True)
+
     def test_what_nobody_touched_is_no_survival(self) -> None:
         for changes in ({"check": "true"}, {"check": "false"}, {"timeout": 0.5}):
             self.becomes("untouched", "it goes on", "sleep 60 & wait", lambda *_: None, **changes)
@@ -384,7 +395,7 @@ class Usage(unittest.TestCase):
 
     def test_the_command_repeats_a_trial(self) -> None:
         for changes in ({}, {"plan": "hot", "pages": 3, "rate": 2.5, "where": ["heap", "3"], "check": "a 'b'", "ready": "c d",
-                             "delay": 0.000001, "timeout": 123456.5}):
+                             "delay": 0.000001, "timeout": 123456.5}, {"attach": True, "seed": 3}):
             command = shlex.split(settings(**changes).command(5))
             self.assertEqual(command[:2], ["anon_rmap", "drill"])
             args = self.args(*command[2:])

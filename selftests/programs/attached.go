@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-// A Go program for attach.sh: goroutines and its garbage collector work on a map. It answers lines as attached.c does.
+// A Go program for attach.sh and drill.sh: goroutines and its garbage collector work on a map. It answers lines as attached.c
+// does; with an argument, a number of seconds, it looks at its content for so long, and ends.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -32,13 +34,26 @@ func main() {
 		}(&turns[i])
 	}
 	fmt.Printf("%p\n", numbers[0])
-	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
+	isRight := func() bool {
 		right := len(numbers) == entries
 		for i, number := range numbers {
 			right = right && number[0] == i && number[1] == 2*i && number[15] == 3*i
 		}
 		runtime.GC()
+		return right
+	}
+	if len(os.Args) > 1 {
+		seconds, _ := strconv.Atoi(os.Args[1])
+		for end := time.Now().Add(time.Duration(seconds) * time.Second); time.Now().Before(end); {
+			if !isRight() {
+				os.Exit(3)
+			}
+		}
+		return
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		right := isRight()
 		var before [4]int64
 		for i := range turns {
 			before[i] = atomic.LoadInt64(&turns[i])

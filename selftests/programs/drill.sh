@@ -4,11 +4,12 @@
 # usage: selftests/programs/drill.sh
 #
 # anon_rmap drill: programs with known behaviours get the outcomes that they should, and redis-server one; the same seed
-# gives the same trials; what is interrupted or killed is continued; nothing stays failed.
+# gives the same trials; what is interrupted or killed is continued; nothing stays failed. With --attach, that goes for a
+# static program, one in Go if there was a compiler for it, redis-server, SQLite and PostgreSQL, too.
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
 . "$(dirname "$(realpath "$0")")/ktap.sh"
 
-plan 25 anon_rmap drilled redis-server redis-cli python3 setpriv setarch
+plan 34 anon_rmap drilled drilled-static redis-server redis-cli python3 setpriv setarch
 
 files=/sys/kernel/debug/anon_rmap
 out=$work/out
@@ -43,8 +44,11 @@ becomes() {
 finds_own() {
 	setarch -R anon_rmap run --require -- drilled survives >"$work/log" 2>&1 &
 	drilled=$!
-	within 20 sh -c "until grep -q ready '$work/log'; do sleep 0.1; done" && kill -STOP "$drilled" &&
-		anon_rmap list --json "$drilled" >"$out" &&
+	within 20 sh -c "until grep -q ready '$work/log'; do sleep 0.1; done" && kill -STOP "$drilled" && own_region
+}
+
+own_region() {
+	anon_rmap list --json "$drilled" >"$out" &&
 		own=$(python3 -c '
 import json, sys
 found, = [r["region"] for r in json.load(open(sys.argv[1]))["processes"][0]["regions"] if r["bytes"] == 64 * 4096]
@@ -134,6 +138,84 @@ drills_redis() {
 		holds "$out" 'd["outcomes"]["died"] + d["outcomes"]["hung"] >= 1 and d["outcomes"]["not-done"] == 0'
 }
 
+# Once moved, the static program has a region of its 64 pages, too.
+finds_own_of_static() {
+	setarch -R drilled-static survives >"$work/log" 2>&1 &
+	drilled=$!
+	within 20 sh -c "until grep -q ready '$work/log'; do sleep 0.1; done" && kill -STOP "$drilled" && anon_rmap attach "$drilled" &&
+		own_region
+}
+
+# static_becomes OUTCOME BEHAVIOUR OPTION…
+static_becomes() {
+	outcome=$1 behaviour=$2
+	shift 2
+	drill "$results" --attach "$@" --trials 2 --seed 1 --where "$own" -- drilled-static "$behaviour" &&
+		holds "$out" 'd["outcomes"]["'"$outcome"'"] == 2'
+}
+
+same_by_seed_attached() {
+	for twin in third fourth; do
+		drill "$twin" --attach --trials 3 --seed 7 --pages 3 --where "$own" -- drilled-static dies || return 1
+		places "$twin" >"$work/$twin.places"
+	done
+	cat "$work/third.places"
+	[ "$(sort -u "$work/third.places" | wc -l)" = 3 ] && cmp "$work/third.places" "$work/fourth.places"
+}
+
+# attached_dies FOLDER OPTION…: a drill by --attach in which all trials are done; in one at least, what failed is touched.
+attached_dies() {
+	drill "$@" && holds "$out" 'd["outcomes"]["not-done"] == 0 and d["outcomes"]["untouched"] < d["trials"]' &&
+		grep -q 'moved onto the device' "$work/$1/report.html" &&
+		python3 -c 'import sys, xml.etree.ElementTree as xml; xml.parse(sys.argv[1])' "$work/$1/report.xml"
+}
+
+attached_go() {
+	command -v attached-go >/dev/null || { echo "there was no compiler for Go" >"$out"; return 0; }
+	attached_dies go --attach --trials 3 --seed 1 --pages 50 --timeout 30 -- attached-go 6
+}
+
+# shellcheck disable=SC2016 # for the inner shells
+attached_redis() {
+	attached_dies attached-redis --attach --trials 3 --seed 1 --pages 100 --timeout 20 --ready 'redis-cli -p 6392 dbsize | grep -x 2000' \
+		--check 'test "$(redis-cli -p 6392 --scan | xargs redis-cli -p 6392 mget | wc -l)" = 2000' \
+		-- sh -c 'redis-server --port 6392 --save "" --enable-debug-command yes & until redis-cli -p 6392 debug populate 2000 key 400; do sleep 0.2; done; wait $!'
+}
+
+cat >"$work/rows.py" <<'PROGRAM'
+import sqlite3, sys, time
+
+database = sqlite3.connect(":memory:")
+database.execute("CREATE TABLE numbers (number INTEGER, text TEXT)")
+database.executemany("INSERT INTO numbers VALUES (?, ?)", ((i, str(i) * 50) for i in range(5000)))
+end = time.monotonic() + 6
+while time.monotonic() < end:
+    count, total = database.execute("SELECT count(*), sum(length(text)) FROM numbers WHERE number >= 0").fetchone()
+    if (count, total) != (5000, 50 * sum(len(str(i)) for i in range(5000))):
+        sys.exit(3)
+PROGRAM
+
+attached_sqlite() {
+	attached_dies sqlite --attach --trials 3 --seed 1 --pages 100 --timeout 30 -- python3 "$work/rows.py"
+}
+
+# The server refuses to be root. Its own processes leave its session, and end when it does.
+attached_postgres() {
+	bin=$(echo /usr/lib/postgresql/*/bin) cluster=$(mktemp -d)
+	[ -x "$bin/postgres" ] || { echo "PostgreSQL is not there"; return 1; }
+	as_user="setpriv --reuid=postgres --regid=postgres --clear-groups --"
+	chown postgres: "$cluster"
+	# shellcheck disable=SC2086 # its words
+	$as_user "$bin/initdb" --no-sync --auth=trust -D "$cluster/data" >"$work/log" 2>&1 || { cat "$work/log"; return 1; }
+	psql="$as_user $bin/psql -h $cluster -qAtX postgres"
+	attached_dies postgres --attach --trials 3 --seed 1 --pages 20 --timeout 60 --ready "$psql -c 'SELECT 1'" \
+		--check "test \"\$($psql -c 'SELECT count(*) FROM pg_class, generate_series(1, 100)')\" -gt 1000" \
+		-- sh -c "rm -f '$cluster/data/postmaster.pid'; exec $as_user '$bin/postgres' -D '$cluster/data' -k '$cluster' -c listen_addresses="
+	status=$?
+	rm -rf "$cluster"
+	return "$status"
+}
+
 # refused STATUS TEXT ARGUMENT…: one sentence.
 refused() {
 	want=$1 sentence=$2
@@ -168,6 +250,19 @@ result "kill -KILL ends the program, too" is_killed
 result "that is continued" continues killed
 result "redis-server is drilled" drills_redis
 note <"$out"
+result "a static program, once attached, has a region of its own" finds_own_of_static
+result "attached, one that reads what has failed dies" static_becomes died dies
+result "one that hears of it by a system call survives" static_becomes survived survives
+result "the same seed gives the same trials" same_by_seed_attached
+result "a Go program is drilled, attached" attached_go
+note <"$out"
+result "redis-server is" attached_redis
+note <"$out"
+result "SQLite is" attached_sqlite
+note <"$out"
+result "PostgreSQL is" attached_postgres
+note <"$out"
+result "a static program, without that" refused 1 '3 trials in a row could not be done' --output "$work/static" -- drilled-static dies
 result "a folder that has a campaign" refused 1 'has a campaign already' --output "$work/first" -- drilled idle
 result "a program that can't be served" refused 1 '3 trials in a row could not be done' --output "$work/none" -- ldconfig --version
 result "a program that is not named" refused 2 'say which program' --seed 1

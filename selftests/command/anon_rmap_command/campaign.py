@@ -122,7 +122,7 @@ def settings_from(args: argparse.Namespace) -> Settings:
     pages = args.pages or {"burst": 8}.get(args.plan, 10 if args.rate else 1)
     program = args.arguments[1:] if args.arguments[:1] == ["--"] else args.arguments
     return Settings(program, args.trials, seed, args.plan, pages, args.rate, args.where or ["all"], args.check, args.ready,
-                    args.delay, args.timeout)
+                    args.delay, args.timeout, args.attach)
 
 
 def tail(log: IO[bytes]) -> str:

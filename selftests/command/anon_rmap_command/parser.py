@@ -86,7 +86,8 @@ def parser() -> Parser:
 
     sub = add("drill", "start a program again and again, let pages of it fail, and report what becomes of it",
               "drill --seed 1 --trials 200 -- sort /etc/services",
-              "drill --ready 'redis-cli ping' --check 'redis-cli --scan' -- redis-server", "drill --resume")
+              "drill --ready 'redis-cli ping' --check 'redis-cli --scan' -- redis-server", "drill --attach -- ./static",
+              "drill --resume")
     add_drill(sub)
 
     add("completion", "print the completion for bash", "completion >/etc/bash_completion.d/anon_rmap", with_json=False)
@@ -102,6 +103,7 @@ def add_drill(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--rate", type=rate, metavar="R", help="so many a second, not all at once")
     sub.add_argument("--where", type=region_name, action="append", metavar="heap|stack|all|REGION",
                      help="only there (all); can be given several times")
+    sub.add_argument("--attach", action="store_true", help="start it as it is, and attach when it is ready: static, Go, ...")
     sub.add_argument("--ready", metavar="COMMAND", help="pages fail when this succeeds, for the shell")
     sub.add_argument("--delay", type=seconds, default=1.0, metavar="SECONDS", help="or so long after the start (1)")
     sub.add_argument("--check", metavar="COMMAND", help="whether the program is right then, for the shell")

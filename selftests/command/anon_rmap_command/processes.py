@@ -113,6 +113,16 @@ def of_session(session: int) -> list[int]:
     return sorted(pid for pid, stat in stats.items() if stat and stat.session == session and stat.state not in "ZX")
 
 
+def anonymous_kib(pid: int) -> int:
+    """How much anonymous memory a process has."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            found = re.search(r"^RssAnon:\s*([0-9]+)", file.read(), re.M)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
 def children_of(pid: int) -> set[int]:
     """What all threads of a process have started, and was not waited for."""
     children: set[int] = set()

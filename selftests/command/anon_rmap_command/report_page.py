@@ -83,6 +83,7 @@ def head(report: Json) -> str:
             ("trials", f"{summary['done']} of {summary['trials']}, seed {summary['seed']}"),
             ("pages", f"{settings['pages']} a trial, plan {escape(settings['plan'])}, in {escape(', '.join(settings['where']))}"
                       + (f", {settings['rate']:g} a second" if settings["rate"] else ""))]
+    rows += [("memory", "moved onto the device while it runs, when it is ready")] if settings["attach"] else []
     rows += [(name, f"<code>{escape(settings[name])}</code>") for name in ("ready", "check") if settings[name]]
     rows += [("timeout", f"{settings['timeout']:g} s")]
     listed = "\n".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)

@@ -13,9 +13,10 @@ from typing import IO, Any
 from . import NAME, PAGE, Failure, Json
 from .debugfs import Debugfs, Interruption
 from .lines import Mapping, parse_mapping, parse_poisoned
+from .moving import ANONYMOUS_KIND, DEVICE_KIND, run_move
 from .planning import PRESENT, SOFT_DIRTY, Place, choose, forget_writes, places_with, wanted_regions
 from .poisoning import Command, fail_pages
-from .processes import children_of, handles, maps, of_session
+from .processes import anonymous_kib, children_of, handles, maps, of_session
 from .regions import by_process, describe_region, regions_of
 from .running import runner
 from .undoing import give_back
@@ -61,13 +62,16 @@ class Settings:
     ready: str | None = None
     delay: float = 1.0
     timeout: float = 60.0
+    attach: bool = False
 
     def command(self, trial: int) -> str:
         """The command that repeats a trial."""
         words = [NAME, "drill", "--trial", str(trial), "--seed", str(self.seed)]
         for setting in fields(self)[3:]:
             value, default = getattr(self, setting.name), getattr(Settings([], 0, 0), setting.name)
-            if value != default:
+            if value is True:
+                words.append(f"--{setting.name}")
+            elif value != default:
                 for one in value if isinstance(value, list) else [value]:
                     words += [f"--{setting.name}", f"{one:.6f}".rstrip("0").rstrip(".") if isinstance(one, float) else str(one)]
         return shlex.join([*words, "--", *self.program])
@@ -121,7 +125,8 @@ class Trial:
         """What came of it. Known places take the place of the plan."""
         try:
             # At the same addresses each time, which the numbers of regions go by.
-            self.program = started(["setarch", "-R", runner(), "--require", "--", *self.settings.program], self.log, {})
+            start = [] if self.settings.attach else [runner(), "--require", "--"]
+            self.program = started(["setarch", "-R", *start, *self.settings.program], self.log, {})
             try:
                 self.get_ready()
                 verdict = self.fail_and_watch(known)
@@ -181,17 +186,32 @@ class Trial:
     def get_ready(self) -> None:
         """Waits until the program has memory of the device and says that it is ready, or has had the time for that."""
         until = time.monotonic() + self.settings.timeout
-        while not self.mappings():
+        while self.is_starting() if self.settings.attach else not self.mappings():
             self.wait_for_start(min(until, time.monotonic() + TICK), until)
         if not self.settings.ready:
             self.wait_for_start(time.monotonic() + self.settings.delay, math.inf)
         while self.settings.ready and self.status_of(self.shell(self.settings.ready), until) != 0:
             self.wait_for_start(min(until, time.monotonic() + 0.1), until)
+        if self.settings.attach:
+            self.attach()
         # Of several processes the one with most pages is it.
         processes = self.mappings()
         if not processes:
             raise Failure("the program ended before it was ready, or maps nothing of the device any more")
         self.pid = max(processes, key=lambda pid: (sum(mapping.present for mapping in processes[pid]), -pid))
+
+    def is_starting(self) -> bool:
+        """Whether what starts the program has not become the program yet."""
+        try:
+            return os.path.basename(os.readlink(f"/proc/{self.program.pid}/exe")) in ("setpriv", "setarch")
+        except OSError:
+            return False
+
+    def attach(self) -> None:
+        """Moves what the program has to the device: of several processes, that of the one with most."""
+        members = of_session(self.program.pid)
+        if members:
+            run_move(max(members, key=lambda pid: (anonymous_kib(pid), -pid)), ANONYMOUS_KIND, DEVICE_KIND, False)
 
     def wait_for_start(self, end: float, until: float) -> None:
         if self.wait(self.program, end):
