@@ -222,17 +222,19 @@ impl Amap {
         }
     }
 
-    /// Takes `anon` out, if it is there, and returns it, to be dropped without the lock. It must be mapped nowhere.
+    /// Takes `anon` out, if it is there and good, and returns it, to be dropped without the lock. It must be mapped nowhere. What this takes of
+    /// memory is allocated with `flags`.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`]; nothing has changed then.
-    pub(crate) fn remove(&self, anon: &Anon) -> Result<Option<RemovedRange<Share>>> {
+    pub(crate) fn remove(&self, anon: &Anon, flags: Flags) -> Result<Option<RemovedRange<Share>>> {
         let index = anon.index();
         let mut reservation = NodeReservation::new();
         loop {
             let mut slots = self.lock();
-            if !slots.holds(anon) {
+            // With the amap locked, no failure of the place comes between.
+            if !slots.holds(anon) || !anon.lock().may_be_copied() {
                 return Ok(None);
             }
             if let Ok(removed) = slots.remove_range(Indices::one(index), &mut reservation) {
@@ -240,7 +242,7 @@ impl Amap {
             }
             let needed = slots.anons.nodes_for_remove(index.0, index.0);
             drop(slots);
-            reserve_more(&mut reservation, needed, GFP_KERNEL_ACCOUNT)?;
+            reserve_more(&mut reservation, needed, flags)?;
         }
     }
 

@@ -61,11 +61,13 @@ use kernel::{
         Delta, //
     }, //
 };
+use scanned::Scanned;
 
 pub(crate) mod content;
 pub(crate) mod copy;
 pub(crate) mod merge;
 pub(crate) mod migration;
+pub(crate) mod scanned;
 pub(crate) mod share;
 
 /// One physical page that the driver owns, shared copy-on-write between amaps.
@@ -92,14 +94,6 @@ pub(crate) struct Anon {
 
 #[cfg(not(CONFIG_DEBUG_LOCK_ALLOC))]
 static_assert!(size_of::<Anon>() == 48);
-
-/// What a scanner notes of a page, to find out whether it changes.
-pub(crate) struct Scanned {
-    /// The part of a hash of the content.
-    pub(crate) checksum: Atomic<u32>,
-    /// The number of the scan in which it was, 0 for none.
-    pub(crate) scan: Atomic<u32>,
-}
 
 static CACHE: SlabCache<Anon> = SlabCache::new();
 
@@ -154,10 +148,7 @@ impl Anon {
             content <- WordMutex::new(Content::new(page), c"anon", static_lock_class!()),
             anon_vma: anon_vma.clone(),
             index,
-            scanned: Scanned {
-                checksum: Atomic::new(0),
-                scan: Atomic::new(0),
-            },
+            scanned: Scanned::new(),
         }))?;
         // SAFETY: The anon is not moved out of the pinned box: it is freed as one in `dec_ref`.
         let anon = NonNull::from(KBox::leak(unsafe { Pin::into_inner_unchecked(anon) }));
@@ -183,23 +174,33 @@ impl Anon {
     /// Locks the anon, or what it has in [common](merge) with others. Sleeps. Comes after the lock of an amap, before that of an anon_vma.
     pub(crate) fn lock(&self) -> AnonGuard<'_> {
         let own = self.content.lock();
-        let Some(merged) = own.merged() else {
-            return own;
-        };
-        // SAFETY: The anon has a reference. It gives that up with both locks held, so when nobody has the second one any more.
-        let merged = unsafe { NonNull::from(&*merged).as_ref() };
-        merged.lock()
+        // SAFETY: Its lock is taken before `own` is given up.
+        match unsafe { self.common(&own) } {
+            None => own,
+            Some(merged) => merged.lock(),
+        }
     }
 
     /// As [`Self::lock`], if that is possible at once.
     pub(crate) fn try_lock(&self) -> Option<AnonGuard<'_>> {
         let own = self.content.try_lock()?;
-        let Some(merged) = own.merged() else {
-            return Some(own);
-        };
         // SAFETY: As in `lock`.
-        let merged = unsafe { NonNull::from(&*merged).as_ref() };
-        merged.try_lock()
+        match unsafe { self.common(&own) } {
+            None => Some(own),
+            Some(merged) => merged.try_lock(),
+        }
+    }
+
+    /// What the anon, by whose `own` lock it is known, has in common with others.
+    ///
+    /// # Safety
+    ///
+    /// The result must not be used without `own`, or without its lock, taken before `own` is given up: whoever leaves takes both.
+    #[inline]
+    unsafe fn common<'a>(&'a self, own: &AnonGuard<'_>) -> Option<&'a Merged> {
+        let merged = NonNull::from(&*own.merged()?);
+        // SAFETY: The anon has a reference as long as the caller may use the result.
+        Some(unsafe { merged.as_ref() })
     }
 
     /// Has the frame marked as bad, with all that the kernel does then: the hardware has failed under the page, which is poisoned and

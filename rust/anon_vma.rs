@@ -104,7 +104,7 @@ pub(crate) struct Walk {
 
 impl Walk {
     /// Links that are found at a time. Most pages have one.
-    const PORTION: usize = 8;
+    pub(crate) const PORTION: usize = 8;
 
     /// A walk that is to find what covers a part of `range`.
     pub(crate) fn new(range: Indices) -> Self {

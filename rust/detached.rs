@@ -70,8 +70,11 @@ impl<'a> Detached<'a> {
     /// has ended, whatever has come of it.
     pub(crate) fn map_again(self) {
         if self.unmapped.map(self.anon) && !self.was_soft_dirty {
-            // All entries that have to say so do.
-            self.anon.lock().clear_soft_dirty();
+            let mut content = self.anon.lock();
+            // All entries that have to say so do, unless others have some, too.
+            if !content.is_common() {
+                content.clear_soft_dirty();
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ impl fmt::Display for Index {
 pub(crate) struct Indices(Interval);
 
 impl Indices {
+    /// All.
+    pub(crate) const ALL: Self = Self(Interval::ALL);
+
     /// Those from `first` to `last`; `None` if there are none.
     pub(crate) fn new(first: Index, last: Index) -> Option<Self> {
         Interval::new(first.0, last.0).map(Self)

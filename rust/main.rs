@@ -11,7 +11,7 @@
 //! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust, and [`operations`], the tables
 //!    that C calls; [`loading`], what is set up once. [`page`]: page frames and pages. [`process`]: how processes are named;
 //!    [`vm_fault`]: page faults; [`wait`]: those that wait; [`commit_charge`]: what the system promises; [`stats`], the counters.
-//!    [`gfp`]: allocation flags; [`slab_cache`]: where small objects come from; [`inline_vec`], where few are;
+//!    [`gfp`]: allocation flags; [`slab_cache`]: where small objects come from; [`inline_vec`], where few are; [`work_queue`], what is done later;
 //!    [`word_mutex`], a lock in one word. [`index`]: positions of pages, in an [`interval_tree`] or a [`radix_tree`].
 //! 2. [`failure`]: what a failure is. [`poisoned`]: the pages that have failed.
 //! 3. [`pool`]: where pages come from, which page frames are ours, and which are out of use.
@@ -97,6 +97,7 @@ mod vm_fault;
 mod vma;
 mod wait;
 mod word_mutex;
+mod work_queue;
 
 use loading::Loading;
 use pool::device_memory::DeviceMemory;

@@ -12,7 +12,7 @@
 use crate::{
     anon::{
         self,
-        content::Key,
+        content::Rank,
         Anon, //
     },
     anon_vma::rmap_mm::RmapMm,
@@ -22,6 +22,7 @@ use crate::{
     },
     index::{
         Index,
+        Indices,
         Pages, //
     },
     loading::Loading,
@@ -35,9 +36,11 @@ use crate::{
     vma::{
         mm_state::MmState,
         VmaState, //
-    }, //
+    },
+    work_queue::WorkQueue, //
 };
 use core::{
+    iter::successors,
     mem,
     ops::Range, //
 };
@@ -55,11 +58,12 @@ use kernel::{
         Mutex, //
     },
     time::{
+        delay::fsleep,
         msecs_to_jiffies,
+        Delta,
         Msecs, //
     },
     workqueue::{
-        self,
         impl_has_delayed_work,
         new_delayed_work,
         DelayedWork,
@@ -74,7 +78,10 @@ mod scan;
 pub(crate) static PAGES_TO_SCAN: Atomic<u32> = Atomic::new(100);
 
 /// How long to sleep.
-pub(crate) static SLEEP_MILLISECS: Atomic<u32> = Atomic::new(20);
+static SLEEP_MILLISECS: Atomic<u32> = Atomic::new(20);
+
+/// How many pages share a frame at most: so many walks a failure of it takes.
+pub(crate) static MAX_PAGE_SHARING: Atomic<u32> = Atomic::new(256);
 
 /// What the worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +99,16 @@ struct Chosen {
     run: Run,
     across_families: bool,
     worker: Option<Arc<Worker>>,
+    queue: Option<WorkQueue>,
+}
+
+impl Chosen {
+    /// Queues the worker, to run in so many milliseconds, if it is to merge. It must not be queued.
+    fn enqueue(&self, worker: Arc<Worker>, delay: Msecs) {
+        if let Some(queue) = self.queue.as_ref().filter(|_| self.run == Run::Merge) {
+            let _ = queue.enqueue_delayed(worker, msecs_to_jiffies(delay));
+        }
+    }
 }
 
 global_lock! {
@@ -100,6 +117,7 @@ global_lock! {
         run: Run::Stop,
         across_families: true,
         worker: None,
+        queue: None,
     };
 }
 
@@ -132,19 +150,17 @@ impl WorkItem for Worker {
             }
             chosen.across_families
         };
-        let is_done = this
-            .scan
-            .lock()
-            .go_on(PAGES_TO_SCAN.load(Relaxed), across_families);
+        let is_done = this.scan.lock().go_on(scan::Chosen {
+            pages: PAGES_TO_SCAN.load(Relaxed),
+            across_families,
+            most: MAX_PAGE_SHARING.load(Relaxed) as usize,
+        });
         let sleep: Msecs = match is_done {
             true => SLEEP_MILLISECS.load(Relaxed),
             false => 0,
         };
-        let chosen = CHOSEN.lock();
-        if chosen.run == Run::Merge {
-            // It is not queued: nobody else does so while it runs.
-            let _ = workqueue::system_unbound().enqueue_delayed(this, msecs_to_jiffies(sleep));
-        }
+        // It is not queued: nobody else does so while it runs.
+        CHOSEN.lock().enqueue(this, sleep);
     }
 }
 
@@ -167,30 +183,46 @@ pub(crate) fn run() -> Run {
 ///
 /// # Errors
 ///
-/// For [`Run::Unmerge`], [`ENOMEM`], and [`EINTR`] if the current task is being killed: some still share frames then.
+/// For [`Run::Unmerge`], those of [`leave`] but for [`EHWPOISON`], and [`EBUSY`] if somebody chooses something else meanwhile: some still share
+/// frames then.
 pub(crate) fn set_run(run: Run) -> Result {
-    let _choosing = CHOOSING.lock();
-    let (before, worker) = {
-        let mut chosen = CHOSEN.lock();
-        let before = mem::replace(&mut chosen.run, run);
-        if run == Run::Merge && before != Run::Merge {
-            if let Some(worker) = &chosen.worker {
-                // It is not queued: who has stopped it has waited for that.
-                let _ = workqueue::system_unbound().enqueue_delayed(worker.clone(), 0);
+    {
+        let _choosing = CHOOSING.lock();
+        let (before, worker) = {
+            let mut chosen = CHOSEN.lock();
+            (mem::replace(&mut chosen.run, run), chosen.worker.clone())
+        };
+        match worker {
+            // It is not queued: who has stopped it has waited for that.
+            Some(worker) if run == Run::Merge && before != Run::Merge => {
+                CHOSEN.lock().enqueue(worker, 0);
             }
+            Some(worker) if run != Run::Merge && before == Run::Merge => {
+                worker.flush();
+                while !worker.scan.lock().forget_some() {}
+                worker.scan.lock().stop();
+            }
+            _ => (),
         }
-        (before, chosen.worker.clone())
-    };
-    let Some(worker) = worker else {
-        return Ok(());
-    };
-    if run != Run::Merge && before == Run::Merge {
-        worker.flush();
-        worker.scan.lock().stop();
     }
     match run {
         Run::Unmerge => unmerge_all(),
         _ => Ok(()),
+    }
+}
+
+/// How long the worker sleeps, in milliseconds.
+pub(crate) fn sleep_millisecs() -> u32 {
+    SLEEP_MILLISECS.load(Relaxed)
+}
+
+/// Says how long, and wakes it if it sleeps.
+pub(crate) fn set_sleep_millisecs(milliseconds: u32) {
+    let _choosing = CHOOSING.lock();
+    SLEEP_MILLISECS.store(milliseconds, Relaxed);
+    let worker = CHOSEN.lock().worker.clone();
+    if let Some(worker) = worker {
+        worker.flush();
     }
 }
 
@@ -206,7 +238,7 @@ pub(crate) fn set_merge_across_families(across: bool) -> Result {
     if chosen.across_families == across {
         return Ok(());
     }
-    if chosen.run == Run::Merge || anon::merge::first_from(Key::FIRST).is_some() {
+    if chosen.run == Run::Merge || anon::merge::first_from(Rank::FIRST).is_some() {
         return Err(EBUSY);
     }
     chosen.across_families = across;
@@ -215,35 +247,50 @@ pub(crate) fn set_merge_across_families(across: bool) -> Result {
 
 /// Gives all a frame of their own again; errors as those of [`set_run`].
 fn unmerge_all() -> Result {
-    let mut from = Some(Key::FIRST);
-    while let Some((key, anon)) = from.and_then(anon::merge::first_from) {
-        from = match leave(&anon) {
+    let mut from = Rank::FIRST;
+    while let Some((rank, anon)) = anon::merge::first_from(from) {
+        if run() != Run::Unmerge {
+            return Err(EBUSY);
+        }
+        from = match leave(&anon, true) {
             // Others may be left.
-            Ok(()) => Some(key),
-            Err(error) if error == ENOMEM || error == EINTR => return Err(error),
-            // It has failed, or is moving.
-            Err(_) => key.next(),
+            Ok(()) => rank,
+            // They stay in it until it is given back.
+            Err(error) if error == EHWPOISON => rank.next(),
+            Err(error) => return Err(error),
         };
     }
     Ok(())
 }
 
-/// Gives `anon`, if it shares a frame, one of its own, which is charged to somebody who holds it.
+/// Gives `anon`, if it shares a frame, one of its own; for which the current process pays, or with `holder_pays` somebody who has it. Waits
+/// while it is being moved.
 ///
 /// # Errors
 ///
 /// * [`EHWPOISON`]: the page has failed.
-/// * [`EBUSY`]: it is being moved.
-/// * [`ENOMEM`]; [`EINTR`] if the current task is being killed.
-fn leave(anon: &Anon) -> Result {
-    if process::is_current_killed() {
-        return Err(EINTR);
+/// * [`ENOMEM`]; [`ENOSPC`] if no device memory is left.
+/// * [`EINTR`] if the current task is being killed.
+fn leave(anon: &Anon, holder_pays: bool) -> Result {
+    loop {
+        if !anon.is_merged() {
+            return Ok(());
+        }
+        if process::is_current_killed() {
+            return Err(EINTR);
+        }
+        match leave_now(anon, holder_pays) {
+            // It is being moved, or has been.
+            Err(error) if error == EBUSY || error == ENXIO => fsleep(Delta::from_millis(1)),
+            result => return result,
+        }
     }
-    if !anon.is_merged() {
-        return Ok(());
-    }
+}
+
+/// As [`leave`], but does not wait: [`EBUSY`], and [`ENXIO`] if it has just been moved.
+fn leave_now(anon: &Anon, holder_pays: bool) -> Result {
     let page = {
-        let holder = holder(anon);
+        let holder = holder_pays.then(|| holder(anon)).flatten();
         let _charged = holder.as_ref().map(|mm| ChargeTo::new(mm));
         pool::alloc(GFP_KERNEL_ACCOUNT)?
     };
@@ -257,7 +304,7 @@ fn leave(anon: &Anon) -> Result {
 /// Somebody who holds `anon`.
 fn holder(anon: &Anon) -> Option<Arc<RmapMm>> {
     let mut found = None;
-    let _ = rmap::holders(anon, |mm, _, _| {
+    let _ = rmap::holders_of_one(anon, |mm, _| {
         found = Some(mm.clone());
         Err(EAGAIN)
     });
@@ -270,35 +317,69 @@ fn holder(anon: &Anon) -> Option<Arc<RmapMm>> {
 /// # Errors
 ///
 /// * [`ENXIO`]: nothing of the device is mapped in the range.
-/// * Those of [`set_run`].
+/// * Those of [`leave`] but for [`EHWPOISON`]: such a page stays where it is.
 pub(crate) fn set_mergeable(range: Range<usize>, mergeable: bool) -> Result {
     let mm = process::Id::current()?.mm()?;
     let mm_state = MmState::of(&mm).ok_or(ENXIO)?;
-    let mut rest = Some(Pages::of(range)?);
+    let pages = Pages::of(range)?;
+    let in_range = || {
+        successors(first_in(&mm_state, Some(pages)), |(covered, _)| {
+            first_in(&mm_state, pages.behind(*covered))
+        })
+    };
     let mut is_found = false;
-    while let Some(pages) = rest {
-        let next = {
-            let vmas = mm_state.vmas().lock();
-            let mut here = vmas.overlapping(pages);
-            here.next().map(|(covered, state)| (covered, state.clone()))
-        };
-        let Some((covered, state)) = next else {
-            break;
-        };
+    for (_, state) in in_range() {
         is_found = true;
         state.amap().set_mergeable(mergeable);
-        if let Some(part) = covered.common(pages).filter(|_| !mergeable) {
-            unmerge(&state, part)?;
+    }
+    if !mergeable {
+        // What the worker is looking at it has begun to before.
+        await_portion();
+        let mut before: Option<Arc<VmaState>> = None;
+        for (_, state) in in_range() {
+            let is_same = |before: &Arc<VmaState>| Arc::ptr_eq(before.amap(), state.amap());
+            if !before.as_ref().is_some_and(is_same) {
+                forget_scan(&state)?;
+            }
+            before = Some(state);
         }
-        rest = pages.behind(covered);
+        // And what it merges, too.
+        await_portion();
+        for (covered, state) in in_range() {
+            if let Some(part) = covered.common(pages) {
+                unmerge(&state, part)?;
+            }
+        }
     }
     is_found.then_some(()).ok_or(ENXIO)
 }
 
-/// Gives the pages of a VMA at `pages` frames of their own; errors as those of [`set_run`].
-fn unmerge(state: &VmaState, pages: Pages) -> Result {
-    let mut rest = Some(state.base().indices(pages.addresses())?);
+/// Waits until the worker is through with what it is doing.
+fn await_portion() {
+    let worker = CHOSEN.lock().worker.clone();
+    if let Some(worker) = worker {
+        drop(worker.scan.lock());
+    }
+}
+
+/// The first VMA of the device that is known to cover some of `pages`, and what it is known to cover.
+fn first_in(mm_state: &MmState, pages: Option<Pages>) -> Option<(Pages, Arc<VmaState>)> {
+    let vmas = mm_state.vmas().lock();
+    let mut here = vmas.overlapping(pages?);
+    here.next().map(|(covered, state)| (covered, state.clone()))
+}
+
+/// Calls `f` for each anon that the amap of `state` has at `indices`, without a lock.
+///
+/// # Errors
+///
+/// What `f` returns, and [`EINTR`] if the current task is being killed.
+fn for_each_anon(state: &VmaState, indices: Indices, mut f: impl FnMut(&Anon) -> Result) -> Result {
+    let mut rest = Some(indices);
     while let Some(indices) = rest {
+        if process::is_current_killed() {
+            return Err(EINTR);
+        }
         let next = {
             let slots = state.amap().lock();
             let (first, last) = (indices.first().0, indices.last().0);
@@ -310,13 +391,27 @@ fn unmerge(state: &VmaState, pages: Pages) -> Result {
         let Some((index, anon)) = next else {
             break;
         };
-        match leave(&anon) {
-            Err(error) if error == ENOMEM || error == EINTR => return Err(error),
-            _ => (),
-        }
+        f(&anon)?;
         rest = indices.behind(index);
     }
     Ok(())
+}
+
+/// Has the scan that is under way take none of the pages of the amap of `state` for one that may be merged. [`EINTR`].
+fn forget_scan(state: &VmaState) -> Result {
+    for_each_anon(state, Indices::ALL, |anon| {
+        anon.scanned.forget();
+        Ok(())
+    })
+}
+
+/// Gives the pages of a VMA at `pages` frames of their own. Errors as those of [`set_mergeable`].
+fn unmerge(state: &VmaState, pages: Pages) -> Result {
+    let indices = state.base().indices(pages.addresses())?;
+    for_each_anon(state, indices, |anon| match leave(anon, false) {
+        Err(error) if error == EHWPOISON => Ok(()),
+        result => result,
+    })
 }
 
 /// The scanner, from when the module is loaded until it is unloaded.
@@ -334,7 +429,10 @@ impl Merging {
             }),
             GFP_KERNEL,
         )?;
-        CHOSEN.lock().worker = Some(worker);
+        let queue = WorkQueue::new(c"anon_rmap_merge")?;
+        let mut chosen = CHOSEN.lock();
+        chosen.worker = Some(worker);
+        chosen.queue = Some(queue);
         Ok(Self(()))
     }
 }
@@ -343,7 +441,10 @@ impl Drop for Merging {
     fn drop(&mut self) {
         // Nothing is left to be unmerged.
         let _ = set_run(Run::Stop);
-        let worker = CHOSEN.lock().worker.take();
-        drop(worker);
+        let (worker, queue) = {
+            let mut chosen = CHOSEN.lock();
+            (chosen.worker.take(), chosen.queue.take())
+        };
+        drop((worker, queue));
     }
 }

@@ -50,7 +50,7 @@ use kernel::{
     }, //
 };
 
-/// Zaps all mappings of the page of `anon`, also those of anons that it is [merged](crate::anon::merged) with.
+/// Zaps all mappings of the page of `anon`, also those of anons that it is [merged](crate::anon::merge) with.
 ///
 /// The caller must have made sure that no mapping is installed any more, by a change under the anon's
 /// lock that faults look at. Then there is none when this returns, also while VMAs are split, moved,
@@ -85,18 +85,21 @@ pub(crate) fn unmap_one(anon: &Anon, mut unmapped: impl FnMut(&RmapVma, Index)) 
     while !walk.is_over {
         let family = anon_vma.family();
         let mut unflushed = Unflushed::default();
+        // What has been closed meanwhile goes with all that it held, and not under these locks.
+        let mut found = [const { None }; Walk::PORTION];
         let walker = family.walker();
         loop {
-            for mapping in walk.next(anon_vma) {
-                match mapping.vma.zap(&walker, index, pfn) {
+            for (Mapping { vma, .. }, found) in walk.next(anon_vma).zip(&mut found) {
+                match vma.zap(&walker, index, pfn) {
                     Zap::Done { soft_dirty } => {
                         stats::ZAPPED.inc();
                         was_soft_dirty |= soft_dirty;
-                        unmapped(&mapping.vma, index);
+                        unmapped(&vma, index);
                     }
                     Zap::Nothing => (),
-                    Zap::Unflushed => unflushed.add(&mapping.vma),
+                    Zap::Unflushed => unflushed.add(&vma),
                 }
+                *found = Some(vma);
             }
             // Others get their turn between two portions, but not while entries are moving. And a VMA is linked with `i_mmap`
             // locked for writing: who makes more of them all the time, to run away, has to wait for the end.
@@ -222,17 +225,24 @@ pub(crate) fn holders(
     anon: &Anon,
     mut examine: impl FnMut(&Arc<RmapMm>, Place, PageId) -> Result,
 ) -> Result {
-    anon.each_in_frame(|anon| {
-        let index = anon.index();
-        let mut walk = Walk::new(Indices::one(index));
-        // What is made after that did not hold the page when this began.
-        while !walk.is_over && !walk.is_chasing() {
-            for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
-                if vma.holds(index, anon.id()) {
-                    examine(vma.mm(), vma.place(index), anon.id())?;
-                }
+    anon.each_in_frame(|anon| holders_of_one(anon, |mm, place| examine(mm, place, anon.id())))
+}
+
+/// As [`holders`], but not for what `anon` is merged with.
+pub(crate) fn holders_of_one(
+    anon: &Anon,
+    mut examine: impl FnMut(&Arc<RmapMm>, Place) -> Result,
+) -> Result {
+    let index = anon.index();
+    let mut walk = Walk::new(Indices::one(index));
+    // What is made after that did not hold the page when this began.
+    while !walk.is_over && !walk.is_chasing() {
+        for Mapping { vma, .. } in walk.next(anon.anon_vma()) {
+            // What it has, if it is being taken down, goes with it.
+            if !vma.mm().is_exiting() && vma.holds(index, anon.id()) {
+                examine(vma.mm(), vma.place(index))?;
             }
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }

@@ -2,8 +2,11 @@
 /* Merging: pages with the same content share a frame, each writes to its own, and a failure of the frame hits all. */
 #include "../rust/uapi/anon_rmap.h"
 #include "lib/fixture.h"
+#include "lib/memcg.h"
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #define NR_PAGES 64
@@ -43,6 +46,7 @@ FIXTURE_TEARDOWN_PARENT(merge)
 {
 	EXPECT_EQ(0, set_run(0));
 	EXPECT_EQ(0, print_to_file(MERGE "merge_across_families", "1"));
+	EXPECT_EQ(0, print_to_file(MERGE "max_page_sharing", "256"));
 	EXPECT_STREQ("", leak());
 }
 
@@ -450,20 +454,229 @@ TEST_F(merge, soft_offline_moves_all)
 
 TEST_F(merge, what_was_written_says_so)
 {
-	uint64_t soft_dirty = 1UL << 55;
+	static const size_t dirty[] = { 0, 1, 5, 6, 7, NR_PAGES - 1 };
 
 	write_pages(self->memory, NR_PAGES, 1);
 	if (clear_soft_dirty())
 		SKIP(return, "the kernel has no soft-dirty bits");
+	write_page(self->memory, 0, 1);
+	write_page(self->memory, 1, 1);
 	write_page(self->memory, 5, 1);
+	write_page(self->memory, NR_PAGES - 1, 1);
 	memset(self->memory + 6 * PAGE, 0, PAGE);
 	memset(self->memory + 7 * PAGE, 0, PAGE);
 	ASSERT_TRUE(scan());
 	ASSERT_EQ(0, set_run(0));
 	/* Without a page of zeroes, nothing could say so. */
 	EXPECT_EQ(2, frames(self->memory, NR_PAGES));
-	for (size_t page = 5; page < 8; page++)
-		EXPECT_NE(0, own_pagemap_entry(self->memory + page * PAGE) & soft_dirty);
+	for (size_t i = 0; i < sizeof(dirty) / sizeof(*dirty); i++)
+		EXPECT_NE(0, own_pagemap_entry(self->memory + dirty[i] * PAGE) & PAGEMAP_SOFT_DIRTY);
+}
+
+TEST_F(merge, locked_memory_stays_where_it_is)
+{
+	write_pages(self->memory, NR_PAGES / 2, 1);
+	memset(self->memory + NR_PAGES / 2 * PAGE, 1, NR_PAGES / 2 * PAGE);
+	memset(self->memory + NR_PAGES / 2 * PAGE, 0, NR_PAGES / 2 * PAGE);
+	ASSERT_EQ(0, mlock(self->memory, NR_PAGES * PAGE));
+	ASSERT_TRUE(scan());
+	EXPECT_EQ(UINT64_MAX, pages_that_are(PAGEMAP_PRESENT, self->memory, NR_PAGES));
+	EXPECT_EQ(NR_PAGES, frames(self->memory, NR_PAGES));
+	ASSERT_EQ(0, munlock(self->memory, NR_PAGES * PAGE));
+	ASSERT_TRUE(scan());
+	EXPECT_EQ(1, frames(self->memory, NR_PAGES / 2));
+}
+
+TEST_F(merge, no_more_than_that_share_a_frame)
+{
+	ASSERT_EQ(0, print_to_file(MERGE "max_page_sharing", "16"));
+	write_pages(self->memory, NR_PAGES, 1);
+	ASSERT_TRUE(scan());
+	EXPECT_EQ(NR_PAGES / 16, frames(self->memory, NR_PAGES));
+	EXPECT_EQ(NR_PAGES / 16, counter("pages_shared"));
+	ASSERT_EQ(0, set_run(2));
+	EXPECT_EQ(0, counter("pages_shared"));
+}
+
+#define MANY 4096
+
+static long leave_there(void *memory, long pages)
+{
+	int device = open(DEVICE, O_RDWR | O_CLOEXEC);
+
+	return -ask(device, memory, pages * PAGE, 0);
+}
+
+/* For peer_call(): joins cgroup number @cgroup, if it is not 0, and fills MANY pages that may be merged. */
+static long fill_there(void *memory, long cgroup)
+{
+	int device = open(DEVICE, O_RDWR | O_CLOEXEC);
+
+	if (cgroup == 1 && join_memcg(NULL, 0))
+		return EPERM;
+	if (cgroup == 2 && print_to_file(MEMCG_MOUNT "/other/cgroup.procs", "%d", getpid()))
+		return EPERM;
+	write_pages(memory, MANY, MANY);
+	return -ask(device, memory, MANY * PAGE, ANON_RMAP_MERGEABLE);
+}
+
+TEST_F(merge, who_leaves_pays_for_it)
+{
+	const char *const other = MEMCG_MOUNT "/other";
+	char *memory = map_device(MANY, MAP_PRIVATE);
+	struct peer *one, *two;
+	long ones, twos;
+
+	if (!make_memcg())
+		SKIP(return, "no memory cgroups");
+	ASSERT_EQ(0, mkdir(other, 0700));
+	one = fork_peer();
+	two = fork_peer();
+	ASSERT_EQ(0, peer_call(one, fill_there, memory, 1));
+	ASSERT_EQ(0, peer_call(two, fill_there, memory, 2));
+	ASSERT_TRUE(scan());
+	ASSERT_EQ(0, set_run(0));
+	ASSERT_EQ(MANY, counter("pages_sharing"));
+	ones = memcg_charged();
+	twos = number_in(MEMCG_MOUNT "/other/memory.current", "");
+	/* Nobody else needs memory for it. */
+	ASSERT_EQ(0, print_to_file(MEMCG_MOUNT "/other/memory.max", "%ld", twos + (1L << 20)));
+	ASSERT_EQ(0, peer_call(one, leave_there, memory, MANY));
+	EXPECT_LT(ones + MANY * PAGE * 9 / 10, memcg_charged());
+	EXPECT_GT(twos + (1L << 20), number_in(MEMCG_MOUNT "/other/memory.current", ""));
+	EXPECT_EQ(0, number_in(MEMCG_MOUNT "/other/memory.events", "oom_kill "));
+	end_peer(one);
+	end_peer(two);
+	EXPECT_EQ(0, rmdir(other));
+	remove_memcg();
+}
+
+TEST_F(merge, two_leave_at_a_time)
+{
+	char *memory = map_device(MANY, MAP_PRIVATE);
+	struct peer *one = fork_peer(), *two = fork_peer();
+
+	for (int round = 0; round < 4; round++) {
+		ASSERT_EQ(0, peer_call(one, fill_there, memory, 0));
+		ASSERT_EQ(0, peer_call(two, fill_there, memory, 0));
+		ASSERT_TRUE(scan());
+		ASSERT_EQ(0, set_run(0));
+		ASSERT_EQ(MANY, counter("pages_sharing"));
+		begin_peer_call(one, leave_there, memory, MANY);
+		begin_peer_call(two, leave_there, memory, MANY);
+		EXPECT_EQ(0, end_peer_call(one));
+		EXPECT_EQ(0, end_peer_call(two));
+		EXPECT_EQ(0, counter("pages_shared"));
+	}
+}
+
+static bool has_looked_at(uint64_t pages)
+{
+	return counter("pages_scanned_total") >= (long)pages;
+}
+
+/* Lets the scanner begin slowly, and waits until it has seen @pages. */
+static bool scan_slowly(uint64_t pages)
+{
+	long before = counter("pages_scanned_total");
+
+	return !print_to_file(MERGE "pages_to_scan", "100") && !print_to_file(MERGE "sleep_millisecs", "20") && !set_run(1) &&
+	       await(has_looked_at, before + pages);
+}
+
+/* Lets it go on, and waits until it has seen all. */
+static bool scan_quickly(void)
+{
+	return !print_to_file(MERGE "pages_to_scan", "1000") && !print_to_file(MERGE "sleep_millisecs", "1") && scan();
+}
+
+static char *map_at(int device, char *address, size_t pages)
+{
+	return mmap(address, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, device, 0);
+}
+
+TEST_F(merge, who_does_not_want_it_any_more_is_not_merged)
+{
+	char *first = reserve(MANY + 2), *rest = first + PAGE, *last = rest + MANY * PAGE;
+
+	ASSERT_EQ(first, map_at(self->device, first, 1));
+	ASSERT_EQ(rest, map_at(self->device, rest, MANY));
+	ASSERT_EQ(last, map_at(self->device, last, 1));
+	ASSERT_EQ(0, ask(self->device, first, (MANY + 2) * PAGE, ANON_RMAP_MERGEABLE));
+	write_page(first, 0, MANY + 1);
+	write_pages(rest, MANY, MANY);
+	write_page(last, 0, MANY + 1);
+	/* In its second scan the first page has not found another one yet. */
+	ASSERT_TRUE(scan_slowly(MANY + 102));
+	ASSERT_EQ(0, ask(self->device, first, PAGE, 0));
+	ASSERT_TRUE(scan_quickly());
+	EXPECT_NE(pfn_of(first), pfn_of(last));
+	EXPECT_EQ(0, counter("pages_shared"));
+}
+
+TEST_F(merge, a_frame_that_others_share_by_now_is_no_candidate)
+{
+	enum { SOME = 64 };
+	char *candidates = reserve(MANY + 4 * SOME), *rest = candidates + SOME * PAGE, *pairs = rest + MANY * PAGE,
+	     *partners = pairs + 2 * SOME * PAGE;
+	cpu_set_t cpus;
+
+	/* What is freed is allocated again. */
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	ASSERT_EQ(candidates, map_at(self->device, candidates, SOME));
+	ASSERT_EQ(rest, map_at(self->device, rest, MANY));
+	ASSERT_EQ(pairs, map_at(self->device, pairs, 2 * SOME));
+	ASSERT_EQ(partners, map_at(self->device, partners, SOME));
+	ASSERT_EQ(0, ask(self->device, candidates, (MANY + 4 * SOME) * PAGE, ANON_RMAP_MERGEABLE));
+	write_pages(rest, MANY, MANY);
+	for (size_t page = 0; page < SOME; page++) {
+		write_page(pairs, page, MANY + 1 + page);
+		write_page(pairs, SOME + page, MANY + 1 + page);
+	}
+	ASSERT_TRUE(scan());
+	ASSERT_EQ(0, set_run(0));
+	ASSERT_EQ(SOME, counter("pages_sharing"));
+	for (size_t page = 0; page < SOME; page++) {
+		write_page(candidates, page, 2 * MANY + page);
+		write_page(partners, page, 2 * MANY + page);
+	}
+	ASSERT_TRUE(scan_slowly(MANY + 5 * SOME + 100));
+	/* The pairs get the frames of the candidates, and share these. */
+	ASSERT_EQ(0, madvise(candidates, SOME * PAGE, MADV_DONTNEED));
+	ASSERT_EQ(0, ask(self->device, pairs, 2 * SOME * PAGE, 0));
+	ASSERT_EQ(0, ask(self->device, pairs, 2 * SOME * PAGE, ANON_RMAP_MERGEABLE));
+	ASSERT_TRUE(scan_quickly());
+	for (size_t page = 0; page < SOME; page++) {
+		EXPECT_TRUE(has_page(pairs, page, MANY + 1 + page));
+		EXPECT_TRUE(has_page(pairs, SOME + page, MANY + 1 + page));
+		EXPECT_TRUE(has_page(partners, page, 2 * MANY + page));
+	}
+	EXPECT_EQ(SOME, counter("pages_sharing"));
+}
+
+TEST_F(merge, a_walk_visits_what_it_finds)
+{
+	enum { PLACES = 256 };
+	char *memory = map_device(MANY, MAP_PRIVATE);
+	uint64_t pfn;
+
+	ASSERT_EQ(0, ask(self->device, memory, PAGE, ANON_RMAP_MERGEABLE));
+	for (size_t page = 0; page < MANY; page++) {
+		write_page(memory, page, page % (MANY / PLACES) ? 2 + page : 1);
+		if (page % 2)
+			ASSERT_EQ(0, mprotect(memory + page * PAGE, PAGE, PROT_READ));
+	}
+	ASSERT_TRUE(scan());
+	ASSERT_EQ(0, set_run(0));
+	ASSERT_EQ(PLACES - 1, counter("pages_sharing"));
+	load(memory);
+	pfn = pfn_of(memory);
+	ASSERT_EQ(0, poison_pfn(pfn));
+	EXPECT_GE(8 * PLACES, counter("last_walk_nodes"));
+	EXPECT_LE(PLACES, counter("last_walk_mappings"));
+	EXPECT_EQ(0, unpoison_pfn(pfn));
 }
 
 TEST_F(merge, what_is_no_choice_is_refused)
@@ -472,6 +685,7 @@ TEST_F(merge, what_is_no_choice_is_refused)
 	EXPECT_EQ(EINVAL, print_to_file(MERGE "run", "x"));
 	EXPECT_EQ(EINVAL, print_to_file(MERGE "pages_to_scan", "0"));
 	EXPECT_EQ(EINVAL, print_to_file(MERGE "pages_to_scan", "4294967296"));
+	EXPECT_EQ(EINVAL, print_to_file(MERGE "max_page_sharing", "1"));
 	EXPECT_EQ(EINVAL, print_to_file(MERGE "merge_across_families", "2"));
 	EXPECT_EQ(1000, number_in(MERGE "pages_to_scan", ""));
 	EXPECT_EQ(1, number_in(MERGE "sleep_millisecs", ""));

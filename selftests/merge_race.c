@@ -138,10 +138,13 @@ static long inject(const pid_t *pids, const int *pagemaps, long injections, unsi
 		/* The page has gone, or has been zapped, right before. */
 		if (error == ENXIO)
 			continue;
-		if (error || !read_poisoned(pfn, &poisoned)) {
+		if (error) {
 			wrong("poison_pfn of frame %#lx: %s", pfn, strerror(error));
 			break;
 		}
+		/* The last who had it has just replaced it. */
+		if (!read_poisoned(pfn, &poisoned))
+			continue;
 		judge(pids, pagemaps, pfn, poisoned.hit);
 		*hits += poisoned.hit;
 		error = unpoison_pfn(pfn);

@@ -43,6 +43,10 @@ use kernel::{
     },
     static_lock_class,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         global_lock,
         Arc,
         ArcBorrow,
@@ -120,6 +124,10 @@ impl Content {
 
     /// The page.
     pub(crate) fn page(&self) -> &Page {
+        debug_assert!(
+            self.0 & Self::IS_PAGE != 0,
+            "what is in common is elsewhere"
+        );
         // SAFETY: By the invariant this is the address of a page, which is there as long as `self` is.
         unsafe { &*((self.0 & !Self::TAGS | Self::IS_OWN) as *const Page) }
     }
@@ -236,6 +244,11 @@ impl Content {
             self.0 |= Self::KERNELS_DRILL;
             OwnedPage::into_raw(self.page().into());
         }
+    }
+
+    /// Whether the page has failed for good.
+    pub(super) fn has_failed_for_good(&self) -> bool {
+        self.poison() == Some(Poison::Hardware) || self.is_failing()
     }
 
     /// Why the frame stays out of use when the page goes; `None` if it does not.
@@ -416,22 +429,31 @@ pub(crate) struct Key {
     family: usize,
 }
 
-impl Key {
-    /// Before all others.
-    pub(crate) const FIRST: Self = Self { hash: 0, family: 0 };
+/// Where a frame is in the order of all: by its key; of those with the same one, the last one that was made comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank(Key, u64);
 
-    /// The one after this; `None` if it is the last.
-    pub(crate) fn next(self) -> Option<Self> {
-        let Self { hash, family } = self;
-        match family.checked_add(1) {
-            Some(family) => Some(Self { hash, family }),
-            None => Some(Self {
-                hash: hash.checked_add(1)?,
-                family: 0,
-            }),
-        }
+impl Rank {
+    /// Before all others.
+    pub(crate) const FIRST: Self = Self::first_of(Key { hash: 0, family: 0 });
+
+    /// Before all others with this key.
+    pub(crate) const fn first_of(key: Key) -> Self {
+        Self(key, 0)
     }
 
+    /// The key.
+    pub(crate) fn key(self) -> Key {
+        self.0
+    }
+
+    /// The next one: behind this, and before all that come later.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0, self.1.saturating_add(1))
+    }
+}
+
+impl Key {
     /// The key of what has this `hash`; for pages of `family` only, if there is one.
     pub(crate) fn new(hash: u64, family: Option<&Family>) -> Self {
         let family = family.map_or(0, |family| ptr::from_ref(family) as usize);
@@ -444,14 +466,20 @@ impl Key {
 /// # Invariants
 ///
 /// * `frame` knows the content's page as this one's until the last reference goes.
-/// * `members` are the addresses of the anons that have joined and not left.
+/// * `members` are the anons that have joined and not left.
 #[pin_data(PinnedDrop)]
 pub(super) struct Merged {
     #[pin]
     content: WordMutex<Content>,
-    key: Key,
+    rank: Rank,
     #[pin]
-    members: SpinLock<RBTree<usize, ()>>,
+    members: SpinLock<Members>,
+}
+
+/// The addresses of anons, and how many these are.
+struct Members {
+    addresses: RBTree<usize, ()>,
+    count: usize,
 }
 
 /// A place for an anon among others.
@@ -460,10 +488,18 @@ pub(super) type MemberReservation = RBTreeNodeReservation<usize, ()>;
 impl Merged {
     /// Without members yet. The `content` has the page.
     pub(super) fn new(content: Content, key: Key) -> impl PinInit<Self> {
+        static MADE: Atomic<u64> = Atomic::new(0);
+
         pin_init!(Self {
             content <- WordMutex::new(content, c"merged", static_lock_class!()),
-            key,
-            members <- new_spinlock!(RBTree::new(), "anon_rmap_members"),
+            rank: Rank(key, u64::MAX - 1 - MADE.fetch_add(1, Relaxed)),
+            members <- new_spinlock!(
+                Members {
+                    addresses: RBTree::new(),
+                    count: 0,
+                },
+                "anon_rmap_members"
+            ),
         })
     }
 
@@ -485,7 +521,7 @@ impl Merged {
         get: impl Fn(usize) -> Option<R>,
     ) -> Option<R> {
         let mut members = self.members.lock();
-        let mut cursor = members.cursor_lower_bound_mut(&from)?;
+        let mut cursor = members.addresses.cursor_lower_bound_mut(&from)?;
         loop {
             if let Some(found) = get(*cursor.current().0) {
                 return Some(found);
@@ -494,26 +530,43 @@ impl Merged {
         }
     }
 
-    /// Adds the anon at `address`, which has a reference.
-    pub(super) fn add(&self, address: usize, reservation: MemberReservation) {
+    /// Adds the anon at `address`, which has a reference, unless there are `most`.
+    ///
+    /// # Errors
+    ///
+    /// [`EMLINK`] if there are.
+    pub(super) fn add(
+        &self,
+        address: usize,
+        most: usize,
+        reservation: MemberReservation,
+    ) -> Result {
         let node = reservation.into_node(address, ());
         let mut members = self.members.lock();
-        if !members.is_empty() {
+        if members.count >= most {
+            drop(members);
+            drop(node);
+            return Err(EMLINK);
+        }
+        if members.count > 0 {
             stats::PAGES_SHARING.inc();
         }
         // INVARIANT: It has joined.
-        members.insert(node);
+        members.addresses.insert(node);
+        members.count += 1;
+        Ok(())
     }
 
     /// Takes the anon at `address` out. What it had is to be dropped without locks.
     pub(super) fn remove(&self, address: usize) -> Option<RBTreeNode<usize, ()>> {
         let mut members = self.members.lock();
         // INVARIANT: It leaves.
-        let node = members.remove_node(&address);
-        if !members.is_empty() {
+        let node = members.addresses.remove_node(&address)?;
+        members.count -= 1;
+        if members.count > 0 {
             stats::PAGES_SHARING.dec();
         }
-        node
+        Some(node)
     }
 }
 
@@ -537,11 +590,11 @@ pub(super) struct Listed(NonNull<Merged>);
 unsafe impl Send for Listed {}
 
 /// A place in the list of frames.
-pub(super) type ListedReservation = RBTreeNodeReservation<Key, Listed>;
+pub(super) type ListedReservation = RBTreeNodeReservation<Rank, Listed>;
 
 global_lock! {
     // SAFETY: Initialised by `init`, which the module calls before it registers anything.
-    unsafe(uninit) static LISTED: SpinLock<Option<RBTree<Key, Listed>>> = None;
+    unsafe(uninit) static LISTED: SpinLock<Option<RBTree<Rank, Listed>>> = None;
 }
 
 /// Makes the list of frames usable. Errors as those of [`Loading::init`].
@@ -550,37 +603,59 @@ pub(crate) fn init(loading: &mut Loading) -> Result {
 }
 
 impl Merged {
-    /// Lists the frame by its key, unless another one has the same.
+    /// Lists the frame.
     pub(super) fn list(self: &Arc<Self>, reservation: ListedReservation) {
-        let node = reservation.into_node(self.key, Listed(NonNull::from(&**self)));
+        let node = reservation.into_node(self.rank, Listed(NonNull::from(&**self)));
         let mut listed = LISTED.lock();
-        let listed = listed.get_or_insert_with(RBTree::new);
-        if listed.get(&self.key).is_none() {
-            listed.insert(node);
-        }
+        listed.get_or_insert_with(RBTree::new).insert(node);
     }
 
     /// Takes the frame out of the list; to be dropped without the lock.
-    fn unlist(&self) -> Option<RBTreeNode<Key, Listed>> {
-        let mut listed = LISTED.lock();
-        let listed = listed.as_mut()?;
-        let found = listed.get(&self.key)?;
-        let is_this = ptr::eq(found.0.as_ptr(), self);
-        is_this.then(|| listed.remove_node(&self.key)).flatten()
+    fn unlist(&self) -> Option<RBTreeNode<Rank, Listed>> {
+        LISTED.lock().as_mut()?.remove_node(&self.rank)
     }
 
-    /// What `get` makes of the first frame for which it makes something, of those with a key that is `from` or greater. Does not sleep, nor may
-    /// `get`: with a lock, under which no frame goes.
-    pub(super) fn first_from<R>(from: Key, get: impl Fn(Key, &Self) -> Option<R>) -> Option<R> {
+    /// What `get` makes of the first frame for which it makes something, from `from` on. Does not sleep, nor may `get`: with a lock, under
+    /// which no frame goes.
+    pub(super) fn first_from<R>(from: Rank, get: impl Fn(Rank, &Self) -> Option<R>) -> Option<R> {
         let mut listed = LISTED.lock();
         let mut cursor = listed.as_mut()?.cursor_lower_bound_mut(&from)?;
         loop {
-            let (key, found) = cursor.current();
+            let (rank, found) = cursor.current();
             // SAFETY: It is listed, so it is there; with the lock it stays.
-            if let Some(found) = get(*key, unsafe { found.0.as_ref() }) {
+            if let Some(found) = get(*rank, unsafe { found.0.as_ref() }) {
                 return Some(found);
             }
             cursor = cursor.move_next()?;
         }
+    }
+
+    /// What `get` makes of a frame with the key of `from`, from there on, in which there are fewer than `below`: of the first of these that are
+    /// looked at, which are not many. Else as [`Self::first_from`].
+    pub(super) fn find<R>(
+        from: Rank,
+        below: usize,
+        get: impl Fn(Rank, &Self) -> Option<R>,
+    ) -> Option<R> {
+        /// How many frames are looked at with the lock: those that were made last have room, as a rule.
+        const LOOKS: usize = 16;
+
+        let mut listed = LISTED.lock();
+        let mut cursor = listed.as_mut()?.cursor_lower_bound_mut(&from)?;
+        for _ in 0..LOOKS {
+            let (rank, found) = cursor.current();
+            if rank.key() != from.key() {
+                break;
+            }
+            // SAFETY: It is listed, so it is there; with the lock it stays.
+            let found = unsafe { found.0.as_ref() };
+            if found.members.lock().count < below {
+                if let Some(found) = get(*rank, found) {
+                    return Some(found);
+                }
+            }
+            cursor = cursor.move_next()?;
+        }
+        None
     }
 }

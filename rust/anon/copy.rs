@@ -2,7 +2,10 @@
 
 //! Copies of pages, some of which turn out to be bad then.
 
-use super::Anon;
+use super::{
+    scanned::Merges,
+    Anon, //
+};
 use crate::{
     anon_vma::AnonVma,
     failure::{
@@ -27,7 +30,7 @@ use kernel::{
 };
 
 impl Anon {
-    /// A copy of the page of `source`, at the same index of `anon_vma`.
+    /// A copy of the page of `source`, at the same index of `anon_vma`; and how often `source` had been merged then.
     ///
     /// Nobody may write to `source` meanwhile, or the caller has to find out and drop the copy. Takes the
     /// lock of `source`.
@@ -36,7 +39,7 @@ impl Anon {
     ///
     /// As for [`Self::zeroed`]; [`EHWPOISON`] if `source` is poisoned, or turns out to be while it is
     /// copied.
-    pub(crate) fn copy_of(source: &Self, anon_vma: &Arc<AnonVma>) -> Result<ARef<Self>> {
+    pub(crate) fn copy_of(source: &Self, anon_vma: &Arc<AnonVma>) -> Result<(ARef<Self>, Merges)> {
         loop {
             let page = pool::alloc(GFP_KERNEL_ACCOUNT)?;
             let content = source.lock();
@@ -44,13 +47,13 @@ impl Anon {
                 return Err(EHWPOISON);
             }
             let copied = copy_page(&page, content.page());
-            let pfn = content.pfn();
+            let (pfn, merges) = (content.pfn(), source.scanned.merges());
             drop(content);
             copied.inspect_err(|_| failure::report(pfn, Source::Copy))?;
             let flags = GFP_KERNEL_ACCOUNT;
             if let Some(anon) = Self::new(page, anon_vma, source.index, flags)? {
                 stats::COPIES.inc();
-                return Ok(anon);
+                return Ok((anon, merges));
             }
         }
     }

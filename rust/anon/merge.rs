@@ -16,7 +16,8 @@ use super::{
         Key,
         ListedReservation,
         MemberReservation,
-        Merged, //
+        Merged,
+        Rank, //
     },
     copy::copy_page,
     member_from,
@@ -56,17 +57,17 @@ use kernel::{
     }, //
 };
 
-/// An anon in the frame with this key, if there is one. Does not sleep.
-pub(crate) fn find(key: Key) -> Option<ARef<Anon>> {
-    let found = Merged::first_from(key, |found, merged| {
-        Some((found == key).then(|| member_from(merged, 0)))
-    });
-    found??
+/// An anon in the first frame from `from` on, and where that is. Does not sleep.
+pub(crate) fn first_from(from: Rank) -> Option<(Rank, ARef<Anon>)> {
+    Merged::first_from(from, |rank, merged| Some((rank, member_from(merged, 0)?)))
 }
 
-/// An anon in the first frame whose key is `from` or greater, with that key. Does not sleep.
-pub(crate) fn first_from(from: Key) -> Option<(Key, ARef<Anon>)> {
-    Merged::first_from(from, |key, merged| Some((key, member_from(merged, 0)?)))
+/// An anon in a frame with the key of `from`, from there on, in which there are fewer than `below`, and where that is. Of many such frames some
+/// are looked at. Does not sleep.
+pub(crate) fn find(from: Rank, below: usize) -> Option<(Rank, ARef<Anon>)> {
+    Merged::find(from, below, |rank, merged| {
+        Some((rank, member_from(merged, 0)?))
+    })
 }
 
 /// What an anon needs to join others.
@@ -127,17 +128,26 @@ impl Anon {
     }
 }
 
+/// [`EBUSY`] unless the page is that of one anon only, and nobody can change it.
+fn check(own: &mut Content) -> Result {
+    match own.merged() {
+        Some(_) => Err(EBUSY),
+        None => own.check_unused(),
+    }
+}
+
 /// By what an anon is known as one of several.
 fn address(anon: &Anon) -> usize {
     ptr::from_ref(anon) as usize
 }
 
 impl Migration<'_> {
-    /// Whether both pages, which are mapped nowhere, have the same content. The anons have joined nobody.
+    /// Whether both pages, which are mapped nowhere, have the same content.
     pub(crate) fn is_equal(&self, other: &Self) -> bool {
-        let page = |migration: &Self| ptr::from_ref(migration.anon().content.lock().page());
+        let page = |migration: &Self| ptr::from_ref(migration.anon().lock().page());
         let (page, other) = (page(self), page(other));
-        // SAFETY: Nobody replaces a page that is tagged as migrating, and it stays as long as the anon does.
+        // SAFETY: Nobody replaces a page that is tagged as migrating, and it stays as long as the anon does, which joins and leaves nobody
+        // then.
         unsafe { (*page).is_equal(&*other) }
     }
 
@@ -147,46 +157,53 @@ impl Migration<'_> {
         content.check_unused().is_ok() && content.page().is_zeroes()
     }
 
-    /// Makes the anon, which has joined nobody, the first one in a frame with this `key`: others can join it from now on. The page, which
-    /// is mapped nowhere, stays in its frame.
+    /// Makes the anon the first one in a frame with this `key`: others can join it from now on. The page, which is mapped nowhere, stays in
+    /// its frame.
     ///
     /// # Errors
     ///
-    /// [`EBUSY`]: the page is in use, or has failed.
+    /// [`EBUSY`]: the page is in use, or has failed, or is that of others, too.
     pub(crate) fn found(self, key: Key, reservation: FoundReservation) -> Result {
         let anon = self.anon();
         {
             let mut own = anon.content.lock();
-            own.check_unused()?;
+            check(&mut own)?;
             let new = Merged::new(own.take_as_shared(), key);
             let Ok(merged) = reservation.merged.pin_init_with::<Infallible>(new);
             let merged = Arc::from(merged);
-            merged.add(address(anon), reservation.member);
+            merged.add(address(anon), usize::MAX, reservation.member)?;
             // SAFETY: The page is that of `merged`, which forgets it when its last reference goes.
             unsafe { frame::remember(merged.lock().page(), merged_owner(&merged)) };
             merged.list(reservation.listed);
             stats::PAGES_SHARED.inc();
             own.join(merged);
+            anon.scanned.note_merge();
             wake(&*own);
         }
         self.has_ended();
         Ok(())
     }
 
-    /// Lets the anon, which has joined nobody, join `other` and those that it has joined, if the contents are the same. The page of its own,
-    /// which is mapped nowhere, is given back.
+    /// Lets the anon join `other` and those that it has joined, if the contents are the same, and these are fewer than `most`. The page of its
+    /// own, which is mapped nowhere, is given back.
     ///
     /// # Errors
     ///
-    /// * [`EBUSY`]: the page is in use, or has failed; or that of `other` is moving, or has failed, or is its own.
+    /// * [`EBUSY`]: the page is in use, or has failed, or is that of others, too; or that of `other` is moving, or has failed in a drill, or is
+    ///   its own.
+    /// * [`EHWPOISON`]: that of `other` has failed for good.
+    /// * [`EMLINK`]: there are too many.
     /// * [`EINVAL`]: the contents differ.
-    pub(crate) fn join(self, other: &Anon, reservation: JoinReservation) -> Result {
+    pub(crate) fn join(self, other: &Anon, most: usize, reservation: JoinReservation) -> Result {
         let anon = self.anon();
         let merged = other.merged().ok_or(EBUSY)?;
         let old = {
             let mut own = anon.content.lock();
-            own.check_unused()?;
+            check(&mut own)?;
             let mut common = merged.lock();
+            if common.has_failed_for_good() {
+                return Err(EHWPOISON);
+            }
             if !common.may_be_copied() || common.is_migrating() {
                 return Err(EBUSY);
             }
@@ -194,14 +211,15 @@ impl Migration<'_> {
             if !own.page().is_equal(common.page()) {
                 return Err(EINVAL);
             }
+            merged.add(address(anon), most, reservation.0)?;
             if own.is_soft_dirty() {
                 common.set_soft_dirty();
             }
-            merged.add(address(anon), reservation.0);
             drop(common);
             let old = own.take_as_shared();
             frame::forget(old.page());
             own.join(merged);
+            anon.scanned.note_merge();
             wake(&*own);
             old
         };

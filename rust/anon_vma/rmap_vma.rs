@@ -235,13 +235,20 @@ impl RmapVma {
     }
 
     /// Whether core mm takes all that the VMA covers at `index` for written since the last `clear_refs`, also where there is no entry; to be
-    /// asked with `i_mmap` of the family.
-    pub(crate) fn is_soft_dirty(&self, i_mmap: &IMmap<'_>, index: Index) -> bool {
-        let linked = self.linked(i_mmap, index);
+    /// asked with `i_mmap` of the family. `None` if no VMA is linked there.
+    pub(crate) fn is_soft_dirty(&self, i_mmap: &IMmap<'_>, index: Index) -> Option<bool> {
+        let linked = self.linked(i_mmap, index)?;
         // SAFETY: By its invariant the VMA is valid. Who changes flags of it does so word by word.
-        linked.is_some_and(|linked| unsafe {
-            helpers::anon_rmap_vma_is_soft_dirty(linked.vma.as_ptr())
-        })
+        Some(unsafe { helpers::anon_rmap_vma_is_soft_dirty(linked.vma.as_ptr()) })
+    }
+
+    /// Whether the VMA at `index` is locked in memory; to be asked with `i_mmap` of the family.
+    pub(crate) fn is_locked(&self, i_mmap: &IMmap<'_>, index: Index) -> bool {
+        let Some(linked) = self.linked(i_mmap, index) else {
+            return false;
+        };
+        // SAFETY: As in `is_soft_dirty`.
+        unsafe { helpers::anon_rmap_vma_is_locked(linked.vma.as_ptr()) }
     }
 
     /// Makes the entry at `index` soft-dirty, if it maps frame `pfn`.

@@ -29,6 +29,7 @@ pub(super) fn create(parent: &Dir) {
     dir.command_and_listing::<Setting<State>>(c"run");
     dir.command_and_listing::<Setting<PagesToScan>>(c"pages_to_scan");
     dir.command_and_listing::<Setting<SleepMillisecs>>(c"sleep_millisecs");
+    dir.command_and_listing::<Setting<MaxPageSharing>>(c"max_page_sharing");
     dir.command_and_listing::<Setting<AcrossFamilies>>(c"merge_across_families");
 }
 
@@ -103,11 +104,28 @@ struct SleepMillisecs;
 
 impl Number for SleepMillisecs {
     fn get() -> u32 {
-        merge::SLEEP_MILLISECS.load(Relaxed)
+        merge::sleep_millisecs()
     }
 
     fn set(number: u32) -> Result {
-        merge::SLEEP_MILLISECS.store(number, Relaxed);
+        merge::set_sleep_millisecs(number);
+        Ok(())
+    }
+}
+
+/// `max_page_sharing`.
+struct MaxPageSharing;
+
+impl Number for MaxPageSharing {
+    fn get() -> u32 {
+        merge::MAX_PAGE_SHARING.load(Relaxed)
+    }
+
+    fn set(number: u32) -> Result {
+        if number < 2 {
+            return Err(EINVAL);
+        }
+        merge::MAX_PAGE_SHARING.store(number, Relaxed);
         Ok(())
     }
 }

@@ -83,6 +83,7 @@ void anon_rmap_mmap_write_lock(struct mm_struct *mm);
 void anon_rmap_mmap_write_unlock(struct mm_struct *mm);
 void anon_rmap_vma_start_write(struct vm_area_struct *vma);
 bool anon_rmap_vma_is_soft_dirty(const struct vm_area_struct *vma);
+bool anon_rmap_vma_is_locked(const struct vm_area_struct *vma);
 bool anon_rmap_mm_merges_any(const struct mm_struct *mm);
 bool anon_rmap_vma_is_write_locked(struct vm_area_struct *vma);
 void anon_rmap_vma_set_soft_dirty(struct vm_area_struct *vma);

@@ -81,6 +81,11 @@ bool anon_rmap_vma_is_soft_dirty(const struct vm_area_struct *vma)
 	return !VM_SOFTDIRTY || READ_ONCE(vma->vm_flags) & VM_SOFTDIRTY;
 }
 
+bool anon_rmap_vma_is_locked(const struct vm_area_struct *vma)
+{
+	return READ_ONCE(vma->vm_flags) & VM_LOCKED;
+}
+
 /* Whether the process has said so of all its memory, by prctl(PR_SET_MEMORY_MERGE). */
 bool anon_rmap_mm_merges_any(const struct mm_struct *mm)
 {

@@ -357,9 +357,15 @@ pub(crate) fn mapped_at(pfn: u64, indices: Option<Indices>) -> Result<RBTree<Pla
 ///
 /// Those of [`unpoison`] and [`quarantine::release`].
 pub(crate) fn unpoison_pfn(pfn: u64) -> Result {
-    match find(pfn) {
-        Some(anon) => unpoison(&anon, Source::UnpoisonPfn),
-        None => {
+    let unpoison_there = |anon: &ARef<Anon>| {
+        let is_there = anon.lock().pfn() == pfn;
+        is_there.then_some(()).ok_or(ENXIO)?;
+        unpoison(anon, Source::UnpoisonPfn)
+    };
+    match with_anon(pfn, unpoison_there) {
+        Err(error) if error != ENXIO => Err(error),
+        Ok(()) => Ok(()),
+        Err(_) => {
             quarantine::release(pfn)?;
             event::release(pfn, Source::UnpoisonPfn);
             Ok(())

@@ -29,18 +29,13 @@ use crate::{
         OwnedPage,
         Page, //
     },
-    pool::quarantine, //
+    pool::quarantine,
+    work_queue::WorkQueue, //
 };
 use core::{
     mem,
-    ops::{
-        Deref,
-        RangeInclusive, //
-    },
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+    ops::RangeInclusive,
+    ptr, //
 };
 use kernel::{
     bindings,
@@ -55,7 +50,6 @@ use kernel::{
         Msecs, //
     },
     workqueue::{
-        self,
         impl_has_delayed_work,
         new_delayed_work,
         DelayedWork,
@@ -98,14 +92,20 @@ impl Failed {
         ptr::eq::<Anon>(&*self.anon, &*other.anon) && self.pfn == other.pfn
     }
 
+    /// The same failure; of another anon in the frame, if this one has left the others there, with a copy, before it was noted.
+    fn there(self) -> Self {
+        let has_left = self.anon.lock().pfn() != self.pfn;
+        let other = has_left.then(|| anon::lookup(self.pfn)).flatten();
+        Self {
+            anon: other.unwrap_or(self.anon),
+            ..self
+        }
+    }
+
     /// Handles the failure; whether the kernel has been told of it thereby. [`ENOMEM`]: not yet.
     fn handle(&self) -> Result<bool> {
-        // It can have left others, with a copy, right before.
-        let has_left = self.anon.lock().pfn() != self.pfn;
-        let others = has_left.then(|| anon::lookup(self.pfn)).flatten();
-        let anon = others.as_ref().unwrap_or(&self.anon);
         let (is_failing, was_marked) = {
-            let content = anon.lock();
+            let content = self.anon.lock();
             let has_left = content.pfn() != self.pfn;
             (content.is_failing(), has_left || content.is_marked())
         };
@@ -125,7 +125,7 @@ impl Failed {
             pfn: Some(self.pfn),
             place: None,
         };
-        match poison(anon, failure) {
+        match poison(&self.anon, failure) {
             Err(error) if error == ENOMEM => Err(error),
             // That it is poisoned already, or has left the frame, is as good.
             result => Ok(result.is_ok() && !was_marked),
@@ -261,6 +261,7 @@ impl WorkItem for Worker {
         let Some((failed, tries)) = noted else {
             return;
         };
+        let failed = failed.there();
         let handled = failed.handle();
         let is_left_over = handled.is_ok() && failed.is_left_over();
         let done;
@@ -433,46 +434,6 @@ fn note_missed(frames: RangeInclusive<u64>) {
     }
 }
 
-/// A work queue of our own.
-///
-/// # Invariants
-///
-/// Owns the work queue.
-struct WorkQueue(NonNull<bindings::workqueue_struct>);
-
-// SAFETY: A work queue may be used and destroyed by any task.
-unsafe impl Send for WorkQueue {}
-
-impl WorkQueue {
-    /// A queue whose works don't wait for each other; [`ENOMEM`].
-    fn new() -> Result<Self> {
-        let (name, flags) = (c"anon_rmap".as_char_ptr(), bindings::wq_flags_WQ_UNBOUND);
-        // For all entries, however many nodes share that.
-        let most = bindings::wq_consts_WQ_MAX_ACTIVE as c_int;
-        // SAFETY: The format has no conversions.
-        let queue = unsafe { bindings::alloc_workqueue_noprof(name, flags, most) };
-        // INVARIANT: Nobody else has it.
-        NonNull::new(queue).map(Self).ok_or(ENOMEM)
-    }
-}
-
-impl Deref for WorkQueue {
-    type Target = workqueue::Queue;
-
-    fn deref(&self) -> &workqueue::Queue {
-        // SAFETY: By the invariant it is there as long as `self` is.
-        unsafe { workqueue::Queue::from_raw(self.0.as_ptr()) }
-    }
-}
-
-impl Drop for WorkQueue {
-    /// Waits for what is queued.
-    fn drop(&mut self) {
-        // SAFETY: By the invariant the queue is ours.
-        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
-    }
-}
-
 /// The queue of failures, from when the module is loaded until it is unloaded, which waits for it.
 pub(crate) struct Queue(());
 
@@ -485,7 +446,7 @@ impl Queue {
             let worker = Worker::new(entry)?;
             entries.push(Entry { note: None, worker }, GFP_KERNEL)?;
         }
-        let queue = WorkQueue::new()?;
+        let queue = WorkQueue::new(c"anon_rmap")?;
         let mut noted = NOTED.lock();
         noted.queue = Some(queue);
         // INVARIANT: No entry has a note.

@@ -23,7 +23,10 @@ use super::{
     policy, //
 };
 use crate::{
-    anon::migration::Migration,
+    anon::{
+        migration::Migration,
+        Anon, //
+    },
     detached::{
         Detached,
         Mappings, //
@@ -67,7 +70,7 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         }
         // The charge of the old page moves to this one.
         let page = pool::alloc(GFP_KERNEL)?;
-        let (detached, migration) = Detached::new(anon, pfn, Mappings::All)?;
+        let (detached, migration) = detach_patiently(anon, pfn)?;
         let moved = move_patiently(&migration, page);
         drop(migration);
         // Also if it could not be moved: nothing has changed then.
@@ -84,6 +87,17 @@ pub(crate) fn soft_offline(pfn: u64) -> Result {
         take_out_of_use(old);
         Ok(())
     })
+}
+
+/// [`Detached::new`], again and again as long as somebody else moves or compares the page.
+fn detach_patiently(anon: &Anon, pfn: u64) -> Result<(Detached<'_>, Migration<'_>)> {
+    for _ in 1..ATTEMPTS {
+        match Detached::new(anon, pfn, Mappings::All) {
+            Err(error) if error == EBUSY => fsleep(Delta::from_millis(1)),
+            result => return result,
+        }
+    }
+    Detached::new(anon, pfn, Mappings::All)
 }
 
 /// Takes the frame of `page`, which is nobody's, out of use.

@@ -5,7 +5,10 @@
 use crate::{
     anon::{
         self,
-        content::Key,
+        content::{
+            Key,
+            Rank, //
+        },
         merge::{
             FoundReservation,
             JoinReservation, //
@@ -34,12 +37,12 @@ use core::ptr;
 use kernel::{
     alloc::Flags,
     bindings,
+    mm::Mm,
     page::PAGE_SHIFT,
     prelude::*,
     rbtree::RBTree,
     sync::{
         aref::ARef,
-        atomic::Relaxed,
         Arc, //
     },
     time::{
@@ -47,6 +50,17 @@ use kernel::{
         Monotonic, //
     }, //
 };
+
+/// What the user has chosen.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen {
+    /// How many pages are looked at between two sleeps.
+    pub(super) pages: u32,
+    /// Whether pages of different families may share a frame.
+    pub(super) across_families: bool,
+    /// How many may share one.
+    pub(super) most: usize,
+}
 
 /// Where the scanner is, and what it has found.
 pub(super) struct Scan {
@@ -67,9 +81,11 @@ pub(super) struct Scan {
 
 /// A page to be looked at, and its frame then.
 struct Seen<'a> {
+    mm: &'a Mm,
     state: &'a VmaState,
     anon: &'a Anon,
     pfn: u64,
+    most: usize,
 }
 
 impl Scan {
@@ -92,11 +108,11 @@ impl Scan {
         }
     }
 
-    /// Looks at some pages: of `limit` up to the next sleep. Whether it is time to sleep.
-    pub(super) fn go_on(&mut self, limit: u32, across_families: bool) -> bool {
+    /// Looks at some pages. Whether it is time to sleep.
+    pub(super) fn go_on(&mut self, chosen: Chosen) -> bool {
         let start = Instant::<Monotonic>::now();
         if self.left == 0 {
-            self.left = limit;
+            self.left = chosen.pages;
         }
         let mut portion = self.left.min(Self::PORTION);
         self.left -= portion;
@@ -107,7 +123,7 @@ impl Scan {
                 }
                 break;
             };
-            let cost = self.scan_some(&mm_state, across_families);
+            let cost = self.scan_some(&mm_state, chosen);
             portion = portion.saturating_sub(cost);
         }
         stats::SCAN_TIME.add(start.elapsed().as_nanos() as u64);
@@ -123,7 +139,7 @@ impl Scan {
     }
 
     /// Forgets some candidates; whether that was all.
-    fn forget_some(&mut self) -> bool {
+    pub(super) fn forget_some(&mut self) -> bool {
         for _ in 0..Self::PORTION {
             let Some(first) = self.candidates.cursor_front_mut() else {
                 return true;
@@ -134,16 +150,15 @@ impl Scan {
         false
     }
 
-    /// Forgets all: the scanner stops. When it goes on, that is with a new scan.
+    /// The scanner stops, when all candidates are forgotten. When it goes on, that is with a new scan.
     pub(super) fn stop(&mut self) {
-        while !self.forget_some() {}
         stats::PAGES_VOLATILE.set(0);
         (self.mm, self.page, self.volatile, self.left) = (0, 0, 0, 0);
         self.number = self.number.checked_add(1).unwrap_or(1);
     }
 
     /// Looks at some pages of an address space, a batch at most. Returns how many; a VMA without any counts for one.
-    fn scan_some(&mut self, mm_state: &MmState, across_families: bool) -> u32 {
+    fn scan_some(&mut self, mm_state: &MmState, chosen: Chosen) -> u32 {
         if mm_state.key() != self.mm {
             (self.mm, self.page) = (mm_state.key(), 0);
         }
@@ -164,7 +179,7 @@ impl Scan {
             None => covered.last() + 1,
         };
         for anon in batch.iter().flatten() {
-            self.look_at(mm_state, &state, anon, across_families);
+            self.look_at(mm_state, &state, anon, chosen);
         }
         self.page = behind;
         (batch.iter().flatten().count() as u32).max(1)
@@ -184,6 +199,11 @@ impl Scan {
         }
         let pages = covered.common(Pages::from_first(self.page))?;
         let asked = state.base().indices(pages.addresses()).ok()?;
+        // What is locked in memory (`mlock()`) is to be mapped all the time.
+        let vma = state.rmap_vma();
+        if vma.is_locked(&vma.family().i_mmap(), asked.first()) {
+            return None;
+        }
         let slots = state.amap().lock();
         let indices = asked.common(state.links(&slots)?.indices())?;
         let (first, last) = (indices.first().0, indices.last().0);
@@ -199,15 +219,9 @@ impl Scan {
     }
 
     /// Looks at `anon`, which `state` had a moment ago, and merges it if it can.
-    fn look_at(
-        &mut self,
-        mm_state: &MmState,
-        state: &VmaState,
-        anon: &Anon,
-        across_families: bool,
-    ) {
+    fn look_at(&mut self, mm_state: &MmState, state: &VmaState, anon: &Anon, chosen: Chosen) {
         // Others can have it, too.
-        if anon.scanned.scan.xchg(self.number, Relaxed) == self.number {
+        if !anon.scanned.begin(self.number) {
             return;
         }
         stats::PAGES_SCANNED.inc();
@@ -224,27 +238,41 @@ impl Scan {
             hash = content.page().hash(self.seed);
         }
         let family = anon.anon_vma().family();
-        let key = Key::new(hash, (!across_families).then_some(family));
-        let seen = Seen { state, anon, pfn };
-        // What is needed is charged to who has the page, but nothing is reclaimed for it.
-        let _charged = ChargeTo::new(mm_state.mm());
+        let key = Key::new(hash, (!chosen.across_families).then_some(family));
+        let seen = Seen {
+            mm: mm_state.mm(),
+            state,
+            anon,
+            pfn,
+            most: chosen.most,
+        };
         // What finds no memory, or is in use, is left for the next scan.
-        if let Some(other) = anon::merge::find(key) {
-            let _ = seen.join(&other);
-            return;
+        match seen.join_any(key) {
+            Err(error) if error == ENOENT => (),
+            _ => return,
         }
-        if anon.scanned.checksum.xchg(hash as u32, Relaxed) != hash as u32 {
+        if anon.scanned.note_hash(hash) {
             self.volatile += 1;
             return;
         }
-        if seen.is_zeroes() && seen.may_go() {
-            let _ = seen.give_up_zeroes();
-            return;
+        if seen.is_zeroes() {
+            // A VMA that can't be asked just now can be in the next scan.
+            match seen.may_go() {
+                Some(true) => {
+                    let _ = seen.give_up_zeroes();
+                    return;
+                }
+                Some(false) => (),
+                None => return,
+            }
         }
         if let Some(other_pfn) = self.candidates.get(&key).copied() {
             // By now another page can be there, which may not be merged.
             let is_it = |other: &ARef<Anon>| {
-                other.scanned.scan.load(Relaxed) == self.number && !ptr::eq::<Anon>(&**other, anon)
+                other.scanned.is_of(self.number)
+                    && !ptr::eq::<Anon>(&**other, anon)
+                    && !other.is_merged()
+                    && (chosen.across_families || Arc::ptr_eq(other.anon_vma().family(), family))
             };
             let other = anon::lookup(other_pfn).filter(is_it);
             if other.is_some_and(|other| seen.merge(&other, other_pfn, key).is_ok()) {
@@ -252,7 +280,7 @@ impl Scan {
                 return;
             }
         }
-        self.add_candidate(key, pfn);
+        self.add_candidate(&seen, key);
     }
 
     fn forget_candidate(&mut self, key: &Key) {
@@ -261,9 +289,12 @@ impl Scan {
         }
     }
 
-    fn add_candidate(&mut self, key: Key, pfn: u64) {
+    fn add_candidate(&mut self, seen: &Seen<'_>, key: Key) {
+        let _charged = ChargeTo::new(seen.mm);
         // Without memory it is one in the next scan.
-        let added = self.candidates.try_create_and_insert(key, pfn, flags());
+        let added = self
+            .candidates
+            .try_create_and_insert(key, seen.pfn, flags());
         if added.is_ok_and(|old| old.is_none()) {
             stats::PAGES_UNSHARED.inc();
         }
@@ -277,7 +308,7 @@ fn is_mergeable(mm_state: &MmState, state: &VmaState) -> bool {
     state.amap().is_mergeable() || unsafe { helpers::anon_rmap_mm_merges_any(mm) }
 }
 
-/// How memory is allocated for merging: whoever is charged is not killed for it.
+/// How memory is allocated for merging: it is charged to who has the page, and nobody reclaims any or is killed for it.
 fn flags() -> Flags {
     GFP_NOWAIT | gfp::account() | __GFP_NOWARN
 }
@@ -288,21 +319,39 @@ impl Seen<'_> {
         self.anon.lock().page().is_zeroes()
     }
 
-    /// Lets the anon join `other`. Errors are those of the parts.
+    /// Lets the anon join others in a frame with this key. [`ENOENT`] if there is none that it could ever join; other errors are those of the
+    /// parts.
+    fn join_any(&self, key: Key) -> Result {
+        let mut from = Rank::first_of(key);
+        while let Some((rank, other)) = anon::merge::find(from, self.most) {
+            match self.join(&other) {
+                Err(error) if [EMLINK, EHWPOISON, EINVAL].contains(&error) => from = rank.next(),
+                result => return result,
+            }
+        }
+        Err(ENOENT)
+    }
+
     fn join(&self, other: &Anon) -> Result {
-        let reservation = JoinReservation::new(flags())?;
+        let reservation = {
+            let _charged = ChargeTo::new(self.mm);
+            JoinReservation::new(flags())?
+        };
         let (detached, migration) = Detached::new(self.anon, self.pfn, Mappings::All)?;
-        let joined = migration.join(other, reservation);
+        let joined = migration.join(other, self.most, reservation);
         detached.map_again();
         joined
     }
 
     /// Puts both into one frame, that of `other`, which is `other_pfn`. Errors are those of the parts.
     fn merge(&self, other: &Anon, other_pfn: u64, key: Key) -> Result {
-        let (join, found) = (
-            JoinReservation::new(flags())?,
-            FoundReservation::new(flags())?,
-        );
+        let (join, found) = {
+            let _charged = ChargeTo::new(self.mm);
+            (
+                JoinReservation::new(flags())?,
+                FoundReservation::new(flags())?,
+            )
+        };
         let (others, others_migration) = Detached::new(other, other_pfn, Mappings::All)?;
         let own = Detached::new(self.anon, self.pfn, Mappings::All);
         let merged = own.and_then(|(own, migration)| {
@@ -310,7 +359,7 @@ impl Seen<'_> {
                 true => others_migration.found(key, found),
                 false => Err(EINVAL),
             };
-            let joined = merged.and_then(|()| migration.join(other, join));
+            let joined = merged.and_then(|()| migration.join(other, self.most, join));
             own.map_again();
             joined
         });
@@ -319,8 +368,8 @@ impl Seen<'_> {
     }
 
     /// Whether nobody finds out that the page has gone: without one, only the VMA can say that it was written (soft-dirty). It does, unless
-    /// somebody uses that.
-    fn may_go(&self) -> bool {
+    /// somebody uses that. `None` if it can't be asked just now.
+    fn may_go(&self) -> Option<bool> {
         let vma = self.state.rmap_vma();
         vma.is_soft_dirty(&vma.family().i_mmap(), self.anon.index())
     }
@@ -328,10 +377,13 @@ impl Seen<'_> {
     /// Takes the page, which has only zeroes, out of the amap: whoever reads there finds those that all share. Errors are those of the
     /// parts; [`EBUSY`] if it is in use.
     fn give_up_zeroes(&self) -> Result {
-        let Self { state, anon, pfn } = self;
-        let (detached, migration) = Detached::new(anon, *pfn, Mappings::All)?;
-        let removed = match migration.is_zeroes() {
-            true => state.amap().remove(anon),
+        let (detached, migration) = Detached::new(self.anon, self.pfn, Mappings::All)?;
+        // Not if somebody has begun meanwhile to ask what is written.
+        let removed = match migration.is_zeroes() && self.may_go() == Some(true) {
+            true => {
+                let _charged = ChargeTo::new(self.mm);
+                self.state.amap().remove(self.anon, flags())
+            }
             false => Err(EBUSY),
         };
         drop(migration);

@@ -20,6 +20,7 @@ use crate::{
         SlotsGuard, //
     },
     anon::{
+        scanned::Merges,
         share::Share,
         Anon, //
     },
@@ -30,6 +31,7 @@ use crate::{
         LinksReservation, //
     },
     contract,
+    gfp,
     index::{
         Index,
         Indices, //
@@ -57,6 +59,7 @@ use core::{
     ptr, //
 };
 use kernel::{
+    alloc::Flags,
     bindings,
     page::PAGE_SHIFT,
     prelude::*,
@@ -98,7 +101,8 @@ struct Fault<'a> {
 /// Where the content of a new page comes from.
 enum Origin {
     Zeroes,
-    Copy(ARef<Anon>),
+    /// From this one, which had been merged so often when it was copied.
+    Copy(ARef<Anon>, Merges),
 }
 
 /// What has been allocated for a fault so far.
@@ -117,7 +121,9 @@ enum Look {
     /// What is to be taken out of the amap has to be taken out first.
     NeedDiscards,
     /// A page is needed.
-    NeedPage(Origin),
+    NeedZeroes,
+    /// A copy is needed.
+    NeedCopy(ARef<Anon>),
     /// This many nodes of the amap's tree are needed.
     NeedNodes(usize),
     /// Links are needed.
@@ -173,8 +179,8 @@ impl Fault<'_> {
         // Who writes to the memory of another process is not charged for it.
         let _charged = ChargeTo::unless_current(self.state.mm_state().mm());
         if self.write && !self.vmf.has_page() && self.state.amap().lacks_what_is_not_mapped() {
-            // One look less. If there is no memory for it, it may still not be needed.
-            let anon = self.zeroed().ok();
+            // One look less. It may turn out not to be needed: so nothing is reclaimed for it, and nobody killed.
+            let anon = self.zeroed(GFP_NOWAIT | gfp::account() | __GFP_NOWARN).ok();
             reservation.page = anon.map(|anon| (anon, Origin::Zeroes));
         }
         loop {
@@ -182,17 +188,18 @@ impl Fault<'_> {
                 Look::Done(result) => return Ok(End::Done(result)),
                 Look::Wait(wait) => return Ok(End::Wait(wait)),
                 Look::NeedDiscards => self.state.amap().finish_discards()?,
-                Look::NeedPage(origin) => {
-                    let anon = match &origin {
-                        Origin::Zeroes => self.zeroed()?,
-                        Origin::Copy(source) => match self.copy_of(source) {
-                            // Another thread has replaced it meanwhile.
-                            Err(error) if error == EHWPOISON && !self.is_held(source) => continue,
-                            result => result?,
-                        },
-                    };
-                    reservation.page = Some((anon, origin));
+                Look::NeedZeroes => {
+                    let anon = self.zeroed(GFP_KERNEL_ACCOUNT)?;
+                    reservation.page = Some((anon, Origin::Zeroes));
                 }
+                Look::NeedCopy(source) => match self.copy_of(&source) {
+                    // Another thread has replaced it meanwhile.
+                    Err(error) if error == EHWPOISON && !self.is_held(&source) => (),
+                    result => {
+                        let (anon, merges) = result?;
+                        reservation.page = Some((anon, Origin::Copy(source, merges)));
+                    }
+                },
                 Look::NeedNodes(nodes) => reservation.nodes.reserve(nodes, GFP_KERNEL)?,
                 Look::NeedLinks(needs) => {
                     // What it has copied since the last time it has no use for any more.
@@ -205,11 +212,11 @@ impl Fault<'_> {
         }
     }
 
-    fn zeroed(&self) -> Result<ARef<Anon>> {
-        Anon::zeroed(self.state.amap().anon_vma(), self.index, GFP_KERNEL_ACCOUNT)
+    fn zeroed(&self, flags: Flags) -> Result<ARef<Anon>> {
+        Anon::zeroed(self.state.amap().anon_vma(), self.index, flags)
     }
 
-    fn copy_of(&self, source: &Anon) -> Result<ARef<Anon>> {
+    fn copy_of(&self, source: &Anon) -> Result<(ARef<Anon>, Merges)> {
         Anon::copy_of(source, self.state.amap().anon_vma())
     }
 
@@ -316,7 +323,7 @@ impl Fault<'_> {
         }
         let FaultReservation { page, nodes, links } = reservation;
         let Some((anon, Origin::Zeroes)) = page else {
-            return Look::NeedPage(Origin::Zeroes);
+            return Look::NeedZeroes;
         };
         if slots.has_mapped_zeroes && self.vmf.maps_zeroes() {
             slots = match self.unmap(slots) {
@@ -357,8 +364,8 @@ impl Fault<'_> {
         reservation: &mut FaultReservation,
     ) -> Look {
         let anon = match &reservation.page {
-            Some((anon, Origin::Copy(of))) if ptr::eq::<Anon>(&**of, &*source) => anon.clone(),
-            _ => return Look::NeedPage(Origin::Copy(source)),
+            Some((anon, Origin::Copy(of, _))) if ptr::eq::<Anon>(&**of, &*source) => anon.clone(),
+            _ => return Look::NeedCopy(source),
         };
         let was_soft_dirty = self.vmf.is_soft_dirty();
         let unmapped = self.unmap(slots);
@@ -407,8 +414,12 @@ impl Fault<'_> {
             if content.poison().is_some() {
                 return Err(Look::Done(HWPOISON));
             }
-            // If nobody else uses it any more another thread can have written to it.
-            if exclusive && content.is_exclusive() {
+            // If nobody else uses it any more another thread can have written to it; which is not to be seen once it has been merged.
+            let is_same = match &reservation.page {
+                Some((_, Origin::Copy(_, merges))) => source.scanned.merges() == *merges,
+                _ => false,
+            };
+            if !is_same || exclusive && content.is_exclusive() {
                 return Err(Look::Done(RETRY));
             }
         }

@@ -183,7 +183,7 @@ impl VmaState {
                 anon.lock().set_exclusive(false);
                 return Ok(());
             }
-            result => result?,
+            result => result?.0,
         };
         child.insert(copy)
     }
