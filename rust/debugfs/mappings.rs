@@ -76,13 +76,13 @@ fn look((pid, comm): (Pid, [u8; 16]), state: &VmaState) -> Option<MappingLine> {
     let Range { start, end } = state.range()?;
     let indices = state.base().indices(start..end).ok()?;
     let (first, last) = (indices.first().0, indices.last().0);
-    let any_poisoned = stats::POISONED.get() > 0;
     let slots = state.amap().lock();
-    let poisoned = slots
-        .anons
-        .iter_range(first, last)
-        .take_while(|_| any_poisoned)
-        .filter(|(_, slot)| slot.value.lock().poison().is_some());
+    let mut poisoned = 0;
+    if stats::POISONED.get() > 0 {
+        for (_, slot) in slots.anons.iter_range(first, last) {
+            poisoned += u64::from(slot.value.lock().poison().is_some());
+        }
+    }
     Some(MappingLine {
         pid,
         comm,
@@ -91,7 +91,7 @@ fn look((pid, comm): (Pid, [u8; 16]), state: &VmaState) -> Option<MappingLine> {
         first,
         last,
         present: slots.anons.count_range(first, last),
-        poisoned: poisoned.count() as u64,
+        poisoned,
         avcs: state.links(&slots)?.len(),
     })
 }

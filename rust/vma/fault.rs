@@ -55,7 +55,10 @@ use crate::{
     }, //
 };
 use core::{
-    ops::Range,
+    ops::{
+        ControlFlow,
+        Range, //
+    },
     ptr, //
 };
 use kernel::{
@@ -477,7 +480,11 @@ impl Fault<'_> {
             return Err(Look::NeedLinks(needs));
         }
         // It takes one fault for all that is around.
-        let around = self.unlinked_around(slots, Index(0)).count();
+        let mut around = 0;
+        self.for_unlinked_around(slots, Index(0), |_, _| {
+            around += 1;
+            ControlFlow::<()>::Continue(())
+        });
         let links = self.state.links(slots);
         let needs = links.map_or(needs, |links| links.needs(around.max(1)));
         Err(Look::NeedLinks(needs))
@@ -487,10 +494,12 @@ impl Fault<'_> {
     fn link_around(&self, slots: &mut Slots, reservation: &mut LinksReservation) {
         let mut from = Index(0);
         while !reservation.is_empty() {
-            let Some((index, anon_vma)) = self.unlinked_around(slots, from).next() else {
+            let first = self.for_unlinked_around(slots, from, |index, anon_vma| {
+                ControlFlow::Break((index, anon_vma.clone()))
+            });
+            let Some((index, anon_vma)) = first else {
                 break;
             };
-            let anon_vma = anon_vma.clone();
             let links = self.state.links_mut(slots);
             if !links.is_some_and(|links| links.link(&anon_vma, reservation)) {
                 break;
@@ -499,31 +508,32 @@ impl Fault<'_> {
         }
     }
 
-    /// From index `from` on, pages around the fault that can be had at once, but that the VMA is not linked for; of those in a row that
-    /// are of one anon_vma only the first.
-    fn unlinked_around<'a>(
-        &'a self,
-        slots: &'a Slots,
+    /// Calls `f` for pages around the fault, from index `from` on, that can be had at once, but that the VMA is not linked for, until it
+    /// breaks, with what is returned; of those in a row that are of one anon_vma only for the first.
+    fn for_unlinked_around<R>(
+        &self,
+        slots: &Slots,
         from: Index,
-    ) -> impl Iterator<Item = (Index, &'a Arc<AnonVma>)> {
+        mut f: impl FnMut(Index, &Arc<AnonVma>) -> ControlFlow<R>,
+    ) -> Option<R> {
+        let (first, last) = self.around(slots).filter(|_| !self.vmf.is_remote())?;
         let mut before = None;
-        let around = self.around(slots).filter(|_| !self.vmf.is_remote());
-        let around =
-            around.map(|(first, last)| slots.anons.iter_range(first.0.max(from.0), last.0));
-        around
-            .into_iter()
-            .flatten()
-            .filter_map(move |(index, slot)| {
-                let anon_vma = slot.value.anon_vma();
-                let is_new = !before.is_some_and(|before| Arc::ptr_eq(before, anon_vma));
-                before = Some(anon_vma);
-                let may_be_mapped = || {
-                    let content = slot.value.try_lock();
-                    content.is_some_and(|content| content.may_be_mapped_around())
-                };
-                (is_new && !self.is_linked(slots, anon_vma) && may_be_mapped())
-                    .then_some((Index(index), anon_vma))
-            })
+        for (index, slot) in slots.anons.iter_range(first.0.max(from.0), last.0) {
+            let anon_vma = slot.value.anon_vma();
+            let is_new = !before.is_some_and(|before| Arc::ptr_eq(before, anon_vma));
+            before = Some(anon_vma);
+            if !is_new || self.is_linked(slots, anon_vma) {
+                continue;
+            }
+            let content = slot.value.try_lock();
+            if !content.is_some_and(|content| content.may_be_mapped_around()) {
+                continue;
+            }
+            if let ControlFlow::Break(found) = f(Index(index), anon_vma) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// The first and the last index of what is mapped with a read: a window in which the VMA has pages.
