@@ -400,11 +400,11 @@ static void run(uint64_t seed, unsigned int rounds, double seconds)
 
 int main(int argc, char **argv)
 {
-	uint64_t seed = argc > 1 ? strtoul(argv[1], NULL, 0) : 1, seeds = argc > 2 ? strtoul(argv[2], NULL, 0) : 2;
+	uint64_t seed = argc > 1 ? strtoul(argv[1], NULL, 0) : 1, seeds = argc > 2 ? strtoul(argv[2], NULL, 0) : 1;
 	double seconds = argc > 3 ? strtod(argv[3], NULL) : 0;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		puts("usage: merge_torture [SEED [SEEDS [SECONDS]]]: from seed SEED (1) on so many SEEDS (2), SECONDS each (else 4 rounds)");
+		puts("usage: merge_torture [SEED [SEEDS [SECONDS]]]: from seed SEED (1) on so many SEEDS (1), SECONDS each (else 4 rounds)");
 		return 0;
 	}
 	ksft_print_header();
