@@ -171,7 +171,8 @@ impl Migration<'_> {
             let new = Merged::new(own.take_as_shared(), key);
             let Ok(merged) = reservation.merged.pin_init_with::<Infallible>(new);
             let merged = Arc::from(merged);
-            merged.add(address(anon), usize::MAX, reservation.member)?;
+            // There is room: nobody has joined yet. Nothing may fail here, as `own` has no page.
+            let _ = merged.add(address(anon), usize::MAX, reservation.member);
             // SAFETY: The page is that of `merged`, which forgets it when its last reference goes.
             unsafe { frame::remember(merged.lock().page(), merged_owner(&merged)) };
             merged.list(reservation.listed);
