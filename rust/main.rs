@@ -9,7 +9,7 @@
 //! call upwards it is given: as an argument, or when the module is loaded. `qemu/layers` checks that by this list.
 //!
 //! 1. [`contract`]: what is taken for granted of core mm; [`helpers`], what is not in Rust, and [`operations`], the tables
-//!    that C calls; [`loading`], what is set up once. [`page`]: page frames and pages. [`process`]: how processes are named;
+//!    that C calls; [`errno`], error codes; [`loading`], what is set up once. [`page`]: page frames and pages. [`process`]: how processes are named;
 //!    [`vm_fault`]: page faults; [`wait`]: those that wait; [`commit_charge`]: what the system promises; [`stats`], the counters.
 //!    [`gfp`]: allocation flags; [`slab_cache`]: where small objects come from; [`inline_vec`], where few are; [`work_queue`], what is done later;
 //!    [`word_mutex`], a lock in one word. [`index`]: positions of pages, in an [`interval_tree`] or a [`radix_tree`].
@@ -59,6 +59,7 @@
 //!
 //! Memory failures take no mmap lock, see [`rmap`].
 
+use core::borrow::Borrow;
 use kernel::{
     miscdevice::MiscDeviceRegistration,
     prelude::*, //
@@ -72,6 +73,7 @@ mod contract;
 mod debugfs;
 mod detached;
 mod device;
+mod errno;
 mod failure;
 mod gfp;
 mod helpers;
@@ -125,6 +127,11 @@ module! {
 #[link_section = ".modinfo"]
 static MODULE_VERSION: [u8; 14] = *b"version=0.1.0\0";
 
+/// A parameter, of which Linux 7.2 gives a reference.
+fn parameter(value: impl Borrow<u64>) -> u64 {
+    *value.borrow()
+}
+
 #[pin_data(PinnedDrop)]
 struct AnonRmap {
     #[pin]
@@ -162,8 +169,8 @@ impl kernel::InPlaceModule for AnonRmap {
             nodes: radix_tree::NodeCache::new(&mut loading)?,
             anons: anon::AnonCache::new(&mut loading)?,
             device_memory: DeviceMemory::new(
-                module_parameters::pool_start.value(),
-                module_parameters::pool_size.value(),
+                parameter(module_parameters::pool_start.value()),
+                parameter(module_parameters::pool_size.value()),
                 memory_failure::device_memory::memory_failure,
                 &mut loading,
             )?,

@@ -14,6 +14,7 @@
 use crate::{
     anon::Anon,
     anon_vma::Cost,
+    errno::EHWPOISON,
     failure::{
         self,
         Failure,

@@ -20,6 +20,7 @@ use crate::{
         Detached,
         Mappings, //
     },
+    errno::EHWPOISON,
     index::{
         Index,
         Indices,

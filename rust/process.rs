@@ -269,10 +269,11 @@ mod tests {
     #[test]
     fn a_process_is_named_by_its_number_and_its_threads() -> Result {
         let current = kernel::current!();
-        let process = Id::find(current.tgid())?;
+        let number = current.tgid_nr_ns(None);
+        let process = Id::find(number)?;
         assert_eq!(Id::find(current.pid())?, process);
-        assert_eq!(process.number(), current.tgid());
-        assert_eq!(process.global_number(), current.tgid());
+        assert_eq!(process.number(), number);
+        assert_eq!(process.global_number(), number);
         let thread = Id::thread(current).ok_or(ESRCH)?;
         assert_eq!(thread.number(), current.pid());
         assert_eq!(process.clone(), process);

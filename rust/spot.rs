@@ -12,6 +12,10 @@ use crate::{
         share::Share,
         Anon, //
     },
+    errno::{
+        EHWPOISON,
+        ENODATA, //
+    },
     failure::Place,
     gfp,
     index::{

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     anon_vma::AnonVma,
+    errno::EHWPOISON,
     failure::{
         self,
         Source, //

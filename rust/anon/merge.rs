@@ -30,6 +30,7 @@ use super::{
     Anon, //
 };
 use crate::{
+    errno::EHWPOISON,
     failure::{
         self,
         Source, //

@@ -7,6 +7,7 @@ use super::{
     Anon, //
 };
 use crate::{
+    errno::EHWPOISON,
     failure::{
         self,
         Source, //

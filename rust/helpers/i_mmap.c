@@ -36,9 +36,15 @@ void anon_rmap_i_mmap_unlock_read(struct file *file)
 	i_mmap_unlock_read(file->f_mapping);
 }
 
+/* vma_start_pgoff() is not in the headers of Linux 7.2. */
+static pgoff_t first_pgoff(const struct vm_area_struct *vma)
+{
+	return vma->vm_pgoff;
+}
+
 /* That of mm/interval_tree.c is not exported. */
-INTERVAL_TREE_DEFINE(struct vm_area_struct, shared.rb, pgoff_t, shared.rb_subtree_last, vma_start_pgoff,
-		     vma_last_pgoff, static __maybe_unused, anon_rmap_i_mmap)
+INTERVAL_TREE_DEFINE(struct vm_area_struct, shared.rb, pgoff_t, shared.rb_subtree_last, first_pgoff, vma_last_pgoff,
+		     static __maybe_unused, anon_rmap_i_mmap)
 
 /*
  * The VMA of @mm that is linked as a mapping of @file and has @pgoff at

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Page tables: entries for faults, and what walks find in them. */
 
-#include <linux/leafops.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
 #include <linux/pgalloc.h>
@@ -9,6 +8,13 @@
 #include <linux/userfaultfd_k.h>
 
 #include "helpers.h"
+
+#ifndef VM_UFFD_RWP
+/* Linux 7.2 names the bit by the only use that it has there. */
+#define pte_uffd pte_uffd_wp
+#define pte_mkuffd pte_mkuffd_wp
+#define pte_clear_uffd pte_clear_uffd_wp
+#endif
 
 /*
  * Links the page table that core mm has allocated for a fault, so that

@@ -24,6 +24,10 @@ use crate::{
         self,
         Anon, //
     },
+    errno::{
+        EHWPOISON,
+        ENODATA, //
+    },
     failure::{
         Failure,
         MfAction,

@@ -13,6 +13,10 @@ use super::{
 };
 use crate::{
     anon::Anon,
+    errno::{
+        EHWPOISON,
+        ENODATA, //
+    },
     failure::{
         Poison,
         Source, //

@@ -31,6 +31,7 @@ use crate::{
         Detached,
         Mappings, //
     },
+    errno::EOPNOTSUPP,
     failure::Source,
     page::OwnedPage,
     pool::{
@@ -58,7 +59,7 @@ const ATTEMPTS: usize = 10;
 ///
 /// * [`ENXIO`]: the frame is not the device's.
 /// * [`EOPNOTSUPP`]: the administrator does not allow it (`vm.enable_soft_offline`, `vm.memory_failure_recovery`).
-/// * [`EHWPOISON`]: the page is poisoned, or fails while it is copied.
+/// * [`EHWPOISON`](crate::errno::EHWPOISON): the page is poisoned, or fails while it is copied.
 /// * [`EBUSY`]: the page stays in use, since it is pinned, or is being moved already.
 /// * [`ENOMEM`]; [`ENOSPC`] if no device memory is left.
 ///

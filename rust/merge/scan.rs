@@ -20,6 +20,7 @@ use crate::{
         Detached,
         Mappings, //
     },
+    errno::EHWPOISON,
     gfp,
     helpers,
     index::{

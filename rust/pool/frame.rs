@@ -44,7 +44,6 @@ use kernel::{
             Full,
             Relaxed, //
         },
-        barrier::smp_mb,
         global_lock,
         GlobalGuard, //
     }, //
@@ -181,6 +180,12 @@ pub(super) fn is_owned(pfn: u64) -> bool {
     frame_at(pfn).is_some_and(|frame| DeviceMemory::get().is_some() || owner(frame).is_some())
 }
 
+/// A full memory barrier. That of [`kernel::sync`] takes an argument since Linux 7.3.
+fn smp_mb() {
+    // SAFETY: No requirements.
+    unsafe { bindings::smp_mb() }
+}
+
 /// The frames that are about to go offline, from the first number to that behind the last: nobody begins to use one of these.
 static LEAVING: (Atomic<u64>, Atomic<u64>) = (Atomic::new(0), Atomic::new(0));
 
@@ -189,7 +194,7 @@ pub(super) fn begin_offline(mut frames: Range<u64>) -> bool {
     LEAVING.0.store(frames.start, Relaxed);
     LEAVING.1.store(frames.end, Relaxed);
     // Pairs with a new page having references before anybody asks whether it is leaving: one that is missed here is given back.
-    smp_mb(Full);
+    smp_mb();
     let can_go = !frames.any(is_in_use);
     if !can_go {
         end_offline();
@@ -309,7 +314,7 @@ pub(super) unsafe fn begin(page: NonNull<bindings::page>) -> (OwnedPage, OwnedPa
     // SAFETY: By the requirement nobody has a reference.
     unsafe { helpers::anon_rmap_page_unfreeze(page.as_ptr()) };
     // Pairs with the mark being set before anybody looks for a reference: who finds none is seen here.
-    smp_mb(Full);
+    smp_mb();
     let is_marked = was_marked || page.is_marked();
     (page, guard, is_marked)
 }

@@ -14,6 +14,7 @@
 //! `private` tells the next module to be loaded that it was one of ours.
 
 use crate::{
+    errno::EOPNOTSUPP,
     helpers,
     loading::Loading,
     page::{

@@ -31,6 +31,7 @@ use crate::{
         LinksReservation, //
     },
     contract,
+    errno::EHWPOISON,
     gfp,
     index::{
         Index,

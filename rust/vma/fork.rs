@@ -26,6 +26,7 @@ use crate::{
         Links, //
     },
     commit_charge::Charge,
+    errno::EHWPOISON,
     index::{
         Index,
         Indices,
