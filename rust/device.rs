@@ -12,6 +12,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
+    bindings,
     fs::File,
     miscdevice::{
         MiscDevice,
@@ -36,12 +37,22 @@ pub(crate) struct Device;
 /// How the device is registered.
 pub(crate) const OPTIONS: MiscDeviceOptions = MiscDeviceOptions { name: c"anon_rmap" };
 
+/// What can be done with an open file. While there is one, the module stays.
+const OPERATIONS: bindings::file_operations = {
+    // SAFETY: The table is a constant.
+    let operations = unsafe { *OPTIONS.into_raw::<Device>().fops };
+    bindings::file_operations {
+        owner: helpers::THIS_MODULE,
+        ..operations
+    }
+};
+
 #[vtable]
 impl MiscDevice for Device {
     type Ptr = ();
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<()> {
-        Ok(())
+    fn open(file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<()> {
+        own(file)
     }
 
     /// Maps anonymous memory. The offset means nothing.
@@ -61,6 +72,25 @@ impl MiscDevice for Device {
         };
         Ok(count as isize)
     }
+}
+
+/// Sees to it that the module stays as long as `file`, which is being opened, is open: the table with which Linux 7.2 registers a device has no
+/// owner. [`ENODEV`] if the module is about to go.
+fn own(file: &File) -> Result {
+    let file = file.as_ptr();
+    // SAFETY: Who opens the file has it alone.
+    let operations = unsafe { &mut (*file).f_op };
+    // SAFETY: It has the table of the device, which is registered as long as it is being opened.
+    if unsafe { !(**operations).owner.is_null() } {
+        return Ok(());
+    }
+    // SAFETY: It is this module.
+    if !unsafe { bindings::try_module_get(helpers::THIS_MODULE) } {
+        return Err(ENODEV);
+    }
+    // The reference is given back with the file.
+    *operations = &OPERATIONS;
+    Ok(())
 }
 
 /// What is at `pointer` in the memory of the current process; [`EFAULT`].

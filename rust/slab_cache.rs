@@ -54,11 +54,8 @@ impl<T> SlabCache<T> {
         loading: &mut Loading,
     ) -> Result<Created<T>> {
         loading.once(self)?;
-        let mut args = bindings::kmem_cache_args::default();
-        let (name, size) = (name.as_char_ptr(), size_of::<T>() as u32);
-        let flags = 1 << bindings::_slab_flag_bits__SLAB_ACCOUNT;
-        // SAFETY: The name is a constant, and `args` lives until the call returns.
-        let cache = unsafe { bindings::__kmem_cache_create_args(name, size, &mut args, flags) };
+        // SAFETY: The name is a constant.
+        let cache = unsafe { helpers::anon_rmap_cache_create(name.as_char_ptr(), size_of::<T>()) };
         if cache.is_null() {
             return Err(ENOMEM);
         }

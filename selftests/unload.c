@@ -3,6 +3,7 @@
  * The module cannot be unloaded while it is in use, can be afterwards, and comes back new.
  * With a number as its argument, that often while there are bad frames.
  */
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "lib/fixture.h"
@@ -69,6 +70,52 @@ TEST_F(unload, is_refused_while_the_device_is_open)
 	EXPECT_EQ(EWOULDBLOCK, unload());
 	close(fd);
 	EXPECT_EQ(0, unload());
+}
+
+/* Who gets the device open while the module goes keeps it, or finds no device; what is open works. */
+TEST_F(unload, comes_while_the_device_is_being_opened)
+{
+	unsigned int refused = 0, gone = 0;
+	pid_t children[2];
+
+	ASSERT_EQ(0, munmap(self->memory, PAGES * PAGE));
+	for (int i = 0; i < 2; i++) {
+		children[i] = fork();
+		ASSERT_LE(0, children[i]);
+		if (!children[i])
+			die_with(getppid());
+		while (!children[i]) {
+			int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+
+			if (fd < 0)
+				continue;
+			/* There is no such command. */
+			if (ioctl(fd, _IO('q', 0)) != -1 || errno != ENOTTY)
+				_exit(1);
+			close(fd);
+			usleep(1000);
+		}
+	}
+	for (int round = 0; round < 2000 && gone < 20; round++) {
+		int error = unload();
+
+		if (error) {
+			EXPECT_EQ(EWOULDBLOCK, error);
+			refused++;
+			continue;
+		}
+		gone++;
+		ASSERT_EQ(0, load_module());
+	}
+	for (int i = 0; i < 2; i++) {
+		int status;
+
+		kill(children[i], SIGKILL);
+		ASSERT_EQ(children[i], waitpid(children[i], &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+	}
+	EXPECT_LT(0U, gone);
+	EXPECT_LT(0U, refused);
 }
 
 TEST_F(unload, is_refused_while_a_child_has_the_memory)

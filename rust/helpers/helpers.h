@@ -75,6 +75,7 @@ void anon_rmap_word_mutex_unlock(struct anon_rmap_word_mutex *lock);
 void anon_rmap_word_mutex_assert_held(const struct anon_rmap_word_mutex *lock);
 
 /* slab.c */
+struct kmem_cache *anon_rmap_cache_create(const char *name, size_t size);
 void *anon_rmap_cache_alloc(struct kmem_cache *cache, gfp_t flags);
 void anon_rmap_cache_destroy(struct kmem_cache *cache);
 

@@ -238,7 +238,7 @@ static void whole_tree(struct run *run)
 
 static const struct bench_case merge_cases[] = {
 	{ "merging", .goal = 1, .run = merging, .unit = "instructions a page", .of = "pages",
-	  .sizes = { 256, 1024, 4096, 16384 }, .runs = 2, .check = 4096 },
+	  .sizes = { 256, 4096, 16384, 65536 }, .runs = 2, .check = 4096 },
 	{ "scan of what is merged", .goal = 1, .run = scan_again, .unit = "instructions a page", .of = "pages",
 	  .sizes = { 256, 1024, 4096, 16384 }, .runs = 2 },
 	{ "soft offline of a merged page", .goal = 1, .run = soft_offline_merged, OF_PLACES, .sizes = { 10, 50, 200, 1000 } },
