@@ -16,6 +16,9 @@ help:
 	@echo 'make bench-check   is any ratio worse than the one kept? two minutes of it; in make test, too'
 	@echo 'make bench-tree    measure the interval tree, on the host and in a guest; results in build/bench/'
 	@echo 'make shell         an interactive guest with the module loaded'
+	@echo 'make shell PACKAGES=LIST NETWORK=1 RUN="--memory 4G"'
+	@echo '                   in a Debian userland with these packages, or .deb files; NETWORK=1 connects it, RUN has any other'
+	@echo '                   options of qemu/run (--rootfs: no more packages); ROOT=DIR takes your own root folder instead'
 	@echo 'make modules       build anon_rmap.ko for the stock Debian kernel, in build/stock/'
 	@echo 'make modules KDIR=DIR'
 	@echo '                   build it for the prepared kernel tree DIR (CONFIG_RUST=y), in build/modules/'
@@ -44,6 +47,7 @@ host-test:
 
 programs:
 	@qemu/programs $(PROGRAMS)
+	$(if $(PROGRAMS),,@qemu/userland-test)
 
 bench:
 	@selftests/bench/memory/run $(if $(PROFILE),--profile) $${CASE:+"$$CASE"}
@@ -81,7 +85,8 @@ deb:
 	@selftests/package/deb $(MAKEOVERRIDES)
 
 shell:
-	@qemu/run --interactive --timeout 86400
+	@qemu/run --interactive --timeout 86400 $${PACKAGES:+--packages "$$PACKAGES"} $${ROOT:+--root "$$ROOT"} \
+		$(if $(NETWORK),--network) $(RUN)
 
 rustfmtcheck:
 	@qemu/rustfmt --check
