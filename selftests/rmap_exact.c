@@ -243,16 +243,20 @@ static long compare(struct process *processes, int nr_processes, bool is_merging
 	return pages;
 }
 
+/* Waits for the end of a process that was killed, or its ancestor. It is reaped at once, when its memory has gone. */
+static void await_end(struct process *process)
+{
+	while (!kill(process->peer->pid, 0))
+		usleep(1000);
+	give_up_peer(process->peer);
+}
+
 static bool end_process(struct process *processes, int *nr_processes, struct process *process)
 {
-	pid_t pid = process->peer->pid;
-
 	if (process->children || !process->parent)
 		return false;
-	kill(pid, SIGKILL);
-	/* It is reaped at once, when its memory has gone. */
-	while (!kill(pid, 0))
-		usleep(1000);
+	kill(process->peer->pid, SIGKILL);
+	await_end(process);
 	process->parent->children--;
 	*process = processes[--*nr_processes];
 	for (int i = 0; i < *nr_processes; i++)
@@ -293,6 +297,8 @@ static long run(uint64_t seed, long wanted, bool is_merging)
 		}
 	}
 	kill(processes[0].peer->pid, SIGKILL);
+	for (int i = 0; i < nr_processes; i++)
+		await_end(&processes[i]);
 	return pages;
 }
 

@@ -46,10 +46,14 @@ long start_peer(void *argument, long unused)
 struct peer *new_peer(void)
 {
 	static int used;
-	struct peer *peer = &peers[used++];
+	struct peer *peer = peers;
 
-	if (used > MAX_PEERS)
+	while (peer < peers + used && !peer->is_free)
+		peer++;
+	if (peer == peers + MAX_PEERS)
 		abort();
+	used += peer == peers + used;
+	peer->is_free = false;
 	sem_init(&peer->request, 1, 0);
 	sem_init(&peer->reply, 1, 0);
 	return peer;
@@ -132,6 +136,11 @@ static long munmap_here(void *memory, long pages)
 int peer_munmap(struct peer *peer, void *memory, size_t pages)
 {
 	return peer_call(peer, munmap_here, memory, pages);
+}
+
+void give_up_peer(struct peer *peer)
+{
+	peer->is_free = true;
 }
 
 void end_peer(struct peer *peer)

@@ -21,9 +21,10 @@ struct peer {
 	void *argument;
 	long value;
 	struct access access;
+	bool is_free;
 };
 
-/* So many in the life of a program. */
+/* So many in the life of a program, but for those that are given up. */
 #define MAX_PEERS 256
 
 /* A peer whose process is yet to be forked. */
@@ -56,6 +57,9 @@ struct access peer_store(struct peer *peer, void *address, uint64_t value);
 
 /* Unmaps pages in the peer; returns 0 or the errno. */
 int peer_munmap(struct peer *peer, void *memory, size_t pages);
+
+/* Gives up a peer whose process has ended: another one takes its place. */
+void give_up_peer(struct peer *peer);
 
 /* Ends a peer that this process has forked, and waits for it. */
 void end_peer(struct peer *peer);
