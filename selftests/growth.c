@@ -140,7 +140,7 @@ TEST_F_TIMEOUT(growth, a_page_touched_while_all_is_discarded_is_the_same_for_a_c
 {
 	enum { ROUNDS = 20, PAGES = 1024 };
 	struct toucher *toucher = &self->toucher;
-	const unsigned long rounds = nr_rounds ?: ROUNDS;
+	const unsigned long rounds = nr_rounds ?: repeats(ROUNDS);
 
 	WATCHED(SECONDS_OF_A_RACE + rounds / 2) {
 		unsigned long differ = 0;
@@ -334,7 +334,7 @@ static bool rmap_finds(uint64_t pfn, const char *address)
 TEST_F_TIMEOUT(touched_growth, every_page_that_is_mapped_then_is_inherited_and_found, 3600)
 {
 	enum { ROUNDS = 4, PAGES = 4096, GROWN = PAGES + 20000, SAMPLES = 16 };
-	const unsigned long rounds = nr_rounds ?: ROUNDS;
+	const unsigned long rounds = nr_rounds ?: repeats(ROUNDS);
 	char *memory = reserve(GROWN);
 
 	ASSERT_NE(MAP_FAILED, memory);

@@ -17,7 +17,7 @@
 #define PAGES 64
 #define BAD 5
 
-static long nr_rounds = 500;
+static long nr_rounds;
 
 static int keep_addr(pid_t pid, const void *address)
 {
@@ -699,6 +699,7 @@ TEST_F(private_keep, is_shared_by_a_fork_although_it_is_pinned)
 
 int main(int argc, char **argv)
 {
+	nr_rounds = repeats(500);
 	if (argc == 2 && *argv[1] != '-') {
 		nr_rounds = atol(argv[1]);
 		argc = 1;

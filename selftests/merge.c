@@ -556,7 +556,7 @@ TEST_F(merge, two_leave_at_a_time)
 	char *memory = map_device(MANY, MAP_PRIVATE);
 	struct peer *one = fork_peer(), *two = fork_peer();
 
-	for (int round = 0; round < 4; round++) {
+	for (int round = 0; round < repeats(4); round++) {
 		ASSERT_EQ(0, peer_call(one, fill_there, memory, 0));
 		ASSERT_EQ(0, peer_call(two, fill_there, memory, 0));
 		ASSERT_TRUE(scan());

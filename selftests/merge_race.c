@@ -16,6 +16,7 @@
 #include "lib/device.h"
 #include "lib/file.h"
 #include "lib/pagemap.h"
+#include "lib/patience.h"
 #include "lib/process.h"
 #include "lib/random.h"
 #include "lib/stats.h"
@@ -158,7 +159,7 @@ static long inject(const pid_t *pids, const int *pagemaps, long injections, unsi
 
 int main(int argc, char **argv)
 {
-	long injections = argc > 1 ? atol(argv[1]) : 500, merged, done;
+	long injections = argc > 1 ? atol(argv[1]) : repeats(500), merged, done;
 	int pagemaps[PROCESSES];
 	pid_t pids[PROCESSES];
 	unsigned long hits = 0;

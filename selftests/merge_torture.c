@@ -404,7 +404,7 @@ int main(int argc, char **argv)
 	double seconds = argc > 3 ? strtod(argv[3], NULL) : 0;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		puts("usage: merge_torture [SEED [SEEDS [SECONDS]]]: from seed SEED (1) on so many SEEDS (1), SECONDS each (else 4 rounds)");
+		puts("usage: merge_torture [SEED [SEEDS [SECONDS]]]: from seed SEED (1) on so many SEEDS (1), SECONDS each (else some rounds)");
 		return 0;
 	}
 	ksft_print_header();
@@ -420,7 +420,7 @@ int main(int argc, char **argv)
 	if (prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0))
 		ksft_exit_skip("PR_SET_MEMORY_MERGE: %s\n", strerror(errno));
 	for (uint64_t i = 0; i < seeds; i++)
-		run(seed + i, 4, seconds);
+		run(seed + i, repeats(4), seconds);
 	set("run", 0);
 	ksft_finished();
 }

@@ -100,7 +100,7 @@ TEST_F(threads, no_update_is_lost_while_others_fork)
 		work[i] = (struct work){ self->memory, self->shared, i };
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, count, &work[i]));
 	}
-	for (int forks = 0; forks < 200; forks++) {
+	for (int forks = 0; forks < repeats(200); forks++) {
 		pid_t pid = fork();
 
 		ASSERT_LE(0, pid);

@@ -14,7 +14,7 @@
 
 #define PAGES 16
 
-static long nr_rounds = 50;
+static long nr_rounds;
 
 FIXTURE(untouched)
 {
@@ -284,6 +284,7 @@ TEST(the_memory_cgroup_of_the_victim_is_charged)
 
 int main(int argc, char **argv)
 {
+	nr_rounds = repeats(50);
 	if (argc == 2 && *argv[1] != '-') {
 		nr_rounds = atol(argv[1]);
 		argc = 1;

@@ -59,6 +59,12 @@ bool ran_out(struct patience *patience)
 	       patience->seconds * NS_PER_SECOND;
 }
 
+long repeats(long usual)
+{
+	/* With lockdep, as kernels for debugging have it. */
+	return access("/proc/lockdep", F_OK) ? usual : (usual + 3) / 4;
+}
+
 int poll_patiently(struct pollfd *files, nfds_t nr_files, int milliseconds)
 {
 	struct patience patience = patience_for(milliseconds / 1000.0);

@@ -31,6 +31,9 @@ struct patience patience_for(double seconds);
 /* Whether it was waited for long enough. To be asked again and again, by who waits. */
 bool ran_out(struct patience *patience);
 
+/* How often to repeat what is left to chance: @usual, or a quarter of that in a kernel that takes long to check itself. */
+long repeats(long usual);
+
 /* As poll(), for so many milliseconds. */
 int poll_patiently(struct pollfd *files, nfds_t nr_files, int milliseconds);
 
