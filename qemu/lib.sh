@@ -12,12 +12,11 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/anon_rmap
 # What is built goes there: as for kbuild, O is a directory to take in place of that of the sources.
 OUTPUT=$(realpath -m "${O:-$TOP}")
 BUILD=$OUTPUT/build
-# The series of Debian's kernel, one of those in pins. What is built for another one than the first has a directory of its own.
-FIRST_KERNEL=7.3
-export KERNEL=${KERNEL:-$FIRST_KERNEL}
-grep -qF "linux-source-$KERNEL " "$TOP/qemu/pins" ||
-	wrong_usage "no kernel '$KERNEL': KERNEL is one of $(sed -n 's/^linux-source-\([^ ]*\) .*/\1/p' "$TOP/qemu/pins" | paste -sd ' ')"
-[[ $KERNEL == "$FIRST_KERNEL" ]] || BUILD+=/$KERNEL
+# The series of Debian's kernel. What is built for another one than the first has a directory of its own.
+mapfile -t KERNELS < <(sed -n 's/^linux-source-\([^ ]*\) .*/\1/p' "$TOP/qemu/pins")
+export KERNEL=${KERNEL:-${KERNELS[0]}}
+printf '%s\n' "${KERNELS[@]}" | grep -qxF -- "$KERNEL" || wrong_usage "no kernel '$KERNEL': KERNEL is one of ${KERNELS[*]}"
+[[ $KERNEL == "${KERNELS[0]}" ]] || BUILD+=/$KERNEL
 # A script that runs another can be elsewhere then.
 [[ -z ${O-} ]] || export O=$OUTPUT
 export LC_ALL=C
