@@ -25,6 +25,7 @@ use crate::{
         frame,
         quarantine, //
     },
+    process,
     slab_cache::{
         Created,
         SlabCache, //
@@ -251,10 +252,10 @@ impl Anon {
     ///
     /// # Errors
     ///
-    /// Those of [`quarantine::unmark`].
+    /// Those of [`quarantine::unmark`]; [`EINTR`] if the task is being killed.
     pub(crate) fn unmark(&self) -> Result {
         /// How often a page that is in use is looked at again: who has just marked it may still be unmapping it.
-        const ATTEMPTS: usize = 20;
+        const ATTEMPTS: usize = 100;
 
         for _ in 0..ATTEMPTS {
             {
@@ -280,6 +281,9 @@ impl Anon {
                     Err(error) if error != EBUSY => return Err(error),
                     Err(_) => (),
                 }
+            }
+            if process::is_current_killed() {
+                return Err(EINTR);
             }
             fsleep(Delta::from_millis(1));
         }

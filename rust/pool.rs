@@ -13,7 +13,6 @@ use kernel::{
     alloc::Flags,
     prelude::*, //
 };
-use quarantine::Kind;
 
 pub(crate) mod device_memory;
 pub(crate) mod frame;
@@ -33,13 +32,10 @@ pub(crate) fn alloc(flags: Flags) -> Result<OwnedPage> {
         // SAFETY: No requirements.
         let page = unsafe { helpers::anon_rmap_alloc_frozen_page(to_gfp(flags | __GFP_HIGHMEM)) };
         // SAFETY: It was just allocated, without a reference.
-        let (page, guard, is_marked) = unsafe { frame::begin(NonNull::new(page).ok_or(ENOMEM)?) };
-        if is_marked {
-            // It was marked when it was free, or right now.
-            quarantine::keep(page, Kind::Software, false);
-        } else if !frame::is_leaving(&page) {
+        let begun = unsafe { frame::begin(NonNull::new(page).ok_or(ENOMEM)?) };
+        // One that is marked is not used.
+        if let Some((page, _guard)) = begun.filter(|(page, _)| !frame::is_leaving(page)) {
             return Ok(page);
         }
-        drop(guard);
     }
 }

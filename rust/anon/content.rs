@@ -5,10 +5,8 @@
 use crate::{
     anon_vma::family::Family,
     failure::Poison,
-    helpers,
     loading::Loading,
     page::{
-        Frame,
         OwnedPage,
         Page, //
     },
@@ -26,12 +24,9 @@ use crate::{
         WordMutexGuard, //
     },
 };
-use core::{
-    ops::Deref,
-    ptr::{
-        self,
-        NonNull, //
-    }, //
+use core::ptr::{
+    self,
+    NonNull, //
 };
 use kernel::{
     new_spinlock,
@@ -327,24 +322,25 @@ impl Content {
         unsafe { OwnedPage::from_raw(old) }
     }
 
-    /// Keeps everybody from getting a reference to the page; `None` if somebody has one besides the content.
-    pub(super) fn freeze(&mut self) -> Option<Frozen<'_>> {
-        // SAFETY: The page is there as long as `self` is. Nobody uses the content's reference, which is borrowed exclusively.
-        // INVARIANT: By the result.
-        unsafe { helpers::anon_rmap_page_freeze(self.page().as_ptr()) }.then(|| Frozen(self.page()))
-    }
-
     /// Whether somebody has a reference to the page besides the content and page tables, for now.
     pub(crate) fn is_in_use(&self) -> bool {
         let page = self.page();
         page.count() as u64 > 1 + page.mapcount()
     }
 
-    /// [`EBUSY`] if somebody besides the content has a reference to the page, or it has failed.
-    pub(super) fn check_unused(&mut self) -> Result {
-        if !self.may_be_copied() || self.freeze().is_none() {
+    /// [`EBUSY`] if somebody besides the content has a reference to the page, or it has failed. Else nobody can write to a page that is
+    /// mapped nowhere: who has found it in a page table (`get_user_pages_fast()`) takes a reference, and looks there again.
+    pub(super) fn check_unused(&self) -> Result {
+        if !self.may_be_copied() {
             return Err(EBUSY);
         }
+        // Pairs with that reference being taken before: the page has been taken out of the page tables.
+        frame::smp_mb();
+        if self.page().count() != 1 {
+            return Err(EBUSY);
+        }
+        // Pairs with one being given back: what was written with it is seen.
+        frame::smp_mb();
         Ok(())
     }
 
@@ -391,34 +387,6 @@ impl Drop for Content {
             quarantine::keep(page, kind, has_reference);
         }
         drop(guard);
-    }
-}
-
-/// The frame of a page to which nobody can get a reference, until this is dropped.
-///
-/// # Invariants
-///
-/// The only reference to the page was taken away, and is given back in `drop`.
-pub(super) struct Frozen<'a>(&'a Page);
-
-impl Deref for Frozen<'_> {
-    type Target = Frame;
-
-    fn deref(&self) -> &Frame {
-        self.0
-    }
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the invariant the reference is missing. The other one is taken below.
-        unsafe { helpers::anon_rmap_page_unfreeze(self.0.as_ptr()) };
-        // SAFETY: See above.
-        let guard = unsafe { OwnedPage::from_raw(NonNull::from(self.0)) };
-        // Who has marked it meanwhile got no reference.
-        if self.0.is_marked() && DeviceMemory::get().is_none() {
-            Page::leave_guard(guard);
-        }
     }
 }
 

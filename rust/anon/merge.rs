@@ -130,7 +130,7 @@ impl Anon {
 }
 
 /// [`EBUSY`] unless the page is that of one anon only, and nobody can change it.
-fn check(own: &mut Content) -> Result {
+fn check(own: &Content) -> Result {
     match own.merged() {
         Some(_) => Err(EBUSY),
         None => own.check_unused(),
@@ -154,7 +154,7 @@ impl Migration<'_> {
 
     /// Whether the page, which is mapped nowhere, has zeroes only, and nobody can change that.
     pub(crate) fn is_zeroes(&self) -> bool {
-        let mut content = self.anon().lock();
+        let content = self.anon().lock();
         content.check_unused().is_ok() && content.page().is_zeroes()
     }
 
@@ -168,7 +168,7 @@ impl Migration<'_> {
         let anon = self.anon();
         {
             let mut own = anon.content.lock();
-            check(&mut own)?;
+            check(&own)?;
             let new = Merged::new(own.take_as_shared(), key);
             let Ok(merged) = reservation.merged.pin_init_with::<Infallible>(new);
             let merged = Arc::from(merged);
@@ -201,7 +201,7 @@ impl Migration<'_> {
         let merged = other.merged().ok_or(EBUSY)?;
         let old = {
             let mut own = anon.content.lock();
-            check(&mut own)?;
+            check(&own)?;
             let mut common = merged.lock();
             if common.has_failed_for_good() {
                 return Err(EHWPOISON);

@@ -114,11 +114,10 @@ impl Migration<'_> {
         }
         // Whoever maps or pins the page has a reference, and one who has unmapped it keeps that until
         // no TLB has it any more. So if ours is the only one, nobody can write to it.
-        let Some(from) = content.freeze() else {
-            return Err((EBUSY, Some(to)));
-        };
-        let copied = copy_page(&to, &from);
-        drop(from);
+        if let Err(error) = content.check_unused() {
+            return Err((error, Some(to)));
+        }
+        let copied = copy_page(&to, content.page());
         if let Err(error) = copied {
             let pfn = content.pfn();
             drop(content);

@@ -47,8 +47,6 @@ bool anon_rmap_page_hwpoison(const struct page *page);
 void anon_rmap_page_set_hwpoison(struct page *page);
 bool anon_rmap_page_test_clear_hwpoison(struct page *page);
 struct page *anon_rmap_alloc_frozen_page(gfp_t gfp);
-bool anon_rmap_page_freeze(struct page *page);
-void anon_rmap_page_unfreeze(struct page *page);
 void anon_rmap_page_shake(struct page *page);
 void anon_rmap_page_move_charge(struct page *from, struct page *to);
 unsigned long anon_rmap_page_to_pfn(const struct page *page);
@@ -190,16 +188,18 @@ enum anon_rmap_quarantine_value {
 
 /*
  * What is in `private` of a page of ours in system RAM that no anon has: one that is not an anon's yet, or not any more, with
- * ANON_RMAP_HARDWARE added if that is known to have failed; and one that was given up, with its value added, which the next module to be
+ * ANON_RMAP_HARDWARE added if that is known to have failed, or ANON_RMAP_WAITING if it waits for its first reference; and one that was given up, with its value added, which the next module to be
  * loaded knows by that.
  */
 #define ANON_RMAP_NOBODYS 0x616e6f6e726d6200UL
 #define ANON_RMAP_SIGN 0x616e6f6e726d6100UL
 #define ANON_RMAP_VALUE_MASK 0xffUL
+#define ANON_RMAP_WAITING 0x80UL
 
 int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*begin_offline)(unsigned long pfn, unsigned long end),
-			      void (*end_offline)(void));
+			      void (*end_offline)(void), void (*keep_marked)(struct page *page));
 void anon_rmap_quarantine_exit(void);
+bool anon_rmap_page_begin(struct page *page);
 void anon_rmap_quarantine_add(unsigned long pfn, int kind);
 void anon_rmap_quarantine_try_add(unsigned long pfn, int kind);
 int anon_rmap_quarantine_find(unsigned long *pfn);

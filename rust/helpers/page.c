@@ -101,18 +101,6 @@ bool anon_rmap_page_test_clear_hwpoison(struct page *page)
 	return TestClearPageHWPoison(page);
 }
 
-/* Takes the only reference away, so that nobody can get one. False if there are more. */
-bool anon_rmap_page_freeze(struct page *page)
-{
-	return folio_ref_freeze(page_folio(page), 1);
-}
-
-/* Gives it back, and another one. */
-void anon_rmap_page_unfreeze(struct page *page)
-{
-	folio_ref_unfreeze(page_folio(page), 2);
-}
-
 #ifdef CONFIG_NUMA
 /* For a moment the page has a reference, which the kernel's undo of a failure drops if the frame was marked when it was free. */
 static struct page *anon_rmap_alloc_page_and_freeze(gfp_t gfp)
@@ -122,7 +110,7 @@ static struct page *anon_rmap_alloc_page_and_freeze(gfp_t gfp)
 	while ((page = alloc_page(gfp))) {
 		bool is_marked = PageHWPoison(page);
 
-		if (anon_rmap_page_freeze(page))
+		if (folio_ref_freeze(page_folio(page), 1))
 			break;
 		/* That undo is under way, or it will find the reference that belongs to the mark. */
 		if (!is_marked)

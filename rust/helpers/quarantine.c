@@ -6,12 +6,14 @@
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/llist.h>
 #include <linux/memcontrol.h>
 #include <linux/memory.h>
 #include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/nodemask.h>
 #include <linux/pagemap.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 
 #include "helpers.h"
@@ -21,6 +23,12 @@ static DEFINE_XARRAY(anon_rmap_frames);
 
 /* The file in whose page cache a frame is while memory_failure() handles it. */
 static struct file *anon_rmap_failing;
+
+/* New pages that were marked before they had a reference. */
+static LLIST_HEAD(anon_rmap_marked);
+
+/* Takes the two references to a new page that is or was marked. */
+static void (*anon_rmap_keep_marked)(struct page *page);
 
 /* Called by memory_failure(), which then looks whether anybody has a reference but itself: ours goes until it is done. */
 static int anon_rmap_error_remove_folio(struct address_space *mapping, struct folio *folio)
@@ -52,6 +60,83 @@ static bool (*anon_rmap_begin_offline)(unsigned long pfn, unsigned long end);
 static void (*anon_rmap_end_offline)(void);
 
 /*
+ * Keeps unpoison_memory() from @folio, which it would take for free as long as there is no reference to it, but drop one if there is by
+ * the time it comes to that. It leaves alone what looks like a page of a file.
+ */
+static void anon_rmap_shield(struct folio *folio)
+{
+	WRITE_ONCE(folio->mapping, anon_rmap_failing->f_mapping);
+	/* Pairs with the mark being set before anybody undoes it: who does not see the shield undoes a mark that is seen by now. */
+	smp_mb();
+}
+
+/* Ends that. Who has seen a mark, but no reference, must have ended, or there must be no reference yet. */
+static void anon_rmap_unshield(struct folio *folio)
+{
+	/* Not before there are the references that keep unpoison_memory() from it. */
+	smp_store_release(&folio->mapping, NULL);
+}
+
+/* Gives @folio, which is shielded, two references if it has none, and ends the shield. Whether the page is marked. Sleeps. */
+static bool anon_rmap_unfreeze(struct folio *folio)
+{
+	unsigned long pfn = folio_pfn(folio);
+	bool is_marked;
+
+	/* All it does is to wait for who came before the shield. */
+	unpoison_memory(pfn);
+	if (!folio_ref_count(folio))
+		folio_ref_unfreeze(folio, 2);
+	/* Pairs with the mark being set before anybody looks for a reference. */
+	smp_mb();
+	is_marked = PageHWPoison(folio_page(folio, 0));
+	/* And now for who has seen no reference. */
+	if (is_marked)
+		unpoison_memory(pfn);
+	anon_rmap_unshield(folio);
+	return is_marked;
+}
+
+static void anon_rmap_begin_marked(struct work_struct *work)
+{
+	struct page *page, *next;
+
+	llist_for_each_entry_safe(page, next, llist_del_all(&anon_rmap_marked), pcp_llist) {
+		if (!page_count(page))
+			set_page_private(page, ANON_RMAP_NOBODYS);
+		anon_rmap_unfreeze(page_folio(page));
+		anon_rmap_keep_marked(page);
+	}
+}
+
+static DECLARE_WORK(anon_rmap_marked_work, anon_rmap_begin_marked);
+
+/*
+ * Gives @page, which is new and has no reference, two. False if it is marked: then it goes out of use, a moment later, unless that is undone.
+ * Does not sleep.
+ */
+bool anon_rmap_page_begin(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	anon_rmap_shield(folio);
+	if (!PageHWPoison(page)) {
+		folio_ref_unfreeze(folio, 2);
+		/* Pairs with the mark being set before anybody looks for a reference: who finds none is seen here. */
+		smp_mb();
+		if (!PageHWPoison(page)) {
+			anon_rmap_unshield(folio);
+			return true;
+		}
+	} else {
+		set_page_private(page, ANON_RMAP_NOBODYS | ANON_RMAP_WAITING);
+	}
+	if (llist_add(&page->pcp_llist, &anon_rmap_marked))
+		schedule_work(&anon_rmap_marked_work);
+	return false;
+}
+
+/*
  * Before a block of memory goes offline. The kernel keeps one in which somebody has a page that can't be moved, but not for the sake of
  * pages that have failed, or fail from now on.
  */
@@ -61,6 +146,7 @@ static int anon_rmap_memory_notify(struct notifier_block *block, unsigned long a
 
 	switch (action) {
 	case MEM_GOING_OFFLINE:
+		flush_work(&anon_rmap_marked_work);
 		if (!anon_rmap_begin_offline(range->start_pfn, range->start_pfn + range->nr_pages))
 			return notifier_from_errno(-EBUSY);
 		break;
@@ -77,7 +163,7 @@ static struct notifier_block anon_rmap_memory_block = {
 };
 
 int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*begin_offline)(unsigned long pfn, unsigned long end),
-			      void (*end_offline)(void))
+			      void (*end_offline)(void), void (*keep_marked)(struct page *page))
 {
 	struct address_space *mapping;
 	struct file *file;
@@ -97,6 +183,7 @@ int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*begin_
 	anon_rmap_is_owned = is_owned;
 	anon_rmap_begin_offline = begin_offline;
 	anon_rmap_end_offline = end_offline;
+	anon_rmap_keep_marked = keep_marked;
 	error = register_memory_notifier(&anon_rmap_memory_block);
 	if (error)
 		__fput_sync(file);
@@ -106,6 +193,7 @@ int anon_rmap_quarantine_init(bool (*is_owned)(unsigned long pfn), bool (*begin_
 void anon_rmap_quarantine_exit(void)
 {
 	unregister_memory_notifier(&anon_rmap_memory_block);
+	flush_work(&anon_rmap_marked_work);
 	__fput_sync(anon_rmap_failing);
 	xa_destroy(&anon_rmap_frames);
 }
@@ -347,15 +435,10 @@ int anon_rmap_unmark_bad(struct page *page)
 	if (!folio_ref_freeze(folio, 2))
 		return -EBUSY;
 	error = unpoison_memory(page_to_pfn(page));
-	/* Somebody else may have undone it meanwhile, as that of a page without references: the reference of the mark is left. */
-	if (error && !PageHWPoison(page))
-		error = 0;
-	folio_ref_unfreeze(folio, 2);
-	if (error)
-		return error;
+	anon_rmap_shield(folio);
 	/* Somebody may have marked it anew while nobody could get a reference: that of the mark is left. */
-	if (PageHWPoison(page))
-		return -EBUSY;
+	if (anon_rmap_unfreeze(folio))
+		return error ?: -EBUSY;
 	folio_put(folio);
 	return 0;
 }

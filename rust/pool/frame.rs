@@ -181,7 +181,7 @@ pub(super) fn is_owned(pfn: u64) -> bool {
 }
 
 /// A full memory barrier. That of [`kernel::sync`] takes an argument since Linux 7.3.
-fn smp_mb() {
+pub(crate) fn smp_mb() {
     // SAFETY: No requirements.
     unsafe { bindings::smp_mb() }
 }
@@ -231,7 +231,7 @@ fn is_in_use(pfn: u64) -> bool {
         return frame.count() > marks_references(private & VALUE);
     }
     // One that was freed when it was marked goes on to say so.
-    is_nobodys(private) && frame.count() > 0
+    is_nobodys(private) && (frame.count() > 0 || private & helpers::ANON_RMAP_WAITING as usize != 0)
 }
 
 /// Whether the page in frame `pfn` is an anon's, or may be on its way to one or from one. Takes no lock: it may change at once.
@@ -299,24 +299,23 @@ pub(super) fn has_failed(page: &Page) -> bool {
 }
 
 /// Makes a new page one of ours that is nobody's yet. Two references to it: with the second one the kernel leaves alone what it has
-/// marked while nobody had any; and whether it has marked the page, then or right now.
+/// marked while nobody had any. `None` if it is marked: it is [kept](super::quarantine::keep) a moment later.
 ///
 /// # Safety
 ///
 /// `page` must be new, and without a reference.
-pub(super) unsafe fn begin(page: NonNull<bindings::page>) -> (OwnedPage, OwnedPage, bool) {
-    // SAFETY: By the requirement it is ours, and the references are taken below, before anybody can give them back.
-    let reference = || unsafe { OwnedPage::from_raw(page.cast()) };
-    let (page, guard) = (reference(), reference());
-    // SAFETY: By the page's invariant the word is the driver's. Nobody has been told of the page.
-    unsafe { words(&page).0.write_volatile(nobodys()) };
-    let was_marked = page.is_marked();
+pub(super) unsafe fn begin(page: NonNull<bindings::page>) -> Option<(OwnedPage, OwnedPage)> {
+    // SAFETY: It is a `struct page`.
+    let frame = unsafe { Frame::from_raw(page.as_ptr()) }?;
+    // SAFETY: By the requirement the word is the driver's. Nobody has been told of the page.
+    unsafe { words(frame).0.write_volatile(nobodys()) };
     // SAFETY: By the requirement nobody has a reference.
-    unsafe { helpers::anon_rmap_page_unfreeze(page.as_ptr()) };
-    // Pairs with the mark being set before anybody looks for a reference: who finds none is seen here.
-    smp_mb();
-    let is_marked = was_marked || page.is_marked();
-    (page, guard, is_marked)
+    if !unsafe { helpers::anon_rmap_page_begin(page.as_ptr()) } {
+        return None;
+    }
+    // SAFETY: It is ours, and has two references now.
+    let reference = || unsafe { OwnedPage::from_raw(page.cast()) };
+    Some((reference(), reference()))
 }
 
 /// Replaces what is known of the page in frame `pfn`, if that is nobody's, by what `change` makes of it: the word that `private` becomes.

@@ -26,7 +26,10 @@ use crate::{
         frame, //
     }, //
 };
-use core::fmt;
+use core::{
+    fmt,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     error::to_result,
@@ -102,6 +105,7 @@ impl Quarantine {
                 Some(IS_OWNED),
                 Some(BEGIN_OFFLINE),
                 Some(END_OFFLINE),
+                Some(KEEP_MARKED),
             )
         })?;
         // INVARIANT: By that of `loading`.
@@ -131,6 +135,22 @@ extern "C" fn begin_offline(first: c_ulong, end: c_ulong) -> bool {
 
 extern "C" fn end_offline() {
     frame::end_offline();
+}
+
+/// What the C side calls for a new page with two references that was marked before it had any.
+static KEEP_MARKED: unsafe extern "C" fn(*mut bindings::page) = keep_marked;
+
+/// # Safety
+///
+/// There must be two references to `page`, which are the callee's.
+unsafe extern "C" fn keep_marked(page: *mut bindings::page) {
+    // SAFETY: The caller promises that.
+    let reference = || unsafe { OwnedPage::from_raw(NonNull::new_unchecked(page.cast())) };
+    let (page, _guard) = (reference(), reference());
+    // Unless that was undone.
+    if page.is_marked() {
+        keep(page, Kind::Software, false);
+    }
 }
 
 impl Drop for Quarantine {
