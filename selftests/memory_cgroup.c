@@ -37,18 +37,7 @@ FIXTURE(memory_cgroup)
 
 FIXTURE_VARIANTS_ON_BOTH(memory_cgroup);
 
-FIXTURE_SETUP(memory_cgroup)
-{
-	if (!make_memcg())
-		SKIP(return, "no memory cgroups");
-}
-
-/* In the parent, when who was in the group has ended. */
-FIXTURE_TEARDOWN_PARENT(memory_cgroup)
-{
-	EXPECT_STREQ("", leak());
-	remove_memcg();
-}
+FIXTURE_HAS_MEMCG(memory_cgroup);
 
 static long join_group(void *unused, long limit)
 {

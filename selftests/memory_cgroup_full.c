@@ -60,17 +60,7 @@ static long map_and_fill(void *memory, long unused)
 	ASSERT_EQ(full_limit, memcg_charged());						\
 } while (0)
 
-FIXTURE_SETUP(memory_cgroup_full)
-{
-	if (!make_memcg())
-		SKIP(return, "no memory cgroups");
-}
-
-FIXTURE_TEARDOWN_PARENT(memory_cgroup_full)
-{
-	EXPECT_STREQ("", leak());
-	remove_memcg();
-}
+FIXTURE_HAS_MEMCG(memory_cgroup_full);
 
 TEST_F(memory_cgroup_full, a_read_of_a_failed_page_is_refused)
 {

@@ -24,4 +24,18 @@ long memcg_charged(void);
 /* How many processes were killed since its limit was reached. */
 long memcg_killed(void);
 
+/* What a fixture for that has in its setup and, in the parent, when who was in the group has ended, in its teardown. With lib/fixture.h. */
+#define FIXTURE_HAS_MEMCG(fixture_name)					\
+FIXTURE_SETUP(fixture_name)						\
+{									\
+	if (!make_memcg())						\
+		SKIP(return, "no memory cgroups");			\
+}									\
+FIXTURE_TEARDOWN_PARENT(fixture_name)					\
+{									\
+	EXPECT_STREQ("", leak());					\
+	remove_memcg();							\
+}									\
+struct fixture_name##_needs_a_semicolon
+
 #endif
