@@ -12,6 +12,18 @@ CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/anon_rmap
 # What is built goes there: as for kbuild, O is a directory to take in place of that of the sources.
 OUTPUT=$(realpath -m "${O:-$TOP}")
 BUILD=$OUTPUT/build
+# The architecture, by kbuild's name. What is built for another one than x86 has a directory of its own, and so have the scripts
+# that prepare it: whoever calls one of qemu/ gets that of qemu/ARCH/.
+ARCH=${ARCH:-x86}
+[[ $ARCH != x86_64 ]] || ARCH=x86
+[[ $ARCH == x86 || $ARCH == arm64 ]] || wrong_usage "no architecture '$ARCH': ARCH is x86 or arm64"
+export KBUILD=qemu/kbuild TRIPLET=x86_64-linux-gnu
+if [[ $ARCH != x86 ]]; then
+	BUILD+=/$ARCH
+	KBUILD=qemu/$ARCH/kbuild TRIPLET=aarch64-linux-gnu
+	others=$TOP/qemu/$ARCH/${0##*/}
+	[[ $(realpath "$0") != "$TOP/qemu/${0##*/}" || ! -x $others ]] || exec "$others" "$@"
+fi
 # The series of Debian's kernel. What is built for another one than the first has a directory of its own.
 mapfile -t KERNELS < <(sed -n 's/^linux-source-\([^ ]*\) .*/\1/p' "$TOP/qemu/pins")
 export KERNEL=${KERNEL:-${KERNELS[0]}}
@@ -36,6 +48,7 @@ need_root() {
 
 kernel_is_known() {
 	[[ $1 == stock || $1 == debug ]] || wrong_usage "no kernel '$1': stock or debug"
+	[[ $1 == stock || $ARCH == x86 ]] || wrong_usage "no debug kernel for $ARCH, only the stock one"
 }
 
 # A key made of the content of the given files, but for their comments.
