@@ -13,6 +13,7 @@ use crate::{
         self,
         Source, //
     },
+    helpers,
     page::{
         Frame,
         Page, //
@@ -21,8 +22,6 @@ use crate::{
     stats, //
 };
 use kernel::{
-    bindings,
-    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
@@ -60,20 +59,12 @@ impl Anon {
     }
 }
 
-/// Copies what is in the frame `from` to `to`; a hardware error in `from` is an error here, not a crash.
+/// Copies what is in the frame `from` to `to`; a hardware error in `from` is an error here, not a crash, where the kernel can do that: on
+/// x86.
 pub(super) fn copy_page(to: &Page, from: &Frame) -> Result {
-    // SAFETY: The frame is there; the mappings are undone below in reverse order.
-    let source = unsafe { bindings::kmap_local_page(from.as_ptr()) };
-    // SAFETY: The page is there.
-    let target = unsafe { bindings::kmap_local_page(to.as_ptr()) };
-    // SAFETY: Both are mappings of a whole page; `to` is new, so nobody else reads it. User space
-    // may write to `from` only through a mapping, which the caller excludes.
-    let left = unsafe { bindings::copy_mc_to_kernel(target, source, PAGE_SIZE as u32) };
-    // SAFETY: `target` was mapped last.
-    unsafe { bindings::kunmap_local(target) };
-    // SAFETY: `source` was mapped before.
-    unsafe { bindings::kunmap_local(source) };
-    if left == 0 {
+    // SAFETY: Both are there; `to` is new, so nobody else reads it. User space may write to `from` only through a mapping, which the
+    // caller excludes.
+    if unsafe { helpers::anon_rmap_copy_page(to.as_ptr(), from.as_ptr()) } {
         Ok(())
     } else {
         Err(EHWPOISON)

@@ -34,6 +34,7 @@ enum anon_rmap_command {
 struct page *anon_rmap_pfn_to_page(unsigned long pfn);
 void anon_rmap_unlock_page(struct page *page);
 void anon_rmap_clear_page(struct page *page);
+bool anon_rmap_copy_page(struct page *to, struct page *from);
 void anon_rmap_get_page(struct page *page);
 void anon_rmap_put_page(struct page *page);
 int anon_rmap_page_count(const struct page *page);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Pages: their references, flags and charges. */
 
+#include <linux/cacheflush.h>
 #include <linux/highmem.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/string.h>
+#include <linux/uaccess.h>
 #include <linux/xxhash.h>
 
 #include "helpers.h"
@@ -166,6 +168,24 @@ void anon_rmap_unlock_page(struct page *page)
 void anon_rmap_clear_page(struct page *page)
 {
 	clear_highpage(page);
+	/* It may have been mapped before, as it is in a pool of the driver's: what is executed in it from now on is something else. */
+	flush_dcache_page(page);
+}
+
+/*
+ * Copies what is in @from to @to, which nobody else has. False if it can't be read, of which only some processors tell (see
+ * CONFIG_ARCH_HAS_COPY_MC); for others that is the end.
+ */
+bool anon_rmap_copy_page(struct page *to, struct page *from)
+{
+	const void *source = kmap_local_page(from);
+	void *target = kmap_local_page(to);
+	unsigned long left = copy_mc_to_kernel(target, source, PAGE_SIZE);
+
+	kunmap_local(target);
+	kunmap_local(source);
+	flush_dcache_page(to);
+	return !left;
 }
 
 u64 anon_rmap_page_hash(struct page *page, u64 seed)

@@ -136,7 +136,27 @@ static bool anon_rmap_vmf_take_uffd_wp(const struct vm_fault *vmf)
 	return taken;
 }
 
-/* An entry that was written through; for maybe_mkwrite(), which knows of shadow stacks, too, but is not exported. */
+/*
+ * As set_pte_at(), for a page of the device, or that of zeroes. On arm64 that could need a function that is not exported, for pages with
+ * tags (MTE): the device has none.
+ */
+static void anon_rmap_set_entry(struct vm_area_struct *vma, unsigned long address, pte_t *pte, pte_t entry)
+{
+#ifdef CONFIG_ARM64
+	page_table_check_ptes_set(vma->vm_mm, address, pte, entry, 1);
+	if (pte_user_exec(entry) && !pte_special(entry))
+		__sync_icache_dcache(entry);
+	set_pte(pte, entry);
+#else
+	set_pte_at(vma->vm_mm, address, pte, entry);
+#endif
+}
+
+#ifndef CONFIG_X86
+#define pte_clear_saveddirty(pte) (pte)
+#endif
+
+/* An entry that was written through; for maybe_mkwrite(), which knows of shadow stacks, too, but is not exported (on x86). */
 static pte_t anon_rmap_pte_mkwrite(pte_t pte, const struct vm_area_struct *vma)
 {
 	pte = pte_mkyoung(pte);
@@ -171,7 +191,9 @@ static vm_fault_t anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct 
 		result = VM_FAULT_SIGBUS;
 		if (!WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page))) {
 			/* Other processors may have the old entry: they fault, and find this one. */
-			set_pte_at(vma->vm_mm, vmf->address, pte, entry);
+			anon_rmap_set_entry(vma, vmf->address, pte, entry);
+			/* Ours may have it, too, where a fault does not drop it. */
+			flush_tlb_fix_spurious_fault(vma, vmf->address, pte);
 			result = VM_FAULT_NOPAGE;
 		}
 	}
@@ -259,8 +281,8 @@ void anon_rmap_vmf_map_zeroes(struct vm_fault *vmf)
 	if (!pte)
 		return;
 	if (pte_none(ptep_get(pte)))
-		set_pte_at(vma->vm_mm, vmf->address, pte,
-			   pte_mkspecial(pfn_pte(zero_pfn(vmf->address), vma->vm_page_prot)));
+		anon_rmap_set_entry(vma, vmf->address, pte,
+				    pte_mkspecial(pfn_pte(zero_pfn(vmf->address), vma->vm_page_prot)));
 	anon_rmap_vmf_unlock_entry(ptl);
 }
 
@@ -355,6 +377,9 @@ void anon_rmap_set_soft_dirty(struct mm_struct *mm, unsigned long address, unsig
 	spinlock_t *ptl;
 	pte_t *pte, entry;
 
+	/* Where nothing ever is, an entry need not be read-only. */
+	if (!pgtable_supports_soft_dirty())
+		return;
 	pte = anon_rmap_lock_entry(mm, address, &end, &ptl);
 	if (!pte)
 		return;
