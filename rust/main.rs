@@ -102,6 +102,10 @@ mod word_mutex;
 mod work_queue;
 
 use loading::Loading;
+#[cfg(CONFIG_ARM64)]
+use memory_failure::ghes::Reports as HardwareFailures;
+#[cfg(CONFIG_X86)]
+use memory_failure::machine_check::MachineCheck as HardwareFailures;
 use pool::device_memory::DeviceMemory;
 
 module! {
@@ -139,7 +143,7 @@ struct AnonRmap {
     debugfs: debugfs::Files,
     merging: merge::Merging,
     #[pin]
-    machine_check: memory_failure::machine_check::MachineCheck,
+    hardware: HardwareFailures,
     watch: memory_failure::kernel_event::Watch,
     failures: memory_failure::queue::Queue,
     quarantine: pool::quarantine::Quarantine,
@@ -178,7 +182,7 @@ impl kernel::InPlaceModule for AnonRmap {
             quarantine: pool::quarantine::Quarantine::new(&mut loading)?,
             failures: memory_failure::queue::Queue::new(&mut loading)?,
             watch: memory_failure::kernel_event::Watch::new(&mut loading)?,
-            machine_check <- memory_failure::machine_check::MachineCheck::new(),
+            hardware <- HardwareFailures::new(),
             merging: merge::Merging::new(&mut loading)?,
             device <- MiscDeviceRegistration::register(device::OPTIONS),
             // Goes last: whoever opens a file relies on it that the module stays loaded.

@@ -162,6 +162,7 @@ void anon_rmap_trace_action(unsigned long pfn, u64 index, const char *action, co
 void anon_rmap_trace_release(unsigned long pfn, const char *source);
 void anon_rmap_trace_hit(unsigned long pfn, pid_t pid, unsigned long address, pid_t tid, const char *signal);
 
+#ifdef CONFIG_X86
 /* machine_check.c */
 bool anon_rmap_mce_pfn(void *data, unsigned long *pfn);
 void anon_rmap_mce_take(void *data);
@@ -169,6 +170,12 @@ void anon_rmap_mce_restore(void *data);
 void anon_rmap_mce_register(struct notifier_block *nb, bool before);
 void anon_rmap_mce_unregister(struct notifier_block *nb);
 void anon_rmap_set_mce_nospec(unsigned long pfn);
+#else
+/* ghes.c */
+bool anon_rmap_ghes_pfn(unsigned long severity, const void *data, unsigned long *pfn);
+void anon_rmap_ghes_register(struct notifier_block *nb);
+void anon_rmap_ghes_unregister(struct notifier_block *nb);
+#endif
 
 /* policy.c */
 bool anon_rmap_may_take_offline(void);

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Frames with a machine check, which nobody uses any more, leave the kernel's direct map: so nothing reads them by speculation.
+//! Frames with a machine check, which nobody uses any more, leave the kernel's direct map: so nothing reads them by speculation. On arm64
+//! they stay there, as the kernel exports nothing that would take them out.
 
 use crate::{
     anon::Anon,
     failure::Poison,
-    helpers,
     pool::quarantine,
     stats, //
 };
-use kernel::ffi::c_ulong;
 
 /// Handles the failure of frame `pfn` if it is out of use, or no anon's just now: nothing is left to be done but to remember it, and the
 /// kernel marks it or finds it marked. A pipe may go on to read what is in it. False if it is neither.
@@ -25,8 +24,7 @@ pub(super) fn quarantine(pfn: u64) -> bool {
 /// Withdraws frame `pfn`, under which the hardware has failed, if it is out of use, and nobody uses what is in it.
 pub(super) fn withdraw(pfn: u64) {
     if quarantine::is_unused(pfn) {
-        // SAFETY: The frame is out of use for good.
-        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
+        remove(pfn);
     }
 }
 
@@ -47,7 +45,16 @@ pub(super) fn finish(anon: &Anon, pfn: u64) {
         // A soft offline has moved the page.
         quarantine(pfn);
     } else if is_unused {
-        // SAFETY: The page is poisoned for good, and nobody uses it.
-        unsafe { helpers::anon_rmap_set_mce_nospec(pfn as c_ulong) };
+        remove(pfn);
     }
 }
+
+/// Takes frame `pfn`, which has failed for good and which nobody uses, out of the direct map.
+#[cfg(CONFIG_X86)]
+fn remove(pfn: u64) {
+    // SAFETY: Any number is allowed, and nobody reads or writes the frame by the direct map.
+    unsafe { crate::helpers::anon_rmap_set_mce_nospec(pfn as usize) };
+}
+
+#[cfg(not(CONFIG_X86))]
+fn remove(_pfn: u64) {}

@@ -7,18 +7,24 @@
 //! event, `ras:memory_failure_event`, and by that we know to take the page away; a moment later, by the [queue]. Until then faults refuse
 //! what is marked.
 
-use super::queue;
+use super::{
+    direct_map,
+    queue,
+    reported, //
+};
 use crate::{
     anon::{
         self,
         Owner, //
     },
+    failure::Source,
     helpers,
     loading::Loading,
     pool::{
         device_memory::DeviceMemory,
         quarantine, //
-    }, //
+    },
+    stats, //
 };
 use kernel::{
     ffi::c_ulong,
@@ -54,12 +60,29 @@ extern "C" fn failed(pfn: c_ulong) {
     if DeviceMemory::get().is_some() {
         return;
     }
+    let pfn = pfn as u64;
+    let is_hardware = reported::has(pfn);
     // The reference is there before `unpoison_memory()` can look at the page: we are called under its lock.
-    match anon::lookup_marked(pfn as u64) {
+    match anon::lookup_marked(pfn) {
         Some(Owner::Anon(anon, guard)) => {
-            let _ = queue::note_marked(anon, pfn as u64, guard);
+            let source = match is_hardware {
+                true => Source::MachineCheck,
+                false => Source::MemoryFailure,
+            };
+            if is_hardware {
+                stats::MACHINE_CHECKS.inc();
+            }
+            let is_noted = queue::note_marked(anon, pfn, source, guard);
+            if is_hardware && !is_noted {
+                stats::MACHINE_CHECKS_POSTPONED.inc();
+            }
         }
         Some(Owner::GoingAnon) => (),
-        None => quarantine::claim(pfn as u64),
+        None => {
+            if is_hardware {
+                direct_map::quarantine(pfn);
+            }
+            quarantine::claim(pfn);
+        }
     }
 }

@@ -11,7 +11,8 @@
 
 use super::{
     direct_map,
-    poison, //
+    poison,
+    reported, //
 };
 use crate::{
     anon::{
@@ -105,8 +106,12 @@ impl Failed {
     /// Handles the failure; whether the kernel has been told of it thereby. [`ENOMEM`]: not yet.
     fn handle(&self) -> Result<bool> {
         let (is_failing, was_marked) = {
-            let content = self.anon.lock();
+            let mut content = self.anon.lock();
             let has_left = content.pfn() != self.pfn;
+            if !has_left && self.source == Source::MachineCheck {
+                // Who has noted it may not have been able to lock.
+                content.set_failed();
+            }
             (content.is_failing(), has_left || content.is_marked())
         };
         // What only the kernel says is a drill of its own, unless a machine check comes, too.
@@ -343,12 +348,13 @@ pub(crate) fn note_frame(pfn: u64, source: Source) {
 }
 
 /// As [`note`], for a page that the kernel has marked; `guard` is a reference to it, which is kept until it is handled.
-pub(super) fn note_marked(anon: ARef<Anon>, pfn: u64, guard: Option<OwnedPage>) -> bool {
-    let failed = Failed {
-        anon,
-        pfn,
-        source: Source::MemoryFailure,
-    };
+pub(super) fn note_marked(
+    anon: ARef<Anon>,
+    pfn: u64,
+    source: Source,
+    guard: Option<OwnedPage>,
+) -> bool {
+    let failed = Failed { anon, pfn, source };
     note_or_miss(failed, guard, Some(pfn..=pfn))
 }
 
@@ -414,7 +420,7 @@ fn note_missed(frames: RangeInclusive<u64>) {
         {
             let content = anon.lock();
             guard = content.page().take_guard();
-            source = match content.is_failing() {
+            source = match content.is_failing() || reported::has(pfn) {
                 true => Source::MachineCheck,
                 false => Source::MemoryFailure,
             };

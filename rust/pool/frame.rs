@@ -235,6 +235,7 @@ fn is_in_use(pfn: u64) -> bool {
 }
 
 /// Whether the page in frame `pfn` is an anon's, or may be on its way to one or from one. Takes no lock: it may change at once.
+#[cfg(CONFIG_X86)]
 pub(crate) fn is_ours(pfn: u64) -> bool {
     frame_at(pfn).is_some_and(|frame| {
         // One that was freed when it was marked goes on to say that it is nobody's.

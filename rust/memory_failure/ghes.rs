@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What firmware reports of memory that has failed, on arm64: ACPI's generic hardware error source (GHES).
+//!
+//! The kernel reads the reports, tells a chain of notifiers, which must not sleep, and has `memory_failure()` called later: by a worker, or
+//! by the thread that was about to use the data. That does not know our pages as long as they are mapped, but it marks the frame and says
+//! so by its trace event, and then we take the page away, see [`kernel_event`](super::kernel_event). All that is left to be done here is to
+//! [remember](reported) under which frames it was the hardware that failed: what the kernel marks otherwise is a drill of its own.
+//!
+//! A thread that was about to use the data gets a SIGBUS without an address (`SI_KERNEL`), as on x86. Of errors of a cache, which firmware
+//! reports as those of a processor, the chain is not told: the pages that these hit are taken away as by a drill. That the kernel undoes no
+//! failure from then on holds for these, too.
+
+use super::reported;
+use crate::helpers;
+use kernel::{
+    bindings::{
+        self,
+        notifier_block, //
+    },
+    ffi::{
+        c_int,
+        c_ulong,
+        c_void, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+/// The registration of our notifier.
+///
+/// # Invariants
+///
+/// It is in the chain until it is dropped.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Reports {
+    #[pin]
+    block: Opaque<notifier_block>,
+}
+
+// SAFETY: A notifier belongs to no task.
+unsafe impl Send for Reports {}
+// SAFETY: A shared reference gives access to nothing; the chain locks what it changes.
+unsafe impl Sync for Reports {}
+
+impl Reports {
+    /// Registers the notifier.
+    pub(crate) fn new() -> impl PinInit<Self> {
+        // INVARIANT: It is registered.
+        pin_init!(Self {
+            block <- Opaque::ffi_init(|slot: *mut notifier_block| {
+                let block = notifier_block {
+                    notifier_call: Some(notify),
+                    ..pin_init::zeroed()
+                };
+                // SAFETY: The slot is valid for writes.
+                unsafe { slot.write(block) };
+                // SAFETY: It stays where it is until it is unregistered in `drop`.
+                unsafe { helpers::anon_rmap_ghes_register(slot) };
+            }),
+        })
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Reports {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the invariant it is registered. Waits for calls that are under way.
+        unsafe { helpers::anon_rmap_ghes_unregister(self.block.get()) };
+    }
+}
+
+/// # Safety
+///
+/// To be called by the chain only, in whatever context.
+unsafe extern "C" fn notify(
+    _: *mut notifier_block,
+    severity: c_ulong,
+    error: *mut c_void,
+) -> c_int {
+    let mut pfn = 0;
+    // SAFETY: The chain passes a `struct cper_sec_mem_err`; `pfn` is valid for writes.
+    if unsafe { helpers::anon_rmap_ghes_pfn(severity, error, &mut pfn) } {
+        reported::add(pfn as u64);
+    }
+    bindings::NOTIFY_DONE as c_int
+}

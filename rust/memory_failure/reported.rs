@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Frames of which we hear, before the kernel marks them, that it is the hardware which has failed. On x86 there are none: what machine
+//! checks tell is handled at once.
+
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
+
+/// How many frames are remembered, the last ones. They take two pages.
+const FRAMES: usize = 1024;
+
+/// The frames, each with 1 added, or 0. The kernel marks a frame later, with locks between.
+static REPORTED: [Atomic<u64>; FRAMES] = [const { Atomic::new(0) }; FRAMES];
+
+/// Whether it is known of frame `pfn`.
+pub(super) fn has(pfn: u64) -> bool {
+    cfg!(CONFIG_ARM64) && REPORTED.iter().any(|frame| frame.load(Relaxed) == pfn + 1)
+}
+
+/// Remembers frame `pfn`. May be called in any context.
+#[cfg(CONFIG_ARM64)]
+pub(super) fn add(pfn: u64) {
+    static ADDED: Atomic<usize> = Atomic::new(0);
+
+    if !has(pfn) {
+        REPORTED[ADDED.fetch_add(1, Relaxed) % FRAMES].store(pfn + 1, Relaxed);
+    }
+}
