@@ -83,8 +83,16 @@ FIXTURE(machine_check)
 	size_t pages;
 };
 
+#ifdef __x86_64__
+#define HAS_MACHINE_CHECKS true
+#else
+#define HAS_MACHINE_CHECKS false
+#endif
+
 FIXTURE_SETUP(machine_check)
 {
+	if (!HAS_MACHINE_CHECKS)
+		SKIP(return, "machine checks are those of x86");
 	if (!getenv("MONITOR") || get_nprocs() <= MCE_CPU)
 		SKIP(return, "needs QEMU's monitor and a CPU %d", MCE_CPU);
 	self->pages = 16;
@@ -448,6 +456,8 @@ FIXTURE(mce_inject)
 
 FIXTURE_SETUP(mce_inject)
 {
+	if (!HAS_MACHINE_CHECKS)
+		SKIP(return, "machine checks are those of x86");
 	if (has_pool())
 		SKIP(return, "the kernel asks the driver");
 	if (access(INJECTION "bank", W_OK))

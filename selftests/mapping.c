@@ -257,8 +257,13 @@ TEST_F(mapping, a_signal_does_not_interrupt_mmap)
 
 TEST_F(mapping, what_is_in_memory_can_be_executed)
 {
+#ifdef __aarch64__
+	/* mov w0, #42; ret */
+	static const unsigned int code[] = { 0x52800540, 0xd65f03c0 };
+#else
 	/* mov $42, %eax; ret */
 	static const unsigned char code[] = { 0xb8, 42, 0, 0, 0, 0xc3 };
+#endif
 
 	for (int noexec = 0; noexec < 2; noexec++) {
 		char *memory;
@@ -269,6 +274,7 @@ TEST_F(mapping, what_is_in_memory_can_be_executed)
 		memory = map_device(1, MAP_PRIVATE);
 		ASSERT_NE(MAP_FAILED, memory);
 		memcpy(memory, code, sizeof(code));
+		__builtin___clear_cache(memory, memory + sizeof(code));
 		ASSERT_EQ(0, mprotect(memory, PAGE, PROT_READ | PROT_EXEC));
 		EXPECT_EQ(42, ((int (*)(void))memory)());
 	}

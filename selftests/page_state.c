@@ -87,16 +87,6 @@ TEST_F(page_state, generations)
 	EXPECT_TRUE(filled(self->memory, nr, PAGES - nr, 1));
 }
 
-/* Whether the kernel has soft-dirty bits, by anonymous memory. */
-static bool has_soft_dirty(void)
-{
-	char *memory = map_private(false, PAGES);
-
-	clear_soft_dirty();
-	store(memory, 1);
-	return pages_that_are(PAGEMAP_SOFT_DIRTY, memory, PAGES) & 1;
-}
-
 /* Pages 3 and 9 are written. */
 #define WRITTEN (1 << 3 | 1 << 9)
 

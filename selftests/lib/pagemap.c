@@ -88,3 +88,15 @@ int clear_soft_dirty(void)
 {
 	return write_text("/proc/self/clear_refs", "4");
 }
+
+bool has_soft_dirty(void)
+{
+	char *memory = map_private(false, 1);
+	bool has;
+
+	clear_soft_dirty();
+	*(volatile char *)memory = 1;
+	has = pages_that_are(PAGEMAP_SOFT_DIRTY, memory, 1);
+	munmap(memory, PAGE);
+	return has;
+}

@@ -39,4 +39,7 @@ uint64_t pfn_of_zeroes(void);
 /* Forgets what this process has written (soft-dirty bits); returns 0 or the errno. */
 int clear_soft_dirty(void);
 
+/* Whether the kernel has such bits, by anonymous memory. What this process has written is forgotten. */
+bool has_soft_dirty(void);
+
 #endif

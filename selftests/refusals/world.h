@@ -37,7 +37,11 @@
 #define GROWN 0x160000000000UL
 
 /* The first address that no process has. */
+#ifdef __aarch64__
+#define USER_END (1UL << 48)
+#else
 #define USER_END 0x7ffffffff000UL
+#endif
 
 #define PRIVATE_PAGES 28
 #define SHARED_PAGES 4

@@ -234,6 +234,8 @@ def status_of(pid: int) -> dict[str, str]:
 
 def check_process(pid: int) -> None:
     """What can be seen before the process is stopped."""
+    if os.uname().machine != "x86_64":
+        raise Failure("programs can be moved on x86-64 only: start it by anon_rmap-run")
     status = status_of(pid)
     if pid == os.getpid():
         raise Failure("this is the process that would have to move itself: name another")
