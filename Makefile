@@ -8,6 +8,8 @@ help:
 	@echo 'make test          run all tests: on the host, and in guests with the stock and the debug kernel'
 	@echo 'make test KERNEL=7.2'
 	@echo '                   ... on Debian'\''s kernel of another series, 7.2 or 7.3 (default); all that runs a kernel takes it'
+	@echo 'make test ARCH=arm64'
+	@echo '                   ... on that for arm64, emulated: the kselftests, on the stock kernel; demo, shell and modules take it, too'
 	@echo 'make host-test     run the tests that need no kernel; as any user who has cargo'
 	@echo 'make programs      run python3, redis-server, stress-ng and tests of the kernel on memory of the device, in a guest'
 	@echo 'make bench         measure the device beside anonymous memory, in guests; results in build/bench/'
