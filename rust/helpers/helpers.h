@@ -155,7 +155,7 @@ struct mem_cgroup *anon_rmap_charge_to(struct mm_struct *mm, struct mem_cgroup *
 void anon_rmap_end_charge_to(struct mem_cgroup *group, struct mem_cgroup *before);
 
 /* memory_failure.c */
-void anon_rmap_watch_failures(void (*failed)(unsigned long pfn));
+void anon_rmap_watch_failures(void (*failed)(unsigned long pfn, bool again));
 void anon_rmap_unwatch_failures(void);
 struct task_struct *anon_rmap_early_kill_thread(struct mm_struct *mm, bool early);
 void anon_rmap_trace_action(unsigned long pfn, u64 index, const char *action, const char *source);

@@ -13,7 +13,7 @@
 #include "trace.h"
 
 static struct tracepoint *anon_rmap_failure_event;
-static void (*anon_rmap_failed)(unsigned long pfn);
+static void (*anon_rmap_failed)(unsigned long pfn, bool again);
 
 static void anon_rmap_find_failure_event(struct tracepoint *tracepoint, void *unused)
 {
@@ -21,15 +21,13 @@ static void anon_rmap_find_failure_event(struct tracepoint *tracepoint, void *un
 		anon_rmap_failure_event = tracepoint;
 }
 
-/* What was marked before is being handled already. */
 static void anon_rmap_on_failure(void *unused, unsigned long pfn, int type, int result)
 {
-	if (type != MF_MSG_ALREADY_POISONED)
-		anon_rmap_failed(pfn);
+	anon_rmap_failed(pfn, type == MF_MSG_ALREADY_POISONED);
 }
 
-/* Calls @failed, in a task, for each frame that memory_failure() has marked as bad. */
-void anon_rmap_watch_failures(void (*failed)(unsigned long pfn))
+/* Calls @failed, in a task, for each frame that memory_failure() has marked as bad, or has found marked: @again. */
+void anon_rmap_watch_failures(void (*failed)(unsigned long pfn, bool again))
 {
 	anon_rmap_failed = failed;
 	for_each_kernel_tracepoint(anon_rmap_find_failure_event, NULL);

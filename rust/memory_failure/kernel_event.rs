@@ -15,11 +15,13 @@ use super::{
 use crate::{
     anon::{
         self,
+        Anon,
         Owner, //
     },
     failure::Source,
     helpers,
     loading::Loading,
+    page::OwnedPage,
     pool::{
         device_memory::DeviceMemory,
         quarantine, //
@@ -28,7 +30,8 @@ use crate::{
 };
 use kernel::{
     ffi::c_ulong,
-    prelude::*, //
+    prelude::*,
+    sync::aref::ARef, //
 };
 
 /// Being told of them, from when it is made until it is dropped.
@@ -52,37 +55,47 @@ impl Drop for Watch {
 }
 
 /// What the kernel calls.
-static PROBE: extern "C" fn(c_ulong) = failed;
+static PROBE: extern "C" fn(c_ulong, bool) = failed;
 
-/// The kernel has marked frame `pfn` as bad.
-extern "C" fn failed(pfn: c_ulong) {
+/// The kernel has marked frame `pfn` as bad, or again what was marked.
+extern "C" fn failed(pfn: c_ulong, again: bool) {
     // It asks us for the pages of the pool.
     if DeviceMemory::get().is_some() {
         return;
     }
     let pfn = pfn as u64;
     let is_hardware = reported::has(pfn);
+    if again {
+        // What was marked before is being handled already, but perhaps as a drill.
+        if is_hardware {
+            hardware_failed(pfn, anon::lookup(pfn), None);
+        }
+        return;
+    }
     // The reference is there before `unpoison_memory()` can look at the page: we are called under its lock.
     match anon::lookup_marked(pfn) {
+        Some(Owner::Anon(anon, guard)) if is_hardware => hardware_failed(pfn, Some(anon), guard),
         Some(Owner::Anon(anon, guard)) => {
-            let source = match is_hardware {
-                true => Source::MachineCheck,
-                false => Source::MemoryFailure,
-            };
-            if is_hardware {
-                stats::MACHINE_CHECKS.inc();
-            }
-            let is_noted = queue::note_marked(anon, pfn, source, guard);
-            if is_hardware && !is_noted {
-                stats::MACHINE_CHECKS_POSTPONED.inc();
-            }
+            let _ = queue::note_marked(anon, pfn, Source::MemoryFailure, guard);
         }
         Some(Owner::GoingAnon) => (),
         None => {
             if is_hardware {
-                direct_map::quarantine(pfn);
+                hardware_failed(pfn, None, None);
             }
             quarantine::claim(pfn);
         }
+    }
+}
+
+/// The kernel has marked frame `pfn`, in which `anon` is, since the hardware has failed; `guard` is a reference for the mark.
+fn hardware_failed(pfn: u64, anon: Option<ARef<Anon>>, guard: Option<OwnedPage>) {
+    let Some(anon) = anon else {
+        direct_map::quarantine(pfn);
+        return;
+    };
+    stats::MACHINE_CHECKS.inc();
+    if !queue::note_marked(anon, pfn, Source::MachineCheck, guard) {
+        stats::MACHINE_CHECKS_POSTPONED.inc();
     }
 }

@@ -395,9 +395,9 @@ fn note_or_miss(
     };
     // INVARIANT: The work is queued below, before anybody else gets the lock.
     entry.note = Some(Note {
+        is_told: reported::has(failed.pfn),
         failed,
         guard: guard.take(),
-        is_told: false,
         tries: 0,
         again: false,
     });
