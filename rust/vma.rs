@@ -51,8 +51,9 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Release, //
         },
         Arc,
         LockedBy, //
@@ -297,7 +298,8 @@ impl VmaState {
         }
         self.charge_growth(start, end, indices)?;
         self.reach(start, end)?;
-        self.known_end.store(end, Relaxed);
+        // Who finds it finds the links, too.
+        self.known_end.store(end, Release);
         Ok(())
     }
 
@@ -510,7 +512,7 @@ impl VmaRef<'_> {
     #[inline]
     fn catch_up(self) -> Result {
         let Range { start, end } = self.range();
-        if self.state().known_end.load(Relaxed) >= end {
+        if self.state().known_end.load(Acquire) >= end {
             return Ok(());
         }
         self.state().resize(start, end)

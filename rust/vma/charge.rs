@@ -18,7 +18,7 @@ use kernel::{
     bindings,
     page::PAGE_SHIFT,
     prelude::*,
-    sync::atomic::Relaxed, //
+    sync::atomic::Release, //
 };
 
 impl Registration {
@@ -98,7 +98,7 @@ impl VmaState {
             }),
         };
         self.known_end
-            .store(if is_promised { end } else { 0 }, Relaxed);
+            .store(if is_promised { end } else { 0 }, Release);
     }
 
     /// Whether the system has promised something for the VMA that core mm does not know of.
