@@ -54,7 +54,7 @@
 //! | the flags of a fault by which memory is populated (`mlock`, `MAP_POPULATE`) tell it from all others | `populate_vma_page_range()` | `zero_page` |
 //! | `memory_failure()` marks a page of a driver, and says so by its trace event `memory_failure_event`, in a task | `action_result()` | `kernel_failure` |
 //! | `memory_failure()` takes a clean page of a file that nobody maps out of its page cache by `error_remove_folio`, says "Recovered" if no reference is left but its own, and keeps that | `me_pagecache_clean()`, `has_extra_refcount()` | `kernel_accounting` |
-//! | `unpoison_memory()` refuses a page with more than one reference, drops the one that there is, and takes a page without one as free already | `__get_unpoison_page()` | `kernel_accounting`, `kernel_failure` |
+//! | `unpoison_memory()` refuses a page with more than one reference, or with a mapping, drops the one that there is, and takes a page without one as free already; one call at a time | `__get_unpoison_page()` | `kernel_accounting`, `kernel_failure` |
 //! | nobody writes to `private` of a frame that is marked as bad | `free_pages_prepare()` keeps it from the page allocator | `unload`: bad frames are listed again |
 //! | the kernel handles machine checks of some severities only, and notifiers of one priority are called in the order in which they came | `uc_decode_notifier()`, `notifier_chain_register()` | `machine_check` |
 //! | on arm64, who is told of an error that firmware reports is told before the kernel marks the frame | `ghes_do_proc()` | `firmware` |
