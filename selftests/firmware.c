@@ -58,7 +58,12 @@ static uint64_t address_of_errors(void)
 FIXTURE_SETUP(firmware)
 {
 	uint64_t address = address_of_errors();
+	/* Mapped as the kernel maps it. */
+#ifdef __x86_64__
+	int fd = open("/dev/mem", O_RDWR);
+#else
 	int fd = open("/dev/mem", O_RDWR | O_SYNC);
+#endif
 
 	if (!address)
 		SKIP(return, "the firmware has no source of errors that is polled (qemu/run --ghes)");
