@@ -57,7 +57,7 @@
 //! | `unpoison_memory()` refuses a page with more than one reference, or with a mapping, drops the one that there is, and takes a page without one as free already; one call at a time | `__get_unpoison_page()` | `kernel_accounting`, `kernel_failure` |
 //! | nobody writes to `private` of a frame that is marked as bad | `free_pages_prepare()` keeps it from the page allocator | `unload`: bad frames are listed again |
 //! | the kernel handles machine checks of some severities only, and notifiers of one priority are called in the order in which they came | `uc_decode_notifier()`, `notifier_chain_register()` | `machine_check` |
-//! | on arm64, who is told of an error that firmware reports is told before the kernel marks the frame | `ghes_do_proc()` | `firmware` |
+//! | who is told of an error that firmware reports is told before the kernel marks the frame | `ghes_do_proc()` | `firmware` |
 //! | a core dump reads memory as a fault of a task with `PF_DUMPCORE`, and has a hole where that fails | `get_dump_page()`, `dump_user_range()` | `core_dump` |
 //! | who writes a core dump asks each VMA for its `name` before any is read, with the mmap lock for writing | `vma_dump_size()`, `dump_vma_snapshot()` | `keep` |
 //! | the page table of a fault is allocated before `fault` is called, or is there | `__do_fault()` | [`fault`](crate::vma) tries again |

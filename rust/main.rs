@@ -102,7 +102,7 @@ mod word_mutex;
 mod work_queue;
 
 use loading::Loading;
-#[cfg(CONFIG_ARM64)]
+#[cfg(not(CONFIG_X86))]
 use memory_failure::ghes::Reports as HardwareFailures;
 #[cfg(CONFIG_X86)]
 use memory_failure::machine_check::MachineCheck as HardwareFailures;

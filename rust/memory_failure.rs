@@ -49,7 +49,6 @@ use policy::EarlyKill;
 pub(crate) mod device_memory;
 mod direct_map;
 pub(crate) mod event;
-#[cfg(CONFIG_ARM64)]
 pub(crate) mod ghes;
 pub(crate) mod inject;
 pub(crate) mod journal;
@@ -60,7 +59,6 @@ pub(crate) mod machine_check;
 pub(crate) mod own_memory;
 mod policy;
 pub(crate) mod queue;
-mod reported;
 pub(crate) mod soft_offline;
 
 /// Takes the page of `anon` away from all who use it, unless it is to be kept, and tells them.

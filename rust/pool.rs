@@ -17,6 +17,7 @@ use kernel::{
 pub(crate) mod device_memory;
 pub(crate) mod frame;
 pub(crate) mod quarantine;
+pub(crate) mod reported;
 
 /// A page; filled with zeroes with `__GFP_ZERO`. What is system RAM is charged to the memory cgroup
 /// of the current process with `__GFP_ACCOUNT`; device memory never is.

@@ -87,8 +87,8 @@ static bool is_read(uint64_t unused)
 	return !reported->status;
 }
 
-/* Reports an error in frame @pfn; whether the kernel has read that. */
-static bool report(volatile struct errors *errors, enum part part, uint64_t pfn, uint32_t severity)
+/* Reports an error in frame @pfn, in a block of that severity; whether the kernel has read that. */
+static bool report_in_block(volatile struct errors *errors, enum part part, uint64_t pfn, uint32_t severity, uint32_t block_severity)
 {
 	uint32_t address[] = { pfn << PAGE_SHIFT, pfn >> (32 - PAGE_SHIFT) }, section[20] = { 0 };
 
@@ -108,7 +108,7 @@ static bool report(volatile struct errors *errors, enum part part, uint64_t pfn,
 		errors->type[i] = sections[part][i];
 	for (int i = 0; i < 20; i++)
 		errors->section[i] = section[i];
-	errors->severity = severity;
+	errors->severity = block_severity;
 	errors->section_severity = severity;
 	/* Of version 2.1. */
 	errors->revision_and_flags = 0x201;
@@ -116,9 +116,14 @@ static bool report(volatile struct errors *errors, enum part part, uint64_t pfn,
 	errors->section_length = sizeof(section);
 	atomic_thread_fence(memory_order_seq_cst);
 	/* One that is uncorrected, or corrected. */
-	errors->status = severity == CORRECTED ? 2 : 1;
+	errors->status = block_severity == CORRECTED ? 2 : 1;
 	reported = errors;
 	return await(is_read, 0);
+}
+
+static bool report(volatile struct errors *errors, enum part part, uint64_t pfn, uint32_t severity)
+{
+	return report_in_block(errors, part, pfn, severity, severity);
 }
 
 static bool is_bad_hardware(uint64_t pfn)
@@ -136,6 +141,24 @@ TEST_F(firmware, what_was_corrected_has_lost_nothing)
 	sleep(1);
 	EXPECT_EQ(total, counter("machine_checks_total"));
 	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+}
+
+/* One of several errors, of which another was not. What fails there later is a drill. */
+TEST_F(firmware, what_was_corrected_among_others_has_lost_nothing)
+{
+	long total = counter("machine_checks_total");
+	uint64_t pfn = pfn_of(self->memory);
+	struct poisoned page;
+
+	ASSERT_TRUE(report_in_block(self->errors, MEMORY, pfn, CORRECTED, RECOVERABLE));
+	sleep(1);
+	EXPECT_EQ(total, counter("machine_checks_total"));
+	EXPECT_TRUE(filled(self->memory, 0, self->pages, 1));
+	ASSERT_EQ(EBUSY, print_to_file(HARD_OFFLINE_PAGE, "%#lx", pfn << PAGE_SHIFT));
+	ASSERT_TRUE(await(is_taken_away, pfn));
+	ASSERT_TRUE(read_poisoned(pfn, &page));
+	EXPECT_STREQ("simulated", page.kind);
+	EXPECT_EQ(total, counter("machine_checks_total"));
 }
 
 TEST_F(firmware, memory_that_has_failed_is_taken_away)
@@ -212,6 +235,7 @@ TEST_F(firmware, frame_is_never_used_again)
 
 TEST_F(firmware, takes_the_place_of_a_drill_of_the_kernel)
 {
+	long total = counter("machine_checks_total");
 	uint64_t pfn = pfn_of(self->memory);
 
 	if (!has_hwpoison_inject())
@@ -220,6 +244,7 @@ TEST_F(firmware, takes_the_place_of_a_drill_of_the_kernel)
 	ASSERT_TRUE(await(is_taken_away, pfn));
 	ASSERT_TRUE(report(self->errors, MEMORY, pfn, RECOVERABLE));
 	EXPECT_TRUE(await(is_bad_hardware, pfn));
+	EXPECT_EQ(total + 1, counter("machine_checks_total"));
 	EXPECT_EQ(EPERM, unpoison_pfn(pfn));
 }
 

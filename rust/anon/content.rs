@@ -29,6 +29,7 @@ use core::ptr::{
     NonNull, //
 };
 use kernel::{
+    bindings,
     new_spinlock,
     prelude::*,
     rbtree::{
@@ -87,8 +88,11 @@ impl Content {
     /// All tags that say how the page has failed.
     const STATE: usize = Self::POISON | Self::FAILED;
     const TAGS: usize = Self::STATE | Self::MIGRATING | Self::EXCLUSIVE | Self::SOFT_DIRTY;
+    /// So much of an address is 0: all `struct page`s are in one array, which begins with a page.
+    const ALIGNMENT: () = assert!(size_of::<bindings::page>() % (Self::TAGS + 1) == 0);
 
     pub(super) fn new(page: OwnedPage) -> Self {
+        const { Self::ALIGNMENT };
         // INVARIANT: The reference is owned, and given back in `drop`.
         Self(OwnedPage::into_raw(page).as_ptr() as usize)
     }

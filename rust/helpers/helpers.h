@@ -170,12 +170,12 @@ void anon_rmap_mce_restore(void *data);
 void anon_rmap_mce_register(struct notifier_block *nb, bool before);
 void anon_rmap_mce_unregister(struct notifier_block *nb);
 void anon_rmap_set_mce_nospec(unsigned long pfn);
-#else
+#endif
+
 /* ghes.c */
 bool anon_rmap_ghes_pfn(unsigned long severity, const void *data, unsigned long *pfn);
 void anon_rmap_ghes_register(struct notifier_block *nb);
 void anon_rmap_ghes_unregister(struct notifier_block *nb);
-#endif
 
 /* policy.c */
 bool anon_rmap_may_take_offline(void);

@@ -16,7 +16,8 @@ bool anon_rmap_mce_pfn(void *data, unsigned long *pfn)
 	struct mce *m = data;
 	bool amd;
 
-	if (!m || !mce_usable_address(m))
+	/* The kernel makes one of all that firmware reports, see ghes.c, and gives it no bank. */
+	if (!m || m->bank == (u8)-1 || !mce_usable_address(m))
 		return false;
 	/* A corrected error has lost nothing. */
 	amd = m->cpuvendor == X86_VENDOR_AMD || m->cpuvendor == X86_VENDOR_HYGON;

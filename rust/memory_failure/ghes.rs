@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What firmware reports of memory that has failed, on arm64: ACPI's generic hardware error source (GHES).
+//! What firmware reports of memory that has failed: ACPI's generic hardware error source (GHES).
 //!
 //! The kernel reads the reports, tells a chain of notifiers, which must not sleep, and has `memory_failure()` called later: by a worker, or
 //! by the thread that was about to use the data. That does not know our pages as long as they are mapped, but it marks the frame and says
@@ -10,9 +10,13 @@
 //! A thread that was about to use the data gets a SIGBUS without an address (`SI_KERNEL`), as on x86. Of errors of a cache, which firmware
 //! reports as those of a processor, the chain is not told: the pages that these hit are taken away as by a drill. That the kernel undoes no
 //! failure from then on holds for these, too.
+//!
+//! On x86 the kernel makes a machine check of each report, too, which does not say whether the memory was lost: that one is left alone.
 
-use super::reported;
-use crate::helpers;
+use crate::{
+    helpers,
+    pool::reported, //
+};
 use kernel::{
     bindings::{
         self,

@@ -9,8 +9,7 @@
 
 use super::{
     direct_map,
-    queue,
-    reported, //
+    queue, //
 };
 use crate::{
     anon::{
@@ -24,7 +23,8 @@ use crate::{
     page::OwnedPage,
     pool::{
         device_memory::DeviceMemory,
-        quarantine, //
+        quarantine,
+        reported, //
     },
     stats, //
 };

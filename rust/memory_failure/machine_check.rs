@@ -18,6 +18,7 @@
 
 use super::{
     direct_map,
+    ghes::Reports,
     queue, //
 };
 use crate::{
@@ -48,9 +49,11 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The registration of our notifiers.
+/// The registration of our notifiers, and of that for what firmware reports.
 #[pin_data]
 pub(crate) struct MachineCheck {
+    #[pin]
+    reports: Reports,
     #[pin]
     before: Notifier,
     #[pin]
@@ -61,6 +64,7 @@ impl MachineCheck {
     /// Registers the notifiers.
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
+            reports <- Reports::new(),
             before <- Notifier::new(notify, true),
             after <- Notifier::new(restore, false),
         })

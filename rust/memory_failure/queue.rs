@@ -11,8 +11,7 @@
 
 use super::{
     direct_map,
-    poison,
-    reported, //
+    poison, //
 };
 use crate::{
     anon::{
@@ -30,7 +29,10 @@ use crate::{
         OwnedPage,
         Page, //
     },
-    pool::quarantine,
+    pool::{
+        quarantine,
+        reported, //
+    },
     work_queue::WorkQueue, //
 };
 use core::{
@@ -378,6 +380,7 @@ fn note_or_miss(
         if failed.source == Source::MachineCheck {
             note.failed.source = failed.source;
         }
+        note.is_told |= reported::has(failed.pfn);
         return true;
     }
     let Entries { entries, queue, .. } = &mut *noted;
@@ -420,6 +423,9 @@ fn note_missed(frames: RangeInclusive<u64>) {
         {
             let content = anon.lock();
             guard = content.page().take_guard();
+            if !content.has_failed() {
+                continue;
+            }
             source = match content.is_failing() || reported::has(pfn) {
                 true => Source::MachineCheck,
                 false => Source::MemoryFailure,
@@ -429,7 +435,7 @@ fn note_missed(frames: RangeInclusive<u64>) {
                 _ => content.is_kernels_drill() || content.poison() == Some(Poison::Hardware),
             };
             // Or by a worker that may wait for who is stuck.
-            if !content.has_failed() || is_handled {
+            if is_handled {
                 continue;
             }
         }

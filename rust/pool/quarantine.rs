@@ -23,7 +23,8 @@ use crate::{
     },
     pool::{
         device_memory::DeviceMemory,
-        frame, //
+        frame,
+        reported, //
     }, //
 };
 use core::{
@@ -243,7 +244,7 @@ pub(crate) fn keep(page: OwnedPage, kind: Kind, has_reference: bool) -> Kind {
     let is_uncounted = page.is_uncounted();
     let mut known = kind;
     let new_sign = |has_failed| {
-        if has_failed {
+        if has_failed || reported::has(page.pfn()) {
             known = Kind::Hardware;
         }
         sign(value(known, is_uncounted))
@@ -273,8 +274,11 @@ fn sign(value: u32) -> usize {
 /// The kernel has marked frame `pfn`, in which there is no anon: if its page is of the driver, and still somebody's or about to be an
 /// anon's, the mark gets a reference, and the frame is out of use. Does not sleep. To be called by who keeps the kernel from undoing that.
 pub(crate) fn claim(pfn: u64) {
-    let new_sign = |kind| {
-        let kind = Kind::from_raw(kind as c_int).unwrap_or(Kind::Software);
+    let new_sign = |known: usize| {
+        let kind = match known & helpers::ANON_RMAP_HARDWARE as usize {
+            0 => Kind::Software,
+            _ => Kind::Hardware,
+        };
         sign(value(kind, false))
     };
     if let Some(frame) = frame::claim(pfn, new_sign, |value| try_add(pfn, value as u32)) {

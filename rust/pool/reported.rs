@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Frames of which we hear, before the kernel marks them, that it is the hardware which has failed. On x86 there are none: what machine
+//! Frames of which we hear, before the kernel marks them, that it is the hardware which has failed: what firmware reports. What machine
 //! checks tell is handled at once.
 
 use kernel::sync::atomic::{
@@ -15,13 +15,12 @@ const FRAMES: usize = 1024;
 static REPORTED: [Atomic<u64>; FRAMES] = [const { Atomic::new(0) }; FRAMES];
 
 /// Whether it is known of frame `pfn`.
-pub(super) fn has(pfn: u64) -> bool {
-    cfg!(CONFIG_ARM64) && REPORTED.iter().any(|frame| frame.load(Relaxed) == pfn + 1)
+pub(crate) fn has(pfn: u64) -> bool {
+    REPORTED.iter().any(|frame| frame.load(Relaxed) == pfn + 1)
 }
 
 /// Remembers frame `pfn`. May be called in any context.
-#[cfg(CONFIG_ARM64)]
-pub(super) fn add(pfn: u64) {
+pub(crate) fn add(pfn: u64) {
     static ADDED: Atomic<usize> = Atomic::new(0);
 
     if !has(pfn) {
