@@ -110,13 +110,9 @@ static struct page *anon_rmap_alloc_page_and_freeze(gfp_t gfp)
 	struct page *page;
 
 	while ((page = alloc_page(gfp))) {
-		bool is_marked = PageHWPoison(page);
-
+		/* Else that undo is under way, and gives the page back; or somebody looks at it by its number, and it is lost. */
 		if (folio_ref_freeze(page_folio(page), 1))
 			break;
-		/* That undo is under way, or it will find the reference that belongs to the mark. */
-		if (!is_marked)
-			put_page(page);
 	}
 	return page;
 }

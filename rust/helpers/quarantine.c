@@ -102,9 +102,9 @@ static void anon_rmap_begin_marked(struct work_struct *work)
 	struct page *page, *next;
 
 	llist_for_each_entry_safe(page, next, llist_del_all(&anon_rmap_marked), pcp_llist) {
-		if (!page_count(page))
-			set_page_private(page, ANON_RMAP_NOBODYS);
 		anon_rmap_unfreeze(page_folio(page));
+		/* It has references by now, and what is known of it may have changed. */
+		cmpxchg(&page->private, ANON_RMAP_NOBODYS | ANON_RMAP_WAITING, ANON_RMAP_NOBODYS);
 		anon_rmap_keep_marked(page);
 	}
 }
@@ -146,7 +146,6 @@ static int anon_rmap_memory_notify(struct notifier_block *block, unsigned long a
 
 	switch (action) {
 	case MEM_GOING_OFFLINE:
-		flush_work(&anon_rmap_marked_work);
 		if (!anon_rmap_begin_offline(range->start_pfn, range->start_pfn + range->nr_pages))
 			return notifier_from_errno(-EBUSY);
 		break;

@@ -152,6 +152,11 @@ fn is_nobodys(private: usize) -> bool {
     private & !VALUE == helpers::ANON_RMAP_NOBODYS as usize
 }
 
+/// Whether `private` of a page that is nobody's says that it waits for its first reference.
+fn is_waiting(private: usize) -> bool {
+    private & helpers::ANON_RMAP_WAITING as usize != 0
+}
+
 /// Whether `private`, of a page that no anon has, says that the hardware has failed.
 fn is_hardware(private: usize) -> bool {
     (is_sign(private) || is_nobodys(private)) && private & helpers::ANON_RMAP_HARDWARE as usize != 0
@@ -231,16 +236,17 @@ fn is_in_use(pfn: u64) -> bool {
         return frame.count() > marks_references(private & VALUE);
     }
     // One that was freed when it was marked goes on to say so.
-    is_nobodys(private) && (frame.count() > 0 || private & helpers::ANON_RMAP_WAITING as usize != 0)
+    is_nobodys(private) && (frame.count() > 0 || is_waiting(private))
 }
 
 /// Whether the page in frame `pfn` is an anon's, or may be on its way to one or from one. Takes no lock: it may change at once.
 #[cfg(CONFIG_X86)]
 pub(crate) fn is_ours(pfn: u64) -> bool {
     frame_at(pfn).is_some_and(|frame| {
+        let private = private(frame);
         // One that was freed when it was marked goes on to say that it is nobody's.
-        let is_there = || frame.count() > 0 || !frame.is_marked();
-        owner(frame).is_some() || is_nobodys(private(frame)) && is_there()
+        let is_there = || frame.count() > 0 || !frame.is_marked() || is_waiting(private);
+        owner(frame).is_some() || is_nobodys(private) && is_there()
     })
 }
 
