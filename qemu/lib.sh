@@ -27,7 +27,7 @@ fi
 # The series of Debian's kernel. What is built for another one than the first has a directory of its own.
 mapfile -t KERNELS < <(sed -n 's/^linux-source-\([^ ]*\) .*/\1/p' "$TOP/qemu/pins")
 export KERNEL=${KERNEL:-${KERNELS[0]}}
-printf '%s\n' "${KERNELS[@]}" | grep -qxF -- "$KERNEL" || wrong_usage "no kernel '$KERNEL': KERNEL is one of ${KERNELS[*]}"
+[[ $KERNEL != *[[:space:]]* && " ${KERNELS[*]} " == *" $KERNEL "* ]] || wrong_usage "no kernel '$KERNEL': KERNEL is one of ${KERNELS[*]}"
 [[ $KERNEL == "${KERNELS[0]}" ]] || BUILD+=/$KERNEL
 # A script that runs another can be elsewhere then.
 [[ -z ${O-} ]] || export O=$OUTPUT
