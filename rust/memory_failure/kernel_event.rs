@@ -88,7 +88,7 @@ extern "C" fn failed(pfn: c_ulong, again: bool) {
     }
 }
 
-/// The kernel has marked frame `pfn`, in which `anon` is, since the hardware has failed; `guard` is a reference for the mark.
+/// The kernel has marked frame `pfn`, in which `anon` is if there is one, since the hardware has failed; `guard` is a reference for the mark.
 fn hardware_failed(pfn: u64, anon: Option<ARef<Anon>>, guard: Option<OwnedPage>) {
     let Some(anon) = anon else {
         direct_map::quarantine(pfn);

@@ -107,6 +107,11 @@ bool is_poisoned(uint64_t pfn)
 	return read_poisoned(pfn, &page);
 }
 
+bool is_not_poisoned(uint64_t pfn)
+{
+	return !is_poisoned(pfn);
+}
+
 bool is_taken_away(uint64_t pfn)
 {
 	char *mappings;

@@ -53,6 +53,9 @@ uint64_t poisoned_pfn(void);
 /* Whether there is a line about @pfn. */
 bool is_poisoned(uint64_t pfn);
 
+/* Whether it is not; for await(). */
+bool is_not_poisoned(uint64_t pfn);
+
 /* Poisoned, and mapped nowhere: a page is listed before it is unmapped. */
 bool is_taken_away(uint64_t pfn);
 
