@@ -49,6 +49,7 @@ use policy::EarlyKill;
 pub(crate) mod device_memory;
 mod direct_map;
 pub(crate) mod event;
+mod failure_chain;
 pub(crate) mod ghes;
 pub(crate) mod inject;
 pub(crate) mod journal;

@@ -13,6 +13,10 @@
 //!
 //! On x86 the kernel makes a machine check of each report, too, which does not say whether the memory was lost: that one is left alone.
 
+use super::failure_chain::{
+    Listener,
+    Listening, //
+};
 use crate::{
     helpers,
     pool::reported, //
@@ -26,66 +30,37 @@ use kernel::{
         c_int,
         c_ulong,
         c_void, //
-    },
-    prelude::*,
-    types::Opaque, //
+    }, //
 };
 
-/// The registration of our notifier.
-///
-/// # Invariants
-///
-/// It is in the chain until it is dropped.
-#[pin_data(PinnedDrop)]
-pub(crate) struct Reports {
-    #[pin]
-    block: Opaque<notifier_block>,
-}
+/// Hearing of what firmware reports.
+pub(crate) type Reports = Listening<Report>;
 
-// SAFETY: A notifier belongs to no task.
-unsafe impl Send for Reports {}
-// SAFETY: A shared reference gives access to nothing; the chain locks what it changes.
-unsafe impl Sync for Reports {}
+/// One section of a report, of which the chain tells in whatever context.
+pub(crate) struct Report;
 
-impl Reports {
-    /// Registers the notifier.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        // INVARIANT: It is registered.
-        pin_init!(Self {
-            block <- Opaque::ffi_init(|slot: *mut notifier_block| {
-                let block = notifier_block {
-                    notifier_call: Some(notify),
-                    ..pin_init::zeroed()
-                };
-                // SAFETY: The slot is valid for writes.
-                unsafe { slot.write(block) };
-                // SAFETY: It stays where it is until it is unregistered in `drop`.
-                unsafe { helpers::anon_rmap_ghes_register(slot) };
-            }),
-        })
+// SAFETY: The chain is an atomic one: to unregister waits for an RCU grace period.
+unsafe impl Listener for Report {
+    unsafe extern "C" fn notify(
+        _: *mut notifier_block,
+        severity: c_ulong,
+        error: *mut c_void,
+    ) -> c_int {
+        let mut pfn = 0;
+        // SAFETY: The chain passes a `struct cper_sec_mem_err`; `pfn` is valid for writes.
+        if unsafe { helpers::anon_rmap_ghes_pfn(severity, error, &mut pfn) } {
+            reported::add(pfn as u64);
+        }
+        bindings::NOTIFY_DONE as c_int
     }
-}
 
-#[pinned_drop]
-impl PinnedDrop for Reports {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the invariant it is registered. Waits for calls that are under way.
-        unsafe { helpers::anon_rmap_ghes_unregister(self.block.get()) };
+    unsafe fn register(block: *mut notifier_block) {
+        // SAFETY: As the caller promises.
+        unsafe { helpers::anon_rmap_ghes_register(block) };
     }
-}
 
-/// # Safety
-///
-/// To be called by the chain only, in whatever context.
-unsafe extern "C" fn notify(
-    _: *mut notifier_block,
-    severity: c_ulong,
-    error: *mut c_void,
-) -> c_int {
-    let mut pfn = 0;
-    // SAFETY: The chain passes a `struct cper_sec_mem_err`; `pfn` is valid for writes.
-    if unsafe { helpers::anon_rmap_ghes_pfn(severity, error, &mut pfn) } {
-        reported::add(pfn as u64);
+    unsafe fn unregister(block: *mut notifier_block) {
+        // SAFETY: As the caller promises.
+        unsafe { helpers::anon_rmap_ghes_unregister(block) };
     }
-    bindings::NOTIFY_DONE as c_int
 }

@@ -68,32 +68,31 @@ extern "C" fn failed(pfn: c_ulong, again: bool) {
     if again {
         // What was marked before is being handled already, but perhaps as a drill.
         if is_hardware {
-            hardware_failed(pfn, anon::lookup(pfn), None);
+            match anon::lookup(pfn) {
+                Some(anon) => hardware_failed(anon, pfn, None),
+                None => _ = direct_map::quarantine(pfn),
+            }
         }
         return;
     }
     // The reference is there before `unpoison_memory()` can look at the page: we are called under its lock.
     match anon::lookup_marked(pfn) {
-        Some(Owner::Anon(anon, guard)) if is_hardware => hardware_failed(pfn, Some(anon), guard),
+        Some(Owner::Anon(anon, guard)) if is_hardware => hardware_failed(anon, pfn, guard),
         Some(Owner::Anon(anon, guard)) => {
             let _ = queue::note_marked(anon, pfn, Source::MemoryFailure, guard);
         }
         Some(Owner::GoingAnon) => (),
         None => {
             if is_hardware {
-                hardware_failed(pfn, None, None);
+                direct_map::quarantine(pfn);
             }
             quarantine::claim(pfn);
         }
     }
 }
 
-/// The kernel has marked frame `pfn`, in which `anon` is if there is one, since the hardware has failed; `guard` is a reference for the mark.
-fn hardware_failed(pfn: u64, anon: Option<ARef<Anon>>, guard: Option<OwnedPage>) {
-    let Some(anon) = anon else {
-        direct_map::quarantine(pfn);
-        return;
-    };
+/// The kernel has marked frame `pfn`, in which `anon` is, since the hardware has failed; `guard` is a reference for the mark.
+fn hardware_failed(anon: ARef<Anon>, pfn: u64, guard: Option<OwnedPage>) {
     stats::MACHINE_CHECKS.inc();
     if !queue::note_marked(anon, pfn, Source::MachineCheck, guard) {
         stats::MACHINE_CHECKS_POSTPONED.inc();

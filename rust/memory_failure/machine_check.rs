@@ -18,6 +18,10 @@
 
 use super::{
     direct_map,
+    failure_chain::{
+        Listener,
+        Listening, //
+    },
     ghes::Reports,
     queue, //
 };
@@ -45,8 +49,7 @@ use kernel::{
     time::{
         delay::fsleep,
         Delta, //
-    },
-    types::Opaque, //
+    }, //
 };
 
 /// The registration of our notifiers, and of that for what firmware reports.
@@ -55,9 +58,9 @@ pub(crate) struct MachineCheck {
     #[pin]
     reports: Reports,
     #[pin]
-    before: Notifier,
+    before: Listening<Before>,
     #[pin]
-    after: Notifier,
+    after: Listening<After>,
 }
 
 impl MachineCheck {
@@ -65,78 +68,59 @@ impl MachineCheck {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             reports <- Reports::new(),
-            before <- Notifier::new(notify, true),
-            after <- Notifier::new(restore, false),
+            before <- Listening::new(),
+            after <- Listening::new(),
         })
     }
 }
 
-/// What the chain calls, with what it passes: its notifier, a number that is not used, and a `struct mce` or null.
-type Callback = unsafe extern "C" fn(*mut notifier_block, c_ulong, *mut c_void) -> c_int;
+/// What is done before the kernel's own handler.
+struct Before;
 
-/// A notifier in the chain.
-///
-/// # Invariants
-///
-/// It is in the chain until it is dropped.
-#[pin_data(PinnedDrop)]
-struct Notifier {
-    #[pin]
-    block: Opaque<notifier_block>,
-}
+// SAFETY: The chain is a blocking one: to unregister waits for its lock.
+unsafe impl Listener for Before {
+    /// Sleeps, but waits for no process.
+    unsafe extern "C" fn notify(_: *mut notifier_block, _: c_ulong, mce: *mut c_void) -> c_int {
+        let mut pfn = 0;
+        // SAFETY: The chain passes a `struct mce` or null; `pfn` is valid for writes.
+        if unsafe { helpers::anon_rmap_mce_pfn(mce, &mut pfn) } && is_ours(pfn as u64) {
+            // SAFETY: It is a `struct mce`, as it has a frame.
+            unsafe { helpers::anon_rmap_mce_take(mce) };
+        }
+        bindings::NOTIFY_DONE as c_int
+    }
 
-// SAFETY: A notifier belongs to no task.
-unsafe impl Send for Notifier {}
-// SAFETY: A shared reference gives access to nothing; the chain locks what it changes.
-unsafe impl Sync for Notifier {}
+    unsafe fn register(block: *mut notifier_block) {
+        // SAFETY: As the caller promises.
+        unsafe { helpers::anon_rmap_mce_register(block, true) };
+    }
 
-impl Notifier {
-    /// Has the chain call `callback`, before or after the kernel's own handler.
-    fn new(callback: Callback, before: bool) -> impl PinInit<Self> {
-        // INVARIANT: It is registered.
-        pin_init!(Self {
-            block <- Opaque::ffi_init(move |slot: *mut notifier_block| {
-                let block = notifier_block {
-                    notifier_call: Some(callback),
-                    ..pin_init::zeroed()
-                };
-                // SAFETY: The slot is valid for writes.
-                unsafe { slot.write(block) };
-                // SAFETY: It stays where it is until it is unregistered in `drop`.
-                unsafe { helpers::anon_rmap_mce_register(slot, before) };
-            }),
-        })
+    unsafe fn unregister(block: *mut notifier_block) {
+        // SAFETY: As the caller promises.
+        unsafe { helpers::anon_rmap_mce_unregister(block) };
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for Notifier {
-    fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the invariant it is registered. Waits for calls that are under way.
-        unsafe { helpers::anon_rmap_mce_unregister(self.block.get()) };
-    }
-}
+/// What is done after it.
+struct After;
 
-/// # Safety
-///
-/// To be called by the decode chain only.
-unsafe extern "C" fn restore(_: *mut notifier_block, _: c_ulong, mce: *mut c_void) -> c_int {
-    // SAFETY: The chain passes a `struct mce`.
-    unsafe { helpers::anon_rmap_mce_restore(mce) };
-    bindings::NOTIFY_DONE as c_int
-}
-
-/// # Safety
-///
-/// To be called by the decode chain only. Sleeps, but waits for no process.
-unsafe extern "C" fn notify(_: *mut notifier_block, _: c_ulong, mce: *mut c_void) -> c_int {
-    let mut pfn = 0;
-    // SAFETY: The chain passes a `struct mce`; `pfn` is valid for writes.
-    if unsafe { helpers::anon_rmap_mce_pfn(mce, &mut pfn) } && is_ours(pfn as u64) {
-        // SAFETY: The chain passes a `struct mce`.
-        unsafe { helpers::anon_rmap_mce_take(mce) };
+// SAFETY: As that of `Before`.
+unsafe impl Listener for After {
+    unsafe extern "C" fn notify(_: *mut notifier_block, _: c_ulong, mce: *mut c_void) -> c_int {
+        // SAFETY: The chain passes a `struct mce` or null.
+        unsafe { helpers::anon_rmap_mce_restore(mce) };
+        bindings::NOTIFY_DONE as c_int
     }
-    bindings::NOTIFY_DONE as c_int
+
+    unsafe fn register(block: *mut notifier_block) {
+        // SAFETY: As the caller promises.
+        unsafe { helpers::anon_rmap_mce_register(block, false) };
+    }
+
+    unsafe fn unregister(block: *mut notifier_block) {
+        // SAFETY: As the caller promises.
+        unsafe { helpers::anon_rmap_mce_unregister(block) };
+    }
 }
 
 /// Notes the failure of frame `pfn`, if it is one of ours; whether it is to be kept from the kernel's own handler.

@@ -112,6 +112,13 @@ bool is_not_poisoned(uint64_t pfn)
 	return !is_poisoned(pfn);
 }
 
+bool is_bad_hardware(uint64_t pfn)
+{
+	struct poisoned page;
+
+	return read_poisoned(pfn, &page) && !strcmp(page.kind, "hardware");
+}
+
 bool is_taken_away(uint64_t pfn)
 {
 	char *mappings;

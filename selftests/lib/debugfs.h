@@ -56,6 +56,9 @@ bool is_poisoned(uint64_t pfn);
 /* Whether it is not; for await(). */
 bool is_not_poisoned(uint64_t pfn);
 
+/* Whether it is, since the hardware has failed. */
+bool is_bad_hardware(uint64_t pfn);
+
 /* Poisoned, and mapped nowhere: a page is listed before it is unmapped. */
 bool is_taken_away(uint64_t pfn);
 

@@ -25,6 +25,13 @@ uint64_t pool(uint64_t *first_pfn)
 	return pages;
 }
 
+bool has_pool(void)
+{
+	uint64_t first_pfn;
+
+	return pool(&first_pfn);
+}
+
 int load_pool(uint64_t first_pfn, uint64_t pages)
 {
 	int fd = open("/usr/libexec/anon_rmap/anon_rmap.ko", O_RDONLY | O_CLOEXEC), error;
