@@ -81,6 +81,8 @@ pub(crate) struct Slots {
     pub(crate) taken_out: u64,
     /// Whether zeroes that all share may be mapped where there is no anon: they have been, by a fault.
     pub(crate) has_mapped_zeroes: bool,
+    /// What is written next if memory is written in order, once something has been.
+    pub(crate) next_write: Option<Index>,
     /// Whether what was taken out, as core mm has cleared it, can still be in a TLB, see [`Self::is_unflushed`].
     unflushed: bool,
 }
@@ -142,6 +144,7 @@ impl Amap {
                         lost: false,
                         taken_out: 0,
                         has_mapped_zeroes: false,
+                        next_write: None,
                         unflushed: false,
                     },
                     "amap"

@@ -98,9 +98,18 @@ impl Vmf<'_> {
     /// Which of the pages in `window` have nothing mapped, as a bit set. They are at most 64, and the fault's page table has them; if
     /// there is none, nothing is said to be empty.
     pub(crate) fn empty_entries(&self, window: &Range<usize>) -> u64 {
-        let nr = (window.end.wrapping_sub(window.start) >> PAGE_SHIFT) as u32;
         // SAFETY: By the invariant the fault is valid; the caller names entries of its page table.
-        unsafe { helpers::anon_rmap_vmf_empty_entries(self.as_ptr(), window.start, nr) as u64 }
+        unsafe {
+            helpers::anon_rmap_vmf_empty_entries(self.as_ptr(), window.start, nr(window)) as u64
+        }
+    }
+
+    /// Which of the pages in `window` have an entry that [`VmfAround::make_writable`] can change; else as [`Self::empty_entries`].
+    pub(crate) fn read_only_entries(&self, window: &Range<usize>) -> u64 {
+        // SAFETY: By the invariant the fault is valid; the caller names entries of its page table.
+        unsafe {
+            helpers::anon_rmap_vmf_read_only_entries(self.as_ptr(), window.start, nr(window)) as u64
+        }
     }
 
     /// Maps `page` at the address, where no other is mapped; writable if this is for a `write`. Does not allocate: without a page table
@@ -149,6 +158,11 @@ impl Vmf<'_> {
     }
 }
 
+/// How many pages there are in `window`.
+fn nr(window: &Range<usize>) -> u32 {
+    (window.end.wrapping_sub(window.start) >> PAGE_SHIFT) as u32
+}
+
 /// A fault at other addresses of its VMA.
 ///
 /// # Invariants
@@ -163,5 +177,12 @@ impl VmfAround<'_> {
         // SAFETY: By the invariant the VMA is that of a fault; the address is checked to be in it. The page is valid while
         // there is a reference.
         unsafe { bindings::vmf_insert_page_mkwrite(&mut self.0, page.as_ptr(), false) };
+    }
+
+    /// Makes the entry at `address` of the VMA writable, if it maps `page`, and nobody wants to know of the first write. Whether it did.
+    pub(crate) fn make_writable(&mut self, address: usize, page: &Page) -> bool {
+        self.0.__bindgen_anon_1.address = address;
+        // SAFETY: As in `insert_page`.
+        unsafe { helpers::anon_rmap_vmf_make_writable(&self.0, page.as_ptr()) }
     }
 }

@@ -3,6 +3,8 @@
  * What others read of the memory beside its content, as of anonymous memory: what is present and resident, and what
  * was written since a point in time (soft-dirty), by which checkpoints and garbage collectors go.
  */
+#include <sys/uio.h>
+
 #include "lib/fixture.h"
 #include "lib/proc.h"
 #include "lib/random.h"
@@ -406,6 +408,45 @@ TEST_F(page_state, oom_score)
 	EXPECT_LE(score - 1, oom_score());
 	ASSERT_EQ(0, munmap(large, pages * PAGE));
 	EXPECT_GE(small + 1, oom_score());
+}
+
+/* What a child has inherited it has in no page table yet. Returns whether all that it has written says so. */
+static bool writes_are_seen(char *memory)
+{
+	if (clear_soft_dirty())
+		return false;
+	for (size_t i = 0; i < PAGES; i++)
+		store(memory + i * PAGE, i);
+	return pages_that_are(PAGEMAP_SOFT_DIRTY, memory, PAGES) == ALL;
+}
+
+/* Somebody else's read can map a page while the process is about to. */
+TEST_F(page_state, written_while_others_read)
+{
+	const int rounds = 300;
+	struct random random = { 1 };
+	char *memory;
+
+	if (!has_soft_dirty())
+		SKIP(return, "the kernel has no soft-dirty bits");
+	memory = map_memory(variant->device, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED);
+	ASSERT_NE(MAP_FAILED, memory);
+	fill(memory, PAGES, 1);
+	for (int round = 0; round < rounds; round++) {
+		pid_t child = fork();
+		int status = 0;
+
+		if (!child)
+			_exit(!writes_are_seen(memory));
+		while (!waitpid(child, &status, WNOHANG)) {
+			char byte;
+			struct iovec here = { &byte, 1 }, there = { memory + below(&random, PAGES) * PAGE, 1 };
+
+			process_vm_readv(child, &here, 1, &there, 1, 0);
+		}
+		ASSERT_EQ(0, status);
+	}
+	munmap(memory, PAGES * PAGE);
 }
 
 TEST_HARNESS_MAIN

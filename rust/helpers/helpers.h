@@ -114,9 +114,11 @@ enum anon_rmap_entry {
 
 bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf);
 unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr);
+unsigned long anon_rmap_vmf_read_only_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr);
 vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bool write, bool soft_dirty);
 bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf);
 bool anon_rmap_vmf_may_map_writable(const struct vm_fault *vmf);
+bool anon_rmap_vmf_make_writable(const struct vm_fault *vmf, const struct page *page);
 void anon_rmap_vmf_map_zeroes(struct vm_fault *vmf);
 bool anon_rmap_vmf_maps_zeroes(const struct vm_fault *vmf);
 bool anon_rmap_maps_pfn(struct mm_struct *mm, unsigned long address, unsigned long pfn, bool *soft_dirty);

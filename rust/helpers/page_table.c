@@ -93,14 +93,34 @@ bool anon_rmap_vmf_is_soft_dirty(const struct vm_fault *vmf)
 	return pte_present(entry) && pte_soft_dirty(entry);
 }
 
-/*
- * Which of the @nr entries from that of @address on are empty just now, as a bit
- * set. All are in the page table of the fault's address; none is empty if there
- * is none. One that somebody is changing can be said to be.
- */
-unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr)
+/* Whether entries of @vma need not become soft-dirty. */
+static bool anon_rmap_is_all_soft_dirty(const struct vm_area_struct *vma)
 {
-	unsigned long empty = 0;
+	return !pgtable_supports_soft_dirty() || (vma->vm_flags & VM_SOFTDIRTY);
+}
+
+/* Whether entries of @vma can be writable before they are written: unless somebody wants to know of the first write. */
+static bool anon_rmap_may_write_unseen(struct vm_area_struct *vma)
+{
+	return (vma->vm_flags & VM_WRITE) && !userfaultfd_wp(vma);
+}
+
+static bool anon_rmap_is_empty(struct vm_area_struct *vma, pte_t entry)
+{
+	return pte_none(entry);
+}
+
+/* Whether @entry, which is read-only, can be writable before it is written. */
+static bool anon_rmap_is_written_unseen(struct vm_area_struct *vma, pte_t entry)
+{
+	return pte_present(entry) && !pte_protnone(entry) && !pte_write(entry) && !pte_uffd(entry) &&
+	       anon_rmap_may_write_unseen(vma) && (anon_rmap_is_all_soft_dirty(vma) || pte_soft_dirty(entry));
+}
+
+static __always_inline unsigned long anon_rmap_vmf_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr,
+							   bool (*is)(struct vm_area_struct *vma, pte_t entry))
+{
+	unsigned long found = 0;
 	pmd_t pmd;
 	pte_t *pte;
 
@@ -109,11 +129,27 @@ unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned l
 	if (pmd_present(pmd) && !pmd_leaf(pmd)) {
 		pte = pte_offset_kernel(&pmd, address);
 		for (unsigned int i = 0; i < nr; i++)
-			if (pte_none(ptep_get_lockless(pte + i)))
-				empty |= BIT(i);
+			if (is(vmf->vma, ptep_get_lockless(pte + i)))
+				found |= BIT(i);
 	}
 	rcu_read_unlock();
-	return empty;
+	return found;
+}
+
+/*
+ * Which of the @nr entries from that of @address on are empty just now, as a bit
+ * set. All are in the page table of the fault's address; none is empty if there
+ * is none. One that somebody is changing can be said to be.
+ */
+unsigned long anon_rmap_vmf_empty_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr)
+{
+	return anon_rmap_vmf_entries(vmf, address, nr, anon_rmap_is_empty);
+}
+
+/* As anon_rmap_vmf_empty_entries(): for which of them anon_rmap_vmf_make_writable() can do something. */
+unsigned long anon_rmap_vmf_read_only_entries(const struct vm_fault *vmf, unsigned long address, unsigned int nr)
+{
+	return anon_rmap_vmf_entries(vmf, address, nr, anon_rmap_is_written_unseen);
 }
 
 /*
@@ -156,12 +192,18 @@ static void anon_rmap_set_entry(struct vm_area_struct *vma, unsigned long addres
 #define pte_clear_saveddirty(pte) (pte)
 #endif
 
-/* An entry that was written through; for maybe_mkwrite(), which knows of shadow stacks, too, but is not exported (on x86). */
-static pte_t anon_rmap_pte_mkwrite(pte_t pte, const struct vm_area_struct *vma)
+/* A writable entry; for pte_mkwrite(), which knows of shadow stacks, too, but is not exported (on x86). */
+static pte_t anon_rmap_pte_mkwrite(pte_t pte)
+{
+	return pte_clear_saveddirty(pte_mkwrite_novma(pte));
+}
+
+/* An entry that was written through; for maybe_mkwrite(). */
+static pte_t anon_rmap_pte_write(pte_t pte, const struct vm_area_struct *vma)
 {
 	pte = pte_mkyoung(pte);
 	if (vma->vm_flags & VM_WRITE)
-		pte = pte_clear_saveddirty(pte_mkwrite_novma(pte));
+		pte = anon_rmap_pte_mkwrite(pte);
 	return pte_mkdirty(pte);
 }
 
@@ -187,7 +229,7 @@ static vm_fault_t anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct 
 		if (uffd_wp)
 			entry = pte_mkuffd(pte_wrprotect(entry));
 		else if (write && !(pte_uffd(entry) && userfaultfd_wp(vma)))
-			entry = anon_rmap_pte_mkwrite(pte_clear_uffd(entry), vma);
+			entry = anon_rmap_pte_write(pte_clear_uffd(entry), vma);
 		result = VM_FAULT_SIGBUS;
 		if (!WARN_ON_ONCE(pte_pfn(entry) != page_to_pfn(page))) {
 			/* Other processors may have the old entry: they fault, and find this one. */
@@ -202,6 +244,16 @@ static vm_fault_t anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct 
 }
 
 /*
+ * Whether somebody can put a marker into an empty entry of @vma while the current
+ * task handles a fault there: another thread (MADV_GUARD_INSTALL), or who has a
+ * userfaultfd.
+ */
+static bool anon_rmap_may_get_marker(struct vm_area_struct *vma)
+{
+	return current->mm != vma->vm_mm || atomic_read(&vma->vm_mm->mm_users) > 1 || userfaultfd_armed(vma);
+}
+
+/*
  * Maps @page at the fault's address, writable and dirty if @write, and marked as
  * written (soft-dirty) if that or @soft_dirty. The caller sees to it that
  * nothing else is mapped there.
@@ -210,6 +262,9 @@ static vm_fault_t anon_rmap_vmf_change_entry(const struct vm_fault *vmf, struct 
  * stays: the access is made again, and core mm ends it. One of userfaultfd's
  * write-protection goes on as a bit of the entry, as in finish_fault(); then the
  * entry stays read-only, and core mm resolves the write when it is made again.
+ * Where there can be a marker, a writable entry is made in two steps, as
+ * vmf_insert_page_mkwrite() would warn of it; and where the page may be mapped
+ * already, as that would make the entry neither dirty nor soft-dirty.
  *
  * Without a page table the access is made again, too: core mm has allocated one
  * without our locks, where there was none.
@@ -227,6 +282,8 @@ vm_fault_t anon_rmap_vmf_insert_page(struct vm_fault *vmf, struct page *page, bo
 		if (result)
 			return result;
 	}
+	if (write && !folio_mapped(page_folio(page)) && !anon_rmap_may_get_marker(vmf->vma))
+		return vmf_insert_page_mkwrite(vmf, page, true);
 	uffd_wp = userfaultfd_wp(vmf->vma) && anon_rmap_vmf_take_uffd_wp(vmf);
 	result = vmf_insert_page_mkwrite(vmf, page, false);
 	if (result == VM_FAULT_NOPAGE && (uffd_wp || write || soft_dirty))
@@ -251,17 +308,37 @@ bool anon_rmap_vmf_may_map_zeroes(const struct vm_fault *vmf)
 /*
  * Whether a page that nobody else has may be mapped writable at the fault's
  * address before it is written: in memory that is locked and so is there from
- * the start, as for anonymous memory, unless somebody wants to know of the
- * first write. Elsewhere mlock() and MAP_POPULATE look like vmsplice(), whose
- * reader must not see what is written later.
+ * the start, as for anonymous memory. Elsewhere mlock() and MAP_POPULATE look
+ * like vmsplice(), whose reader must not see what is written later.
  */
 bool anon_rmap_vmf_may_map_writable(const struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 
-	return (vma->vm_flags & (VM_WRITE | VM_LOCKED | VM_LOCKONFAULT)) == (VM_WRITE | VM_LOCKED) &&
-	       !userfaultfd_wp(vma) &&
-	       (!pgtable_supports_soft_dirty() || (vma->vm_flags & VM_SOFTDIRTY));
+	return (vma->vm_flags & (VM_LOCKED | VM_LOCKONFAULT)) == VM_LOCKED &&
+	       anon_rmap_may_write_unseen(vma) && anon_rmap_is_all_soft_dirty(vma);
+}
+
+/*
+ * Makes the entry at the fault's address writable, if it maps @page, which
+ * nobody else has, and nobody wants to know of the first write; whether it did.
+ */
+bool anon_rmap_vmf_make_writable(const struct vm_fault *vmf, const struct page *page)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	pte_t *pte, entry;
+	spinlock_t *ptl;
+	bool may;
+
+	pte = anon_rmap_vmf_lock_entry(vmf, &ptl);
+	if (!pte)
+		return false;
+	entry = ptep_get(pte);
+	may = anon_rmap_is_written_unseen(vma, entry) && pte_pfn(entry) == page_to_pfn(page);
+	if (may)
+		anon_rmap_set_entry(vma, vmf->address, pte, anon_rmap_pte_mkwrite(entry));
+	anon_rmap_vmf_unlock_entry(ptl);
+	return may;
 }
 
 /*

@@ -20,6 +20,7 @@ use crate::{
         SlotsGuard, //
     },
     anon::{
+        content::Content,
         scanned::Merges,
         share::Share,
         Anon, //
@@ -245,7 +246,9 @@ impl Fault<'_> {
             let Some(slot) = slots.anons.get(self.index.0) else {
                 return self.fill(slots, reservation);
             };
-            if self.write && amap.sharing() == Sharing::Private && !self.may_be_written(&slot) {
+            if self.write
+                && !self.is_written_in_place(&slot, || slot.value.lock().may_be_written(self.vmf))
+            {
                 let source = slot.value.anon();
                 return self.copy(slots, source, reservation);
             }
@@ -255,8 +258,12 @@ impl Fault<'_> {
                     slot.unsettle();
                 }
                 let look = self.map(slot.value, self.write);
-                if !self.write && matches!(look, Look::Done(RETRY)) {
-                    self.map_around(&slots);
+                if matches!(look, Look::Done(RETRY)) {
+                    if !self.write {
+                        self.map_around(&slots);
+                    } else if self.vmf.has_page() {
+                        self.map_ahead(&mut slots);
+                    }
                 }
                 return look;
             }
@@ -270,9 +277,10 @@ impl Fault<'_> {
         }
     }
 
-    /// Whether the page may be written where it is, in private memory.
-    fn may_be_written(&self, slot: &Item<'_, Share>) -> bool {
-        slot.is_exclusive() && slot.value.lock().may_be_written(self.vmf)
+    /// Whether the page of `slot` is written where it is: in private memory only if nobody else has it, and it
+    /// [may](Content::may_be_written).
+    fn is_written_in_place(&self, slot: &Item<'_, Share>, may: impl FnOnce() -> bool) -> bool {
+        self.state.amap().sharing() == Sharing::Shared || slot.is_exclusive() && may()
     }
 
     /// Why the fault can't go on with the amap as it is, if it can't.
@@ -576,29 +584,71 @@ impl Fault<'_> {
         Look::Done(self.vmf.insert_page(page, write, soft_dirty))
     }
 
-    /// Maps, for reading, the pages around the fault that are there and can be had at once. Who accesses the memory of another process
-    /// says which pages it wants.
+    /// Maps, for reading, the pages around the fault that are there and can be had at once.
     fn map_around(&self, slots: &Slots) {
+        let mut around = None;
+        let empty = |window: &_| self.vmf.empty_entries(window);
+        self.for_each_around(slots, Index(0), empty, |address, _, content| {
+            // As in `map`; the address has the page table of the fault's.
+            around
+                .get_or_insert_with(|| self.vmf.around())
+                .insert_page(address, content.page());
+        });
+    }
+
+    /// Makes what is mapped behind the fault writable, too, where memory is written in order: pages that may be written where they are,
+    /// so that this takes no memory. Random writes are worth no look at others.
+    fn map_ahead(&self, slots: &mut Slots) {
+        let next = Index(self.index.0 + 1);
+        if slots.next_write.replace(next) != Some(self.index) {
+            return;
+        }
+        let Some((_, last)) = self.around(slots).filter(|(_, last)| next <= *last) else {
+            return;
+        };
+        slots.next_write = Some(Index(last.0 + 1));
+        let mut ahead = None;
+        let read_only = |window: &_| self.vmf.read_only_entries(window);
+        self.for_each_around(slots, next, read_only, |address, slot, content| {
+            if self.is_written_in_place(slot, || content.may_be_written(self.vmf)) {
+                let ahead = ahead.get_or_insert_with(|| self.vmf.around());
+                if ahead.make_writable(address, content.page()) {
+                    // As in `look`: both under the locks that are held.
+                    content.set_exclusive(true);
+                    slot.unsettle();
+                }
+            }
+        });
+    }
+
+    /// Calls `f` for the pages around the fault, from index `from` on, that can be had at once, and of whose entries `entries` says that they
+    /// are wanted: with the address, and the content, which is locked. Who accesses the memory of another process says which pages it wants.
+    #[inline(always)]
+    fn for_each_around(
+        &self,
+        slots: &Slots,
+        from: Index,
+        entries: impl FnOnce(&Range<usize>) -> u64,
+        mut f: impl FnMut(usize, &Item<'_, Share>, &mut Content),
+    ) {
         if self.vmf.is_remote() {
             return;
         }
-        let Some(links) = self.state.links(slots) else {
+        let (Some(links), Some((first, last))) = (self.state.links(slots), self.around(slots))
+        else {
             return;
         };
-        let Some((first, last)) = self.around(slots) else {
-            return;
-        };
-        let (base, window) = (self.state.base(), self.window());
+        let first = first.max(from);
         if !slots.anons.any_in(first.0, last.0) {
             return;
         }
-        let (mut empty, mut around) = (None, None);
+        let (base, window) = (self.state.base(), self.window());
+        // The fault's own is mapped by now.
+        let entries = entries(&window);
         for (index, slot) in slots.anons.iter_range(first.0, last.0) {
             let index = Index(index);
             let address = base.address(index);
-            // The fault's own is mapped by now.
-            let empty = *empty.get_or_insert_with(|| self.vmf.empty_entries(&window));
-            let rest = empty >> ((address - window.start) >> PAGE_SHIFT);
+            let rest = entries >> ((address - window.start) >> PAGE_SHIFT);
             if rest == 0 {
                 break;
             }
@@ -614,16 +664,11 @@ impl Fault<'_> {
             {
                 continue;
             }
-            let Some(content) = slot.value.try_lock() else {
-                continue;
-            };
-            if !content.may_be_mapped_around() {
-                continue;
+            if let Some(mut content) = slot.value.try_lock() {
+                if content.may_be_mapped_around() {
+                    f(address, &slot, &mut content);
+                }
             }
-            // As in `map`; the address has the page table of the fault's.
-            around
-                .get_or_insert_with(|| self.vmf.around())
-                .insert_page(address, content.page());
         }
     }
 }
