@@ -14,15 +14,19 @@ const FRAMES: usize = 1024;
 /// The frames, each with 1 added, or 0. The kernel marks a frame later, with locks between.
 static REPORTED: [Atomic<u64>; FRAMES] = [const { Atomic::new(0) }; FRAMES];
 
-/// Whether it is known of frame `pfn`.
+/// How many there have been.
+static ADDED: Atomic<usize> = Atomic::new(0);
+
+/// Whether it is known of frame `pfn`. Takes O(n) for as many as have been reported: mostly none.
 pub(crate) fn has(pfn: u64) -> bool {
-    REPORTED.iter().any(|frame| frame.load(Relaxed) == pfn + 1)
+    REPORTED
+        .iter()
+        .take(ADDED.load(Relaxed))
+        .any(|frame| frame.load(Relaxed) == pfn + 1)
 }
 
 /// Remembers frame `pfn`. May be called in any context.
 pub(crate) fn add(pfn: u64) {
-    static ADDED: Atomic<usize> = Atomic::new(0);
-
     if !has(pfn) {
         REPORTED[ADDED.fetch_add(1, Relaxed) % FRAMES].store(pfn + 1, Relaxed);
     }
