@@ -249,6 +249,23 @@ class Trials(unittest.TestCase):
         self.assertEqual(len(done["places"]), 4)
         self.assertGreater(times[-1] - times[0], 0.2)
 
+    def test_pages_that_are_gone_are_chosen_again(self) -> None:
+        tries: list[int] = []
+
+        def refuse(times: int) -> Any:
+            def hit(pid: int, debugfs: FakeDebugfs) -> None:
+                tries.append(pid)
+                if len(tries) <= times:
+                    raise Failure("it has not touched all")
+                debugfs.refused += 1
+            return hit
+
+        self.becomes("survived", "status 0", "sleep 2", refuse(5), pages=4)
+        self.assertEqual(len(tries), 6)
+        tries.clear()
+        self.becomes("not-done", "has not touched all", "sleep 60 & wait", refuse(trials.ATTEMPTS))
+        self.assertEqual(len(tries), trials.ATTEMPTS)
+
     def test_the_addresses_mean_nothing(self) -> None:
         first = self.run_trial("sleep 0.5", pages=3)
         with mock.patch.object(FakeDebugfs, "lines", lambda self, file, parser_=str, lines=FakeDebugfs.lines: [

@@ -39,12 +39,18 @@ FORK_TICK = 0.001
 HOT_SECONDS = 1.0
 # How long a program whose check has failed has to end, and what is killed.
 END_SECONDS = 10.0
+# How often pages are chosen: a program that gives memory back all the time can have less of what was chosen a moment later.
+ATTEMPTS = 10
 # How much of what a program has said is kept.
 OUTPUT_BYTES = 2000
 
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM."""
+
+
+class Gone(Failure):
+    """Some of the pages that were chosen can't fail any more, so that none has."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,10 @@ class Trial:
             self.has_handler = handles(self.pid, signal.SIGBUS)
             self.refused = self.debugfs.counter("accesses_refused_total")
         now = time.monotonic()
-        pages = fail_pages(self.debugfs, Command("replay", text, {"pid": self.pid}))
+        try:
+            pages = fail_pages(self.debugfs, Command("replay", text, {"pid": self.pid}))
+        except Failure as failure:
+            raise Gone(str(failure)) from None
         self.since = self.since or now
         self.frames |= {page["pfn"] for page in pages}
         self.was_signalled |= any(hit["signal"] not in (None, "none") for page in pages for hit in page["hit"])
@@ -273,12 +282,12 @@ class Trial:
 
     def fail_and_watch(self, known: list[Place] | None) -> str:
         """What the check says in the end: right, wrong or late."""
-        try:
-            return self.fail_and_watch_at(self.planned(known))
-        except Failure:
-            # What was chosen can be gone by then.
-            if self.failed or self.program.poll() is not None:
-                raise
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self.fail_and_watch_at(self.planned(known))
+            except Gone:
+                if self.failed or self.program.poll() is not None:
+                    raise
         return self.fail_and_watch_at(self.planned(known))
 
     def fail_and_watch_at(self, places: list[Place]) -> str:
@@ -288,7 +297,7 @@ class Trial:
             due = int((time.monotonic() - begin) * self.settings.rate) + 1 if self.settings.rate else len(places)
             try:
                 self.fail(places[done:due])
-            except Failure:
+            except Gone:
                 # With a rate, a page can be gone by the time that it is to fail.
                 if not self.failed:
                     raise
