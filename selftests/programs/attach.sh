@@ -4,7 +4,7 @@
 # usage: selftests/programs/attach.sh
 #
 # Programs that run get their memory moved onto the device, and back: a static one with threads and a growing heap,
-# python3, one in Go if there was a compiler for it, and redis-server under load. How long they are stopped is said.
+# python3, one in Go, and redis-server under load. How long they are stopped is said.
 # ATTACH_MIB in the environment says how much memory that is measured with (1024), ATTACH_ROUNDS how often redis-server is
 # moved while its threads get from one processor to another (8).
 # shellcheck source-path=SCRIPTDIR disable=SC2317 # result calls the functions
