@@ -4,25 +4,7 @@
 #include "lib/fixture.h"
 #include "lib/hwpoison.h"
 
-FIXTURE(firmware)
-{
-	char *memory;
-	size_t pages;
-};
-
-FIXTURE_SETUP(firmware)
-{
-	const char *reason = no_firmware_reports();
-
-	if (reason)
-		SKIP(return, "%s", reason);
-	self->pages = 16;
-	self->memory = map_device(self->pages, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, self->pages, 1);
-}
-
-FIXTURE_LEAVES_NOTHING(firmware);
+FIXTURE_ON_DEVICE_UNLESS(firmware, no_firmware_reports(), 16, true);
 
 TEST_F(firmware, what_was_corrected_has_lost_nothing)
 {

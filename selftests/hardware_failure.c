@@ -21,11 +21,7 @@ static bool by_firmware(uint64_t pfn)
 	return report(MEMORY, pfn, RECOVERABLE);
 }
 
-FIXTURE(hardware_failure)
-{
-	char *memory;
-	size_t pages;
-};
+FIXTURE_DEVICE_MEMBERS(hardware_failure);
 
 FIXTURE_VARIANT(hardware_failure)
 {
@@ -38,19 +34,7 @@ FIXTURE_VARIANT(hardware_failure)
 FIXTURE_VARIANT_ADD(hardware_failure, machine_check) { .none = no_machine_checks, .fail = by_machine_check };
 FIXTURE_VARIANT_ADD(hardware_failure, firmware) { .none = no_firmware_reports, .fail = by_firmware };
 
-FIXTURE_SETUP(hardware_failure)
-{
-	const char *reason = variant->none();
-
-	if (reason)
-		SKIP(return, "%s", reason);
-	self->pages = 16;
-	self->memory = map_device(self->pages, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, self->pages, 1);
-}
-
-FIXTURE_LEAVES_NOTHING(hardware_failure);
+FIXTURE_DEVICE_SETUP(hardware_failure, variant->none(), 16, true);
 
 /* Whether the kernel counts more than @kilobytes of bad memory. */
 static bool corrupted_more_than(uint64_t kilobytes)

@@ -38,25 +38,7 @@ static bool is_counted(uint64_t machine_checks)
 	return counter_now("machine_checks_total") == (long)machine_checks;
 }
 
-FIXTURE(machine_check)
-{
-	char *memory;
-	size_t pages;
-};
-
-FIXTURE_SETUP(machine_check)
-{
-	const char *reason = no_machine_checks();
-
-	if (reason)
-		SKIP(return, "%s", reason);
-	self->pages = 16;
-	self->memory = map_device(self->pages, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, self->pages, 1);
-}
-
-FIXTURE_LEAVES_NOTHING(machine_check);
+FIXTURE_ON_DEVICE_UNLESS(machine_check, no_machine_checks(), 16, true);
 
 static bool is_recovered_from(uint64_t failures)
 {
@@ -105,25 +87,15 @@ static int report_machine_check(uint64_t pfn)
 	       print_to_file(INJECTION "bank", "1");
 }
 
-FIXTURE(mce_inject)
-{
-	char *memory;
-	size_t pages;
-};
-
-FIXTURE_SETUP(mce_inject)
+/* Why it can't be used here; NULL if it can. */
+static const char *no_mce_inject(void)
 {
 	if (has_pool())
-		SKIP(return, "the kernel asks the driver");
-	if (access(INJECTION "bank", W_OK))
-		SKIP(return, "needs mce-inject");
-	self->pages = 256;
-	self->memory = map_device(self->pages, MAP_PRIVATE);
-	ASSERT_NE(MAP_FAILED, self->memory);
-	fill(self->memory, self->pages, 1);
+		return "the kernel asks the driver";
+	return access(INJECTION "bank", W_OK) ? "needs mce-inject" : NULL;
 }
 
-FIXTURE_LEAVES_NOTHING(mce_inject);
+FIXTURE_ON_DEVICE_UNLESS(mce_inject, no_mce_inject(), 256, true);
 
 /* Reports machine checks in all @pfns; false if not all were counted. */
 static bool report_machine_checks(const uint64_t *pfns, size_t nr)

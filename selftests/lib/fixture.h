@@ -29,15 +29,21 @@ FIXTURE_TEARDOWN_PARENT(fixture_name)					\
 }									\
 struct fixture_name##_needs_a_semicolon
 
-/* A fixture with private memory of the device, size_in_pages pages, filled with seed 1 or untouched. */
-#define FIXTURE_ON_DEVICE(fixture_name, size_in_pages, is_filled)	\
+/* The parts of fixtures with private memory of the device, size_in_pages pages, filled with seed 1 or untouched; skipped if there is a reason. */
+#define FIXTURE_DEVICE_MEMBERS(fixture_name)				\
 FIXTURE(fixture_name)							\
 {									\
 	char *memory;							\
 	size_t pages;							\
-};									\
+}
+
+#define FIXTURE_DEVICE_SETUP(fixture_name, reason_to_skip, size_in_pages, is_filled)	\
 FIXTURE_SETUP(fixture_name)						\
 {									\
+	const char *reason = reason_to_skip;				\
+									\
+	if (reason)							\
+		SKIP(return, "%s", reason);				\
 	self->pages = size_in_pages;					\
 	self->memory = map_device(self->pages, MAP_PRIVATE);		\
 	ASSERT_NE(MAP_FAILED, self->memory);				\
@@ -46,6 +52,16 @@ FIXTURE_SETUP(fixture_name)						\
 }									\
 FIXTURE_LEAVES_NOTHING(fixture_name);					\
 struct fixture_name##_needs_a_semicolon
+
+/* A fixture with such memory, unless there is a reason. */
+#define FIXTURE_ON_DEVICE_UNLESS(fixture_name, reason_to_skip, size_in_pages, is_filled)	\
+FIXTURE_DEVICE_MEMBERS(fixture_name);					\
+FIXTURE_DEVICE_SETUP(fixture_name, reason_to_skip, size_in_pages, is_filled);	\
+struct fixture_name##_needs_a_semicolon
+
+/* In any case. */
+#define FIXTURE_ON_DEVICE(fixture_name, size_in_pages, is_filled)	\
+	FIXTURE_ON_DEVICE_UNLESS(fixture_name, NULL, size_in_pages, is_filled)
 
 /* Lets each test of a fixture be done on memory of the device, and on anonymous memory as the reference. */
 #define FIXTURE_VARIANTS_ON_BOTH(fixture_name)				\
